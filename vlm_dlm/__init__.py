@@ -1,0 +1,1 @@
+"""Tri-mode vision-language diffusion models: one checkpoint, four ways to write."""

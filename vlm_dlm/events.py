@@ -1,0 +1,130 @@
+"""What a request tells its caller while it runs. Small frozen values that round-trip through dicts.
+
+Every request yields Started, then any number of Committed and Canvas, then exactly one Finished or
+Failed. The texts of all Committed and of the final event, joined, are the answer. A Canvas may be
+dropped at any time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vlm_dlm.step import Origin, Token
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The request left the queue. Times in seconds on the engine's monotonic clock."""
+
+    request_id: str
+    mode: str
+    num_prompt_tokens: int
+    num_image_tokens: int
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Final tokens. num_forwards: decode forwards run so far, this one included."""
+
+    request_id: str
+    tokens: tuple[Token, ...]
+    text: str
+    num_forwards: int
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """The block being denoised or drafted, for display only; ids may be masks."""
+
+    request_id: str
+    token_ids: tuple[int, ...]
+    num_forwards: int
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Figures of one finished request, all measured in the engine loop.
+
+    queue_s, vision_s, prefill_s, decode_s: where the time went. ttft_s: from the start of work on
+    the request (queue excluded) to its first committed token. num_forwards: decode forwards,
+    commits and verifies included, prefill not. acceptance_lengths: tokens emitted by every verify step,
+    None in modes that never verify. is_prompt_reused: the prompt's cache was there already, so
+    vision_s and prefill_s are those of a copy.
+    """
+
+    num_prompt_tokens: int
+    num_image_tokens: int
+    num_tokens: int
+    num_forwards: int
+    num_rows: int
+    queue_s: float
+    vision_s: float
+    prefill_s: float
+    decode_s: float
+    ttft_s: float | None
+    acceptance_lengths: tuple[int, ...] | None
+    is_prompt_reused: bool
+
+    @property
+    def tokens_per_forward(self) -> float:
+        return self.num_tokens / max(self.num_forwards, 1)
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.num_tokens / self.decode_s if self.decode_s > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is complete. reason: 'stop' (end token), 'length' (max_tokens) or 'abort'."""
+
+    request_id: str
+    reason: str
+    text: str
+    stats: Stats
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request cannot be finished. code: stable, from `errors.py`."""
+
+    request_id: str
+    code: str
+    message: str
+    time_s: float
+
+
+GenerationEvent = Started | Committed | Canvas | Finished | Failed
+_KINDS = {cls.__name__.lower(): cls for cls in (Started, Committed, Canvas, Finished, Failed)}
+
+
+def is_terminal(event: GenerationEvent) -> bool:
+    """True for the one event that ends a request."""
+    return isinstance(event, Finished | Failed)
+
+
+def to_dict(event: GenerationEvent) -> dict[str, Any]:
+    """Plain values only; `event` names the kind."""
+    return {"event": type(event).__name__.lower(), **asdict(event)}
+
+
+def from_dict(raw: dict[str, Any]) -> GenerationEvent:
+    """Inverse of `to_dict`, also after a trip through JSON."""
+    values = dict(raw)
+    cls = _KINDS[values.pop("event")]
+    if cls is Committed:
+        tokens = (Token(**{**t, "origin": Origin(t["origin"])}) for t in values["tokens"])
+        values["tokens"] = tuple(tokens)
+    if cls is Canvas:
+        values["token_ids"] = tuple(values["token_ids"])
+    if cls is Finished:
+        stats = dict(values["stats"])
+        if stats["acceptance_lengths"] is not None:
+            stats["acceptance_lengths"] = tuple(stats["acceptance_lengths"])
+        values["stats"] = Stats(**stats)
+    return cls(**values)

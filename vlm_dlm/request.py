@@ -1,0 +1,93 @@
+"""What a caller asks for, independent of transport and backend."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from vlm_dlm.errors import BadInputError
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingIds:
+    """The special ids that decoding itself needs."""
+
+    mask: int
+    eos: frozenset[int]
+    end_think: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How tokens are chosen, in every mode. Greedy by default.
+
+    seed: None draws a fresh one. max_thinking_tokens: budget after which the end of the thought is
+    forced; needs a checkpoint with an end-of-thought token.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    max_tokens: int = 256
+    max_thinking_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and 0.0 <= self.temperature <= 10.0):
+            raise BadInputError(f"temperature is {self.temperature}; it must lie in 0 to 10")
+        if not 0.0 < self.top_p <= 1.0:
+            raise BadInputError(f"top_p is {self.top_p}; it must lie above 0 and at most at 1")
+        if self.max_tokens < 1:
+            raise BadInputError(f"max_tokens is {self.max_tokens}; it must be at least 1")
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise BadInputError(f"seed is {self.seed}; it must lie in 0 to 2^63 - 1")
+        if self.max_thinking_tokens is not None and self.max_thinking_tokens < 0:
+            raise BadInputError(
+                f"max_thinking_tokens is {self.max_thinking_tokens}; it must be at least 0"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """One image of a prompt.
+
+    pixels: float32 tensor [3, H, W], resized and normalised. content_hash: key of its features.
+    num_tokens: placeholders this image fills.
+    """
+
+    pixels: Any
+    content_hash: str
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptInput:
+    """A prompt ready for the model: ids with placeholders, and the images that fill them."""
+
+    token_ids: tuple[int, ...]
+    images: tuple[ImageInput, ...] = ()
+
+    @property
+    def num_image_tokens(self) -> int:
+        return sum(image.num_tokens for image in self.images)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for prompts that give equal keys and values."""
+        return (self.token_ids, tuple(image.content_hash for image in self.images))
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One answer in one mode.
+
+    params: the mode's own dataclass; None means its defaults. keep_prompt: leave the prompt's cache
+    behind, so that a later request with the same prompt need not compute it again.
+    """
+
+    request_id: str
+    prompt: PromptInput
+    mode: str = "ar"
+    params: Any = None
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    keep_prompt: bool = False

@@ -1,0 +1,85 @@
+"""The contract of one step: what a request puts through the next forward, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Visibility(Enum):
+    """Who sees whom among the rows of one plan. Every row always sees all cached tokens."""
+
+    CAUSAL = "causal"
+    FULL = "full"
+
+
+class Origin(StrEnum):
+    """How a token came to be.
+
+    AR: the causal head's own choice, one token for one forward (also the first token of an answer).
+    UNMASKED: filled in by denoising. DRAFTED: drafted, then accepted by the verifier.
+    CORRECTED: the verifier's token in place of a refused draft. BONUS: the verifier's extra token
+    after a wholly accepted draft.
+    """
+
+    AR = "ar"
+    UNMASKED = "unmasked"
+    DRAFTED = "drafted"
+    CORRECTED = "corrected"
+    BONUS = "bonus"
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """What one request puts through the next forward; Q = len(token_ids).
+
+    token_ids: [Q], may contain mask ids.
+    visibility: CAUSAL, FULL, or bool [Q, Q] with True = visible.
+    offsets: [Q] position of every row relative to the first uncached position, may repeat;
+        None means 0..Q-1.
+    use_draft_adapter: per request, so drafts and verifies may share a batch.
+    """
+
+    token_ids: list[int]
+    visibility: Visibility | Tensor = Visibility.CAUSAL
+    offsets: list[int] | None = None
+    use_draft_adapter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One final token and where it came from.
+
+    block: index of the diffusion block, draft or step that held it, from 0.
+    step: number of forwards the request had run when the token was chosen (prefill not counted).
+    confidence: probability of the token under the untempered distribution that chose it.
+    """
+
+    id: int
+    block: int
+    step: int
+    confidence: float
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What came of one forward.
+
+    committed: final tokens in order; empty while denoising or drafting.
+    num_kv_kept: first rows of the plan whose keys and values become cache.
+    canvas: the unfinished block, for display only.
+    acceptance_len: tokens emitted by a verify step, None for every other step.
+    num_forwards: forwards this result stands for, as the reference counts them (the `start` of a
+        mode runs on the prefill's logits, which are not a decode forward).
+    """
+
+    committed: tuple[Token, ...] = ()
+    num_kv_kept: int = 0
+    canvas: tuple[int, ...] | None = None
+    acceptance_len: int | None = None
+    num_forwards: int = 1
