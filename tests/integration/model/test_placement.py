@@ -1,0 +1,142 @@
+"""Spilled weights give the same answers; a plain load needs memory for one copy of the model."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.twins.mistral3 import tiny_config
+from vlm_dlm.config import TEXT_TYPE
+from vlm_dlm.errors import CheckpointError
+from vlm_dlm.model import placement
+from vlm_dlm.model.attention import DenseAttention
+from vlm_dlm.model.vlm import VlmModel
+from vlm_dlm.model.weights import load_model, new_model, save_model
+
+MEASURE = """
+import json, sys
+from pathlib import Path
+import torch
+from vlm_dlm.model.weights import load_model
+
+def status(field):  # not getrusage: its maximum is inherited from the parent process
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
+
+small, large = Path(sys.argv[1]), Path(sys.argv[2])
+load_model(small, dtype=torch.bfloat16)  # imports and allocator pools belong to the baseline
+baseline = status("VmRSS:")
+model = load_model(large, dtype=torch.bfloat16)
+growth = status("VmHWM:") - baseline
+tensor_bytes = sum(parameter.nbytes for parameter in model.parameters())
+print(json.dumps({"tensor_bytes": tensor_bytes, "growth": growth}))
+"""
+
+
+def causal_logits(model: VlmModel) -> torch.Tensor:
+    """One image, six features, then text: [1, 12, V]."""
+    features = model.encode_images(torch.linspace(-1, 1, 3 * 56 * 84).reshape(1, 3, 56, 84))
+    embeds = torch.cat((features, model.embed(torch.arange(30, 36)[None])), dim=1)
+    rotary = model.decoder.rotary_inputs(torch.arange(12), model.dtype)
+    attend = DenseAttention(torch.ones(1, 12, 12, dtype=torch.bool).tril())
+    return model.logits(model.hidden(embeds, rotary, attend))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save_model(new_model(tiny_config(), seed=6), folder)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("cpu", ["30KB", "90KB"], ids=["all on disk", "some on disk"])
+def test_spilling_to_disk_changes_no_answer(folder: Path, cpu: str, dtype: torch.dtype) -> None:
+    whole = load_model(folder, dtype=dtype)
+    spilled = load_model(folder, dtype=dtype, max_memory={"cpu": cpu})
+    assert any(parameter.is_meta for parameter in spilled.parameters())
+    assert spilled.device == torch.device("cpu")
+    assert spilled.dtype == dtype
+    assert torch.equal(causal_logits(spilled), causal_logits(whole))
+
+
+def test_offload_folder_is_deleted_with_the_model(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    spilled = load_model(folder, max_memory={"cpu": "30KB"})
+    gc.collect()
+    (offload,) = tmp_path.iterdir()
+    assert (offload / "index.json").is_file()
+    del spilled
+    gc.collect()
+    assert not offload.exists()
+
+
+def test_offloaded_model_cannot_be_saved(folder: Path, tmp_path: Path) -> None:
+    spilled = load_model(folder, max_memory={"cpu": "30KB"})
+    with pytest.raises(CheckpointError, match="offloaded"):
+        save_model(spilled, tmp_path)
+
+
+def test_enough_memory_means_no_offload(folder: Path) -> None:
+    model = load_model(folder, max_memory={"cpu": "1GB"})
+    assert not any(parameter.is_meta for parameter in model.parameters())
+
+
+def test_weights_that_do_not_fit_spill_by_themselves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "_free_bytes", lambda device: 150_000)
+    spilled = load_model(folder)
+    assert any(parameter.is_meta for parameter in spilled.parameters())
+
+
+def test_weights_that_do_not_fit_without_accelerate(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "_free_bytes", lambda device: 150_000)
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    monkeypatch.setattr("vlm_dlm.model.weights.find_spec", lambda name: None)
+    with pytest.raises(CheckpointError, match="install accelerate"):
+        load_model(folder)
+
+
+def test_plain_load_works_without_accelerate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = causal_logits(load_model(folder))
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    monkeypatch.setattr("vlm_dlm.model.weights.find_spec", lambda name: None)
+    assert torch.equal(causal_logits(load_model(folder)), expected)
+
+
+def test_two_accelerators_are_refused(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="several accelerators"):
+        load_model(folder, max_memory={0: "1GB", 1: "1GB"})
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_loading_needs_one_copy_in_memory(folder: Path, tmp_path: Path) -> None:
+    """Peak growth of a fresh process against the bytes of the model, about 180 MB."""
+    config = tiny_config(
+        model_type=TEXT_TYPE,
+        vision=None,
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        head_dim=128,
+    )
+    save_model(new_model(config, seed=0), tmp_path)
+    command = [sys.executable, "-c", MEASURE, str(folder), str(tmp_path)]
+    root = Path(__file__).parents[3]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout
+    measured = json.loads(output.splitlines()[-1])
+    assert measured["tensor_bytes"] > 170e6
+    assert measured["growth"] <= 1.15 * measured["tensor_bytes"], measured

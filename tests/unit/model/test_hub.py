@@ -1,0 +1,124 @@
+"""A checkpoint is found, or refused at once with a remedy. No test reaches the network."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub import constants
+
+from vlm_dlm.errors import CheckpointError
+from vlm_dlm.model import hub
+from vlm_dlm.model.hub import resolve_checkpoint
+
+VLM_8B = "nvidia/Nemotron-Labs-Diffusion-VLM-8B"
+REVISION = "c6706ba71b824c2c61a94a804da8255c1eb5d30d"
+
+
+@pytest.fixture
+def downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    """Arguments of every snapshot_download, which is replaced."""
+    calls: list[dict[str, Any]] = []
+
+    def fake(repo: str, **options: Any) -> str:
+        calls.append({"repo": repo, **options})
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "_probe", lambda repo, revision: None)
+    return calls
+
+
+def refusal(model: str, revision: str | None = None) -> str:
+    start = time.monotonic()
+    with pytest.raises(CheckpointError) as caught:
+        resolve_checkpoint(model, revision)
+    assert time.monotonic() - start < 2.0
+    return str(caught.value)
+
+
+def test_existing_folder_is_itself(tmp_path: Path, downloads: list[dict[str, Any]]) -> None:
+    assert resolve_checkpoint(str(tmp_path)) == tmp_path
+    assert downloads == []
+
+
+@pytest.mark.parametrize(
+    ("revision", "resolved"), [(None, REVISION), ("main", "main")], ids=["pinned", "given"]
+)
+def test_hub_id_is_downloaded_at_its_revision_without_code(
+    tmp_path: Path, downloads: list[dict[str, Any]], revision: str | None, resolved: str
+) -> None:
+    assert resolve_checkpoint(VLM_8B, revision) == tmp_path
+    (call,) = downloads
+    assert call["repo"] == VLM_8B
+    assert call["revision"] == resolved
+    assert set(call["allow_patterns"]) == {"*.safetensors", "*.json", "*.jinja"}
+
+
+def test_offline_mode_asks_the_cache_only(
+    downloads: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub, "_probe", lambda *_: pytest.fail("asked the network"))
+    resolve_checkpoint(VLM_8B)
+    assert downloads[0]["local_files_only"] is True
+
+
+def test_unreachable_hub_falls_back_to_the_cache(
+    downloads: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_probe", lambda *_: ConnectionError())
+    resolve_checkpoint(VLM_8B)
+    assert downloads[0]["local_files_only"] is True
+
+
+def test_offline_and_not_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    message = refusal(VLM_8B)
+    assert VLM_8B in message
+    assert "unset HF_HUB_OFFLINE" in message
+
+
+def test_network_refused_and_not_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "_probe", lambda *_: ConnectionRefusedError())
+    message = refusal(VLM_8B)
+    assert "cannot be reached (ConnectionRefusedError)" in message
+    assert "pass a folder" in message
+
+
+def test_hanging_call_is_abandoned() -> None:
+    start = time.monotonic()
+    fault = hub._run_within(lambda: time.sleep(5), 0.1)
+    assert isinstance(fault, TimeoutError)
+    assert time.monotonic() - start < 1.0
+
+
+def test_failed_download_says_how_to_resume(
+    downloads: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(repo: str, **options: Any) -> str:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    message = refusal(VLM_8B)
+    assert "No space left" in message
+    assert "run again to resume" in message
+
+
+@pytest.mark.parametrize("model", ["./nowhere", "/no/such/folder", "nowhere", "a/b/c", "", "../x"])
+def test_neither_folder_nor_hub_id(model: str, downloads: list[dict[str, Any]]) -> None:
+    assert "pass a checkpoint folder or a Hub id" in refusal(model)
+    assert downloads == []
+
+
+def test_file_instead_of_folder(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.touch()
+    assert "pass the folder" in refusal(str(path))

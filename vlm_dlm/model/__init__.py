@@ -1,0 +1,1 @@
+"""Pure tensor code under the checkpoint's own parameter names."""

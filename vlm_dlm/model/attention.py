@@ -1,0 +1,120 @@
+"""The only file that calls attention kernels: a dense path for training and tests, and the packed
+path over the key/value cache.
+
+Grouped queries are folded into the row dimension ([K, G * Q] rows against K key heads), so keys and
+values are never repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlm_dlm.step import Visibility
+
+
+class DenseAttention:
+    """Attention inside one forward, no cache. `mask` is bool [B or 1, T, T], True = visible."""
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask.unsqueeze(1)  # [B, 1, T, T]
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        groups = q.shape[-2] // k.shape[-2]
+        q, k, v = (x.transpose(-3, -2) for x in (q, k, v))  # [B, heads, T, Dh]
+        k, v = k.repeat_interleave(groups, -3), v.repeat_interleave(groups, -3)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
+        return out.transpose(-3, -2)  # [B, T, H, Dh]
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """Requests of one packed forward that put the same number of rows through it.
+
+    rows: packed rows of the group, a slice when they are adjacent, else int64 [R * Q].
+    slots: cache slots of every request, a slice when R = 1 and they are adjacent, else [R, L].
+    mask: additive [R, 1, G * Q, L], or None when every row sees every slot.
+    """
+
+    num_requests: int
+    num_rows: int
+    rows: slice | Tensor
+    slots: slice | Tensor
+    mask: Tensor | None
+
+
+class CachedAttention:
+    """Attention of one packed forward over the cache. Writes the new keys and values first.
+
+    cache: [layers, 2, num_slots, K, Dh]; write_slots: slice or int64 [T].
+    """
+
+    def __init__(
+        self, cache: Tensor, write_slots: slice | Tensor, groups: Sequence[RowGroup]
+    ) -> None:
+        self.layers = cache.unbind(0)
+        self.write_slots = write_slots
+        self.groups = groups
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [T, H, Dh], k and v [T, K, Dh] -> [T, H, Dh]."""
+        keys, values = self.layers[layer].unbind(0)  # [num_slots, K, Dh]
+        keys[self.write_slots] = k
+        values[self.write_slots] = v
+        if len(self.groups) == 1:
+            return _attend_group(q, keys, values, self.groups[0])
+        out = torch.empty_like(q)
+        for group in self.groups:
+            out[group.rows] = _attend_group(q[group.rows], keys, values, group)
+        return out
+
+
+def _attend_group(q: Tensor, keys: Tensor, values: Tensor, group: RowGroup) -> Tensor:
+    """q [R * Q, H, Dh] -> [R * Q, H, Dh]."""
+    num_kv_heads, head_dim = keys.shape[1:]
+    shape = (group.num_requests, group.num_rows, num_kv_heads, -1, head_dim)
+    q = q.reshape(shape).permute(0, 2, 3, 1, 4).flatten(2, 3)  # [R, K, G * Q, Dh]
+    k, v = keys[group.slots], values[group.slots]  # [L, K, Dh] or [R, L, K, Dh]
+    if k.dim() == 3:
+        k, v = k.unsqueeze(0), v.unsqueeze(0)
+    k, v = k.transpose(1, 2), v.transpose(1, 2)  # [R, K, L, Dh]
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=group.mask)
+    out = out.unflatten(2, (-1, group.num_rows)).permute(0, 3, 1, 2, 4)  # [R, Q, K, G, Dh]
+    return out.flatten(2, 3).flatten(0, 1)  # [R * Q, H, Dh]
+
+
+def visibility_mask(
+    seen: Visibility | Tensor,
+    cache_lens: Tensor,
+    num_rows: int,
+    length: int,
+    repeats: int,
+    *,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Additive mask [R, 1, G * Q, L] for requests that put Q rows of one visibility through.
+
+    seen: who sees whom among the Q rows. cache_lens: int64 [R]; slot l of request r holds a cached
+    token below cache_lens[r], then its Q rows, then padding nobody sees. repeats: G, query heads per
+    key head.
+    """
+    device = cache_lens.device
+    row = torch.arange(length, device=device)[None, :] - cache_lens[:, None]  # [R, L]
+    is_cached = (row < 0)[:, None, :]  # [R, 1, L]
+    if isinstance(seen, Tensor):
+        is_row = ((row >= 0) & (row < num_rows))[:, None, :]  # [R, 1, L]
+        index = row.clamp(0, num_rows - 1)  # [R, L]
+        sees_row = seen.to(device).T[index].transpose(1, 2)  # [R, Q, L]
+        visible = is_cached | (is_row & sees_row)
+    elif seen is Visibility.CAUSAL:
+        query = torch.arange(num_rows, device=device)[None, :, None]  # [1, Q, 1]
+        visible = row[:, None, :] <= query
+    else:
+        visible = (row < num_rows)[:, None, :].expand(-1, num_rows, -1)
+    mask = torch.zeros(visible.shape, dtype=dtype, device=device)
+    mask = mask.masked_fill_(~visible, float("-inf"))  # [R, Q, L]
+    return mask.repeat(1, repeats, 1).unsqueeze(1)  # rows of a key head: g * Q + q

@@ -1,0 +1,66 @@
+"""YaRN rotary embedding and the llama-4 query scale (docs/checkpoint.md, sections 4.1 and 4.2)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vlm_dlm.config import RopeConfig
+
+
+def yarn_inverse_frequencies(rope: RopeConfig, head_dim: int) -> Tensor:
+    """Inverse frequencies in float32, shape [head_dim / 2].
+
+    High-frequency pairs stay as trained, low-frequency pairs are divided by `factor`, and a linear
+    ramp joins the two (YaRN, Peng et al. 2023, with the checkpoint's truncated bounds).
+    """
+    half = head_dim // 2
+    pairs = torch.arange(half, dtype=torch.float64)
+    plain = rope.rope_theta ** (-2.0 * pairs / head_dim)  # [Dh/2]
+    low = max(math.floor(_pair_with_turns(rope, head_dim, rope.beta_fast)), 0)
+    high = min(math.ceil(_pair_with_turns(rope, head_dim, rope.beta_slow)), head_dim - 1)
+    ramp = ((pairs - low) / max(high - low, 1e-3)).clamp(0.0, 1.0)  # [Dh/2]
+    return (plain * (1.0 - ramp) + plain / rope.factor * ramp).float()
+
+
+def _pair_with_turns(rope: RopeConfig, head_dim: int, turns: float) -> float:
+    """Index of the pair that makes `turns` full turns over the original context."""
+    length = rope.original_max_position_embeddings
+    return head_dim * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(rope.rope_theta))
+
+
+def attention_factor(rope: RopeConfig) -> float:
+    """Factor on cos and sin: 1.0 whenever `mscale` equals `mscale_all_dim`."""
+
+    def get_mscale(mscale: float) -> float:
+        return 1.0 if rope.factor <= 1 else 0.1 * mscale * math.log(rope.factor) + 1.0
+
+    return get_mscale(rope.mscale) / get_mscale(rope.mscale_all_dim)
+
+
+def query_scale(rope: RopeConfig, positions: Tensor) -> Tensor:
+    """Llama-4 style scale of the queries, float32, same shape as `positions`."""
+    turns = torch.floor(positions.float() / rope.original_max_position_embeddings)
+    return 1.0 + rope.llama_4_scaling_beta * torch.log1p(turns)
+
+
+def rotary_tables(
+    inverse_frequencies: Tensor, factor: float, positions: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Tables for `rotate`: cos and *signed* sin, each [..., T, 1, Dh] in `dtype`.
+
+    The sign of rotate_half is folded into the sine, so that rotating is one roll and one fused
+    multiply-add. Angles are computed in float32, as in the reference.
+    """
+    angles = positions.float().unsqueeze(-1) * inverse_frequencies  # [..., T, Dh/2]
+    cos, sin = angles.cos() * factor, angles.sin() * factor
+    cos = torch.cat((cos, cos), dim=-1).to(dtype).unsqueeze(-2)  # [..., T, 1, Dh]
+    sin = torch.cat((-sin, sin), dim=-1).to(dtype).unsqueeze(-2)  # [..., T, 1, Dh]
+    return cos, sin
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Half-split rotation of x [..., T, heads, Dh] with tables from `rotary_tables`."""
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)

@@ -1,0 +1,174 @@
+"""Checkpoint files to modules and back: renames and packing as data, strict, one copy in memory."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vlm_dlm.config import ModelConfig
+from vlm_dlm.errors import CheckpointError
+from vlm_dlm.model.manifest import (
+    SINGLE_FILE,
+    TensorInfo,
+    check_manifest,
+    expected_tensors,
+    read_manifest,
+)
+from vlm_dlm.model.placement import plan_placement, set_parameter
+from vlm_dlm.model.vlm import VlmModel
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]  # (done bytes, total bytes) of the model being filled
+
+# Checkpoint prefix -> module prefix; the first match wins, so the general rule comes last.
+PREFIXES = (
+    ("encoder.vision_tower.", "vision.vision_tower."),
+    ("encoder.multi_modal_projector.", "vision.multi_modal_projector."),
+    ("encoder.", "decoder."),
+    ("diffusion_head.", "diffusion_head."),
+)
+# Checkpoint tensors of one group are stacked by rows, in the order of the group.
+PACKED = {
+    ".self_attn.qkv_proj.": (".self_attn.q_proj.", ".self_attn.k_proj.", ".self_attn.v_proj."),
+    ".mlp.gate_up_proj.": (".mlp.gate_proj.", ".mlp.up_proj."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows [start, stop) of a parameter that one checkpoint tensor fills."""
+
+    tensor: str
+    start: int
+    stop: int
+
+
+def parameter_layout(config: ModelConfig) -> dict[str, list[Part]]:
+    """Parameter name of VlmModel -> the checkpoint tensors that fill it, in row order.
+
+    `expected_tensors` lists the members of each packed group in the order of `PACKED`.
+    """
+    layout: dict[str, list[Part]] = {}
+    for tensor, shape in expected_tensors(config).items():
+        parts = layout.setdefault(_parameter_name(tensor), [])
+        start = parts[-1].stop if parts else 0
+        parts.append(Part(tensor, start, start + shape[0]))
+    return layout
+
+
+def _parameter_name(tensor: str) -> str:
+    old, new = next(pair for pair in PREFIXES if tensor.startswith(pair[0]))
+    name = new + tensor.removeprefix(old)
+    for packed, members in PACKED.items():
+        for member in members:
+            name = name.replace(member, packed)
+    return name
+
+
+def empty_model(config: ModelConfig) -> VlmModel:
+    """The modules on the meta device: shapes, no memory."""
+    with _empty_weights():
+        return VlmModel(config)
+
+
+def _empty_weights() -> AbstractContextManager[object]:
+    if find_spec("accelerate") is None:
+        return torch.device("meta")
+    from accelerate import init_empty_weights
+
+    return init_empty_weights()
+
+
+def new_model(config: ModelConfig, seed: int) -> VlmModel:
+    """A trainable float32 model on the CPU: normal(0, 0.02) matrices, norms at one."""
+    generator = torch.Generator().manual_seed(seed)
+    model = empty_model(config)
+    for name, parameter in list(model.named_parameters()):
+        if parameter.dim() == 1:
+            value = torch.ones(parameter.shape)
+        else:
+            value = torch.empty(parameter.shape).normal_(0.0, 0.02, generator=generator)
+        set_parameter(model, name, value)
+    return model
+
+
+def load_model(
+    folder: Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: Progress | None = None,
+    max_memory: Mapping[int | str, int | str] | None = None,
+) -> VlmModel:
+    """A frozen model in eval mode, filled from the checkpoint in `folder`.
+
+    Headers are checked before anything is allocated. With `max_memory` (accelerate's form), or when
+    the weights do not fit `device`, layers spill to the CPU and then to disk.
+    """
+    config = ModelConfig.from_folder(folder)
+    manifest = read_manifest(folder)
+    for warning in check_manifest(config, manifest):
+        log.warning("%s: %s", folder, warning)
+    model = empty_model(config)
+    placement = plan_placement(model, torch.device(device), dtype, max_memory)
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    total = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+    done = 0
+    for name, parts in parameter_layout(config).items():
+        value = torch.empty(shapes[name], dtype=dtype, device=placement.device_of(name))
+        _fill(value, parts, manifest)
+        placement.store(model, name, value)
+        done += value.nbytes
+        if progress is not None:
+            progress(done, total)
+    placement.finish(model)
+    return model.requires_grad_(False).eval()
+
+
+def _fill(value: Tensor, parts: list[Part], manifest: Mapping[str, TensorInfo]) -> None:
+    """Copy stored tensors into the rows of `value` [rows, ...].
+
+    Each file is mapped per tensor: unmapping at once lets go of the pages just read, which
+    otherwise stay resident next to the model until the end.
+    """
+    for part in parts:
+        file = manifest[part.tensor].file
+        try:
+            with safe_open(file, framework="pt", device="cpu") as stored:
+                value[part.start : part.stop].copy_(stored.get_tensor(part.tensor))
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"cannot read {part.tensor} from {file}: {error}") from error
+
+
+def save_model(model: VlmModel, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write `model.safetensors` under the checkpoint's names, and `config.json`.
+
+    Each file appears whole or not at all.
+    """
+    parameters = dict(model.named_parameters())
+    tensors: dict[str, Tensor] = {}
+    for name, parts in parameter_layout(model.config).items():
+        value = parameters[name].detach()
+        if value.is_meta:
+            raise CheckpointError(f"{name} is offloaded; an offloaded model cannot be saved")
+        for part in parts:
+            rows = value[part.start : part.stop]
+            tensors[part.tensor] = rows.to("cpu", dtype, copy=True).contiguous()
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / f".{SINGLE_FILE}.tmp"
+    save_file(tensors, weights, metadata={"format": "pt"})
+    os.replace(weights, folder / SINGLE_FILE)
+    config = folder / ".config.json.tmp"
+    config.write_text(json.dumps(model.config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    os.replace(config, folder / "config.json")
