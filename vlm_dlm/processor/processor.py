@@ -1,0 +1,97 @@
+"""The package's front door: a conversation and its images to what the model reads, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from vlm_dlm.config import ModelConfig
+from vlm_dlm.errors import PromptError
+from vlm_dlm.processor.chat_template import ChatTemplate
+from vlm_dlm.processor.detokenizer import IncrementalDetokenizer
+from vlm_dlm.processor.image import Grid, Preprocessor
+from vlm_dlm.processor.prompt import Message, PromptBuilder
+from vlm_dlm.processor.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPrompt:
+    """A request's input, torch-free. Per-image fields are parallel and in prompt order.
+
+    `image_spans` and `num_image_tokens` are those of `Prompt`; `image_hashes` identify the pixels
+    that the model will see.
+    """
+
+    token_ids: tuple[int, ...]
+    image_spans: tuple[tuple[int, int], ...]
+    num_image_tokens: int
+    images: tuple[Image.Image, ...]
+    grids: tuple[Grid, ...]
+    image_hashes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """Tokenizer, preprocessing and chat template of one checkpoint."""
+
+    tokenizer: Tokenizer
+    preprocessor: Preprocessor
+    prompts: PromptBuilder
+    max_positions: int
+    reads_images: bool
+
+    @classmethod
+    def from_folder(cls, folder: Path, config: ModelConfig) -> Processor:
+        """Load the side files of a checkpoint. Raises CheckpointError when they are unusable."""
+        tokenizer = Tokenizer.from_folder(folder, config)
+        patch_size = 14 if config.vision is None else config.vision.patch_size
+        return cls(
+            tokenizer=tokenizer,
+            preprocessor=Preprocessor.from_folder(folder, patch_size, config.spatial_merge_size),
+            prompts=PromptBuilder(tokenizer, ChatTemplate.from_folder(folder)),
+            max_positions=config.max_position_embeddings,
+            reads_images=config.vision is not None,
+        )
+
+    def prepare(
+        self,
+        messages: Sequence[Message],
+        images: Sequence[Image.Image] = (),
+        *,
+        enable_thinking: bool = False,
+        max_positions: int | None = None,
+    ) -> PreparedPrompt:
+        """Build the prompt of a conversation about `images` (mode RGB, from `read_image`).
+
+        `max_positions` lowers the model's own limit. Raises PromptError.
+        """
+        if images and not self.reads_images:
+            raise PromptError(f"this checkpoint reads text only; {len(images)} images were given")
+        limit = min(self.max_positions, max_positions or self.max_positions)
+        grids = tuple(self.preprocessor.grid(image.height, image.width) for image in images)
+        prompt = self.prompts.build(
+            messages, grids, max_positions=limit, enable_thinking=enable_thinking
+        )
+        return PreparedPrompt(
+            token_ids=prompt.token_ids,
+            image_spans=prompt.image_spans,
+            num_image_tokens=prompt.num_image_tokens,
+            images=tuple(images),
+            grids=grids,
+            image_hashes=tuple(self.preprocessor.content_hash(image) for image in images),
+        )
+
+    def pixels(self, prepared: PreparedPrompt) -> list[torch.Tensor]:
+        """Normalised pixels of each image, float32 `[3, H, W]` on the CPU. Imports torch."""
+        return [self.preprocessor.pixels(image) for image in prepared.images]
+
+    def detokenizer(self) -> IncrementalDetokenizer:
+        """A fresh stream from ids to text, without special tokens."""
+        return IncrementalDetokenizer(self.tokenizer)
