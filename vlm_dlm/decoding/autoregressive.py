@@ -1,0 +1,80 @@
+"""Autoregressive decoding: one token per forward.
+
+Source: docs/decoding.md, section 1. The first token comes from the prefill's logits; the reference
+counts every token as one forward, so tokens per forward is 1 by definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from vlm_dlm.decoding.base import DecodingMode, ModeRequest, ThinkingBudget
+from vlm_dlm.decoding.sampling import Picked, RowSampler, pick_rows
+from vlm_dlm.step import Origin, StepPlan, StepResult, Token
+
+
+@dataclass(frozen=True, slots=True)
+class AutoregressiveParams:
+    """Autoregressive decoding has no options of its own."""
+
+
+@dataclass(slots=True)
+class AutoregressiveState:
+    """pending: last committed token, its key and value not cached yet."""
+
+    sampler: RowSampler
+    budget: ThinkingBudget
+    mask_id: int
+    pending: int = -1
+    num_steps: int = 0
+
+
+class Autoregressive(DecodingMode[AutoregressiveParams, AutoregressiveState, Picked]):
+    """Plan: the pending token. Update: choose the next one."""
+
+    name: ClassVar[str] = "ar"
+    title: ClassVar[str] = "Autoregressive"
+    Params: ClassVar[type] = AutoregressiveParams
+    is_lossless: ClassVar[bool] = True
+    aliases: ClassVar[tuple[str, ...]] = ("autoregressive",)
+
+    def max_query_len(self, params: AutoregressiveParams) -> int:
+        return 1
+
+    def start(
+        self, request: ModeRequest[AutoregressiveParams], prompt_logits: Tensor
+    ) -> tuple[AutoregressiveState, StepResult]:
+        state = AutoregressiveState(
+            RowSampler(request.sampling),
+            ThinkingBudget.of(request.sampling, request.ids),
+            request.ids.mask,
+        )
+        picked = pick_rows([prompt_logits.clone()[None]], [state.sampler], exclude=state.mask_id)
+        return state, _commit(state, picked[0], num_kv_kept=0)
+
+    def plan(self, state: AutoregressiveState) -> StepPlan:
+        return StepPlan([state.pending])
+
+    def choose(
+        self, states: Sequence[AutoregressiveState], logits: Sequence[Tensor]
+    ) -> list[Picked]:
+        samplers = [state.sampler for state in states]
+        return pick_rows(logits, samplers, exclude=states[0].mask_id)
+
+    def advance(self, state: AutoregressiveState, choice: Picked) -> StepResult:
+        return _commit(state, choice, num_kv_kept=1)
+
+
+def _commit(state: AutoregressiveState, picked: Picked, num_kv_kept: int) -> StepResult:
+    token_id, budget = picked.token_ids[0], state.budget
+    if budget.is_open and budget.limit is not None and budget.num_tokens >= budget.limit:
+        token_id = budget.end_id if budget.end_id is not None else token_id
+    state.pending = token_id
+    state.num_steps += 1
+    budget.note([token_id])
+    token = Token(token_id, state.num_steps - 1, state.num_steps, picked.confidences[0], Origin.AR)
+    return StepResult(committed=(token,), num_kv_kept=num_kv_kept)

@@ -1,0 +1,140 @@
+"""The interface of a decoding mode. A mode never calls the model: it asks (`plan`) and is told
+(`choose`, `advance`); the engine owns every loop, the cache and the stop rules."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Generic, TypeVar
+
+from torch import Tensor
+
+from vlm_dlm.errors import ModeError
+from vlm_dlm.request import DecodingIds, SamplingParams
+from vlm_dlm.step import StepPlan, StepResult
+
+StateT = TypeVar("StateT")
+ParamsT = TypeVar("ParamsT")
+ChoiceT = TypeVar("ChoiceT")
+
+
+@dataclass(slots=True)
+class ThinkingBudget:
+    """Forces the end of a thought once `limit` tokens were written without it."""
+
+    limit: int | None
+    end_id: int | None
+    num_tokens: int = 0
+    has_ended: bool = False
+
+    @classmethod
+    def of(cls, sampling: SamplingParams, ids: DecodingIds) -> ThinkingBudget:
+        return cls(sampling.max_thinking_tokens, ids.end_think)
+
+    @property
+    def is_open(self) -> bool:
+        """A budget is set and the thought has not ended yet."""
+        return self.limit is not None and self.end_id is not None and not self.has_ended
+
+    def note(self, token_ids: Sequence[int]) -> None:
+        """Count tokens that were written."""
+        self.num_tokens += len(token_ids)
+        self.has_ended = self.has_ended or self.end_id in token_ids
+
+
+@dataclass(frozen=True, slots=True)
+class ModeRequest(Generic[ParamsT]):
+    """The part of a request that a mode may know."""
+
+    params: ParamsT
+    sampling: SamplingParams
+    ids: DecodingIds
+
+
+class DecodingMode(ABC, Generic[ParamsT, StateT, ChoiceT]):
+    """One way to write. Holds no requests: State is the mode's own dataclass, one per request.
+
+    name: what a request asks for. Params: frozen dataclass of the options, checked when
+    built. is_lossless: greedy text equals that of `ar` (float32). aliases: other names people use.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    Params: ClassVar[type]
+    is_lossless: ClassVar[bool]
+    aliases: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def max_query_len(self, params: ParamsT) -> int:
+        """Most rows one plan can have; the engine reserves cache for them."""
+
+    @abstractmethod
+    def start(
+        self, request: ModeRequest[ParamsT], prompt_logits: Tensor
+    ) -> tuple[StateT, StepResult]:
+        """Begin after the prompt. prompt_logits: [V], predicts the first token of the answer."""
+
+    @abstractmethod
+    def plan(self, state: StateT) -> StepPlan:
+        """The rows of the next forward. Does not change the state."""
+
+    @abstractmethod
+    def choose(self, states: Sequence[StateT], logits: Sequence[Tensor]) -> list[ChoiceT]:
+        """Pick tokens for one forward of several requests, without changing their blocks.
+
+        logits[i]: [Q_i, V] of the plan of states[i]; may be overwritten. Takes all requests of the
+        mode at once, so that sampling is one launch and one copy to the host.
+        """
+
+    @abstractmethod
+    def advance(self, state: StateT, choice: ChoiceT) -> StepResult:
+        """Advance one request by the forward that `choice` was picked from."""
+
+    def update(self, states: Sequence[StateT], logits: Sequence[Tensor]) -> list[StepResult]:
+        """Choose and advance: one whole step of several requests."""
+        choices = self.choose(states, logits)
+        return [self.advance(s, choice) for s, choice in zip(states, choices, strict=True)]
+
+
+def build_params(mode: type[DecodingMode[Any, Any, Any]], options: dict[str, Any]) -> Any:
+    """The mode's Params from plain options. Raises ModeError for an option the mode lacks."""
+    known = {f.name for f in fields(mode.Params)}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        has = f"it has {', '.join(sorted(known))}" if known else "it has none"
+        raise ModeError(f"mode {mode.name} has no option {unknown[0]}; {has}")
+    return mode.Params(**options)
+
+
+def check_block_length(mode: str, value: int, low: int, high: int) -> None:
+    """Shared range check of block lengths."""
+    if not low <= value <= high:
+        raise ModeError(f"mode {mode} runs block lengths {low} to {high}, not {value}")
+
+
+def check_threshold(mode: str, value: float | None) -> None:
+    """Shared range check of confidence thresholds."""
+    if value is not None and not 0.0 <= value <= 1.0:
+        raise ModeError(f"mode {mode} takes a threshold of 0 to 1, not {value}")
+
+
+@dataclass(slots=True)
+class Draft:
+    """A block under construction: ids, and where each position came from.
+
+    steps and confidences are indexed like `token_ids`.
+    """
+
+    token_ids: list[int]
+    steps: list[int] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.steps = [0] * len(self.token_ids)
+        self.confidences = [1.0] * len(self.token_ids)
+
+    def fill(self, position: int, token_id: int, step: int, confidence: float) -> None:
+        self.token_ids[position] = token_id
+        self.steps[position] = step
+        self.confidences[position] = confidence

@@ -1,0 +1,209 @@
+"""Block diffusion: denoise a block with full attention inside it, then commit it causally.
+
+Source: docs/decoding.md, section 2. Denoising logits are aligned (row p predicts position p),
+those of the commit forward are causal (the last row predicts the seed of the next block).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from vlm_dlm.decoding.base import (
+    DecodingMode,
+    Draft,
+    ModeRequest,
+    ThinkingBudget,
+    check_block_length,
+    check_threshold,
+)
+from vlm_dlm.decoding.sampling import Picked, RowSampler, pick_rows, round_to
+from vlm_dlm.errors import ModeError
+from vlm_dlm.request import DecodingIds
+from vlm_dlm.step import Origin, StepPlan, StepResult, Token, Visibility
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDiffusionParams:
+    """Options of block diffusion.
+
+    threshold: every masked position at least this confident is filled in one forward, the best one
+        always; None fills a fixed share per forward instead.
+    steps: most denoising forwards per block; None means one per position.
+    seed_first_token: position 0 of a block is the causal head's choice (current text reference);
+        False leaves it masked (initial release).
+    is_exact_reference: allow the mask id as a prediction and leave positions unfilled when `steps`
+        run out, as the reference does. Off: neither can happen.
+    is_native_confidence: take confidences in the model's own dtype, as the reference does.
+    """
+
+    block_length: int = 32
+    threshold: float | None = 0.9
+    steps: int | None = None
+    seed_first_token: bool = True
+    is_exact_reference: bool = False
+    is_native_confidence: bool = False
+
+    def __post_init__(self) -> None:
+        check_block_length(BlockDiffusion.name, self.block_length, 1, 256)
+        check_threshold(BlockDiffusion.name, self.threshold)
+        if self.steps is not None and not 1 <= self.steps <= 1024:
+            raise ModeError(f"mode diffusion takes 1 to 1024 steps per block, not {self.steps}")
+
+    @property
+    def num_steps(self) -> int:
+        return self.block_length if self.steps is None else self.steps
+
+
+@dataclass(slots=True)
+class BlockDiffusionState:
+    """canvas: the block being denoised. schedule: positions to fill per forward when no threshold
+    is set. is_committing: the next forward is the causal one over the finished block."""
+
+    params: BlockDiffusionParams
+    ids: DecodingIds
+    sampler: RowSampler
+    budget: ThinkingBudget
+    canvas: Draft
+    seed: Picked | None
+    block: int = -1
+    num_steps: int = 0
+    num_denoised: int = 0
+    schedule: tuple[int, ...] = ()
+    is_committing: bool = False
+
+    @property
+    def masked(self) -> list[int]:
+        mask = self.ids.mask
+        return [p for p, token in enumerate(self.canvas.token_ids) if token == mask]
+
+
+class BlockDiffusion(DecodingMode[BlockDiffusionParams, BlockDiffusionState, Picked]):
+    """Plan: the canvas (full visibility), then the finished block (causal)."""
+
+    name: ClassVar[str] = "diffusion"
+    title: ClassVar[str] = "Block diffusion"
+    Params: ClassVar[type] = BlockDiffusionParams
+    is_lossless: ClassVar[bool] = False
+    aliases: ClassVar[tuple[str, ...]] = ("dlm", "block_diffusion")
+
+    def max_query_len(self, params: BlockDiffusionParams) -> int:
+        return params.block_length
+
+    def start(
+        self, request: ModeRequest[BlockDiffusionParams], prompt_logits: Tensor
+    ) -> tuple[BlockDiffusionState, StepResult]:
+        params, ids = request.params, request.ids
+        state = BlockDiffusionState(
+            params,
+            ids,
+            RowSampler(request.sampling),
+            ThinkingBudget.of(request.sampling, ids),
+            Draft([]),
+            None,
+        )
+        if params.seed_first_token:
+            state.seed = _pick([prompt_logits.clone()[None]], [state])[0]
+        _begin_block(state)
+        return state, StepResult(canvas=tuple(state.canvas.token_ids), num_forwards=0)
+
+    def plan(self, state: BlockDiffusionState) -> StepPlan:
+        visibility = Visibility.CAUSAL if state.is_committing else Visibility.FULL
+        return StepPlan(list(state.canvas.token_ids), visibility)
+
+    def choose(
+        self, states: Sequence[BlockDiffusionState], logits: Sequence[Tensor]
+    ) -> list[Picked]:
+        # A commit needs its last row only: that row is the seed of the next block.
+        rows = [x[-1:] if s.is_committing else x for s, x in zip(states, logits, strict=True)]
+        return _pick(rows, states)
+
+    def advance(self, state: BlockDiffusionState, choice: Picked) -> StepResult:
+        state.num_steps += 1
+        return (_commit if state.is_committing else _denoise)(state, choice)
+
+
+def _pick(rows: Sequence[Tensor], states: Sequence[BlockDiffusionState]) -> list[Picked]:
+    """Batched over requests that share the numeric options (nearly always all of them)."""
+    out: list[Picked | None] = [None] * len(states)
+    groups: dict[tuple[bool, bool], list[int]] = {}
+    for i, state in enumerate(states):
+        key = (state.params.is_exact_reference, state.params.is_native_confidence)
+        groups.setdefault(key, []).append(i)
+    for (is_exact, is_native), members in groups.items():
+        picked = pick_rows(
+            [rows[i] for i in members],
+            [states[i].sampler for i in members],
+            exclude=None if is_exact else states[members[0]].ids.mask,
+            is_native_dtype=is_native,
+        )
+        for i, value in zip(members, picked, strict=True):
+            out[i] = value
+    return [value for value in out if value is not None]
+
+
+def _begin_block(state: BlockDiffusionState) -> None:
+    params, budget = state.params, state.budget
+    state.block += 1
+    state.canvas = Draft([state.ids.mask] * params.block_length)
+    if state.seed is not None:
+        state.canvas.fill(0, state.seed.token_ids[0], state.num_steps, state.seed.confidences[0])
+    start = state.block * params.block_length
+    if budget.is_open and budget.limit is not None and start + params.block_length > budget.limit:
+        state.canvas.fill(max(0, budget.limit - start), budget.end_id or 0, state.num_steps, 1.0)
+    num_masked, num_steps = len(state.masked), params.num_steps
+    share, extra = divmod(num_masked, num_steps)
+    state.schedule = tuple(share + (i < extra) for i in range(num_steps))
+    state.num_denoised = 0
+    state.is_committing = num_masked == 0
+
+
+def _denoise(state: BlockDiffusionState, picked: Picked) -> StepResult:
+    """Fill the chosen positions; they are never masked again."""
+    params, masked = state.params, state.masked
+    by_confidence = sorted(masked, key=lambda p: -picked.confidences[p])
+    is_last = state.num_denoised + 1 >= params.num_steps
+    if is_last and not params.is_exact_reference:
+        chosen = by_confidence
+    elif params.threshold is None:
+        chosen = by_confidence[: state.schedule[state.num_denoised]]
+    else:
+        limit = round_to(params.threshold, picked.dtype)
+        confident = [p for p in by_confidence if picked.confidences[p] >= limit]
+        chosen = confident or by_confidence[:1]
+    for p in chosen:
+        state.canvas.fill(p, picked.token_ids[p], state.num_steps, picked.confidences[p])
+    state.num_denoised += 1
+    state.is_committing = is_last or _is_settled(state.canvas.token_ids, state.ids)
+    return StepResult(canvas=tuple(state.canvas.token_ids))
+
+
+def _is_settled(canvas: list[int], ids: DecodingIds) -> bool:
+    """No mask is left, or none stands before the first end token."""
+    for token in canvas:
+        if token == ids.mask:
+            return False
+        if token in ids.eos:
+            return True
+    return True
+
+
+def _commit(state: BlockDiffusionState, picked: Picked) -> StepResult:
+    """The block is in the cache: hand it out and begin the next one."""
+    canvas = state.canvas
+    tokens: list[Token] = []
+    for p, token_id in enumerate(canvas.token_ids):
+        is_seed = p == 0 and state.seed is not None
+        origin = Origin.AR if is_seed else Origin.UNMASKED
+        tokens.append(Token(token_id, state.block, canvas.steps[p], canvas.confidences[p], origin))
+        if token_id in state.ids.eos:
+            break
+    state.budget.note([token.id for token in tokens])
+    if state.seed is not None:
+        state.seed = picked
+    result = StepResult(committed=tuple(tokens), num_kv_kept=len(canvas.token_ids))
+    _begin_block(state)
+    return result

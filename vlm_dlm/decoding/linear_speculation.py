@@ -1,0 +1,147 @@
+"""Linear self-speculation: draft a block by diffusion, verify it causally, keep what agrees.
+
+Source: docs/decoding.md, section 3. Draft logits are aligned (row p predicts position p),
+verify logits are causal (row p predicts position p + 1): that shift of one is why B rows can emit B
+tokens. Every emitted token is the verifier's own choice given the tokens before it, so the output
+follows the autoregressive distribution exactly, whatever was drafted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from vlm_dlm.decoding.base import (
+    DecodingMode,
+    Draft,
+    ModeRequest,
+    ThinkingBudget,
+    check_block_length,
+    check_threshold,
+)
+from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows, round_to
+from vlm_dlm.step import Origin, StepPlan, StepResult, Token, Visibility
+
+
+@dataclass(frozen=True, slots=True)
+class LinearSpeculationParams:
+    """Options of linear self-speculation.
+
+    threshold: 0 drafts the block in one forward; above 0, positions at least this confident are
+        filled per forward until none is masked. use_adapter: draft with the checkpoint's draft
+        adapter where one is loaded.
+    """
+
+    block_length: int = 32
+    threshold: float = 0.0
+    use_adapter: bool = True
+
+    def __post_init__(self) -> None:
+        check_block_length(LinearSpeculation.name, self.block_length, 2, 256)
+        check_threshold(LinearSpeculation.name, self.threshold)
+
+
+@dataclass(slots=True)
+class LinearSpeculationState:
+    """canvas: [pending, drafts or masks]; is_verifying: the canvas is full, check it next."""
+
+    params: LinearSpeculationParams
+    mask_id: int
+    sampler: RowSampler
+    budget: ThinkingBudget
+    canvas: Draft
+    block: int = -1
+    num_steps: int = 0
+    is_verifying: bool = False
+
+    @property
+    def masked(self) -> list[int]:
+        return [p for p, token in enumerate(self.canvas.token_ids) if token == self.mask_id]
+
+
+class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationState, Picked]):
+    """Plan: the draft canvas (full visibility, adapter on), then the same rows causally."""
+
+    name: ClassVar[str] = "linear_spec"
+    title: ClassVar[str] = "Linear self-speculation"
+    Params: ClassVar[type] = LinearSpeculationParams
+    is_lossless: ClassVar[bool] = True
+    aliases: ClassVar[tuple[str, ...]] = ("linear_speculative", "linear")
+
+    def max_query_len(self, params: LinearSpeculationParams) -> int:
+        return params.block_length
+
+    def start(
+        self, request: ModeRequest[LinearSpeculationParams], prompt_logits: Tensor
+    ) -> tuple[LinearSpeculationState, StepResult]:
+        state = LinearSpeculationState(
+            request.params,
+            request.ids.mask,
+            RowSampler(request.sampling),
+            ThinkingBudget.of(request.sampling, request.ids),
+            Draft([]),
+        )
+        picked = pick_rows([prompt_logits.clone()[None]], [state.sampler], exclude=state.mask_id)[0]
+        token = Token(picked.token_ids[0], 0, 0, picked.confidences[0], Origin.AR)
+        state.budget.note([token.id])
+        _begin_draft(state, token.id)
+        canvas = tuple(state.canvas.token_ids)
+        return state, StepResult(committed=(token,), canvas=canvas, num_forwards=0)
+
+    def plan(self, state: LinearSpeculationState) -> StepPlan:
+        token_ids = list(state.canvas.token_ids)
+        if state.is_verifying:
+            return StepPlan(token_ids, Visibility.CAUSAL)
+        use_adapter = state.params.use_adapter
+        return StepPlan(token_ids, Visibility.FULL, use_draft_adapter=use_adapter)
+
+    def choose(
+        self, states: Sequence[LinearSpeculationState], logits: Sequence[Tensor]
+    ) -> list[Picked]:
+        samplers = [state.sampler for state in states]
+        return pick_rows(logits, samplers, exclude=states[0].mask_id)
+
+    def advance(self, state: LinearSpeculationState, choice: Picked) -> StepResult:
+        state.num_steps += 1
+        return (_verify if state.is_verifying else _draft)(state, choice)
+
+
+def _begin_draft(state: LinearSpeculationState, pending: int) -> None:
+    state.block += 1
+    state.canvas = Draft([pending] + [state.mask_id] * (state.params.block_length - 1))
+    state.is_verifying = False
+
+
+def _draft(state: LinearSpeculationState, picked: Picked) -> StepResult:
+    """Fill masked positions: all of them, or the confident ones and always the best."""
+    masked, limit = state.masked, round_to(state.params.threshold, picked.dtype)
+    chosen = [p for p in masked if picked.drawn_confidences[p] >= limit]
+    if not chosen:
+        chosen = [max(masked, key=lambda p: picked.drawn_confidences[p])]
+    for p in chosen:
+        state.canvas.fill(p, picked.token_ids[p], state.num_steps, picked.confidences[p])
+    state.is_verifying = len(chosen) == len(masked)
+    return StepResult(canvas=tuple(state.canvas.token_ids))
+
+
+def _verify(state: LinearSpeculationState, picked: Picked) -> StepResult:
+    """Emit the accepted drafts and the verifier's next token, which becomes the pending one."""
+    drafts = state.canvas.token_ids[1:]
+    num_accepted = accept_prefix(drafts, picked.token_ids)
+    last_origin = Origin.BONUS if num_accepted == len(drafts) else Origin.CORRECTED
+    origins = [Origin.DRAFTED] * num_accepted + [last_origin]
+    tokens = tuple(
+        Token(picked.token_ids[i], state.block, state.num_steps, picked.confidences[i], origin)
+        for i, origin in enumerate(origins)
+    )
+    budget, pending = state.budget, tokens[-1].id
+    budget.note([token.id for token in tokens])
+    if budget.is_open and budget.limit is not None and budget.num_tokens > budget.limit:
+        # As in the reference: the forced token conditions what follows but is not written out.
+        pending = budget.end_id or pending
+    _begin_draft(state, pending)
+    canvas = tuple(state.canvas.token_ids)
+    return StepResult(tokens, num_kv_kept=len(tokens), canvas=canvas, acceptance_len=len(tokens))

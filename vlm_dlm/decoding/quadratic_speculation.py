@@ -1,0 +1,159 @@
+"""Quadratic self-speculation: one forward verifies a draft and drafts anew after every prefix.
+
+Source: docs/decoding.md, section 5. The rows are the pending token and its drafts (the
+heads, plain causal verification), then one branch of masks per head, which sees the heads up to its
+own and itself: the draft that is right if exactly that many tokens are accepted. Heads come first, so
+the rows to keep are a prefix. After the prefill nothing is drafted yet: the first forward has one
+head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vlm_dlm.decoding.base import (
+    DecodingMode,
+    ModeRequest,
+    ThinkingBudget,
+    check_block_length,
+)
+from vlm_dlm.decoding.sampling import GREEDY, Picked, RowSampler, accept_prefix, pick_rows
+from vlm_dlm.step import Origin, StepPlan, StepResult, Token
+
+
+@dataclass(frozen=True, slots=True)
+class QuadraticSpeculationParams:
+    """block_length B: most tokens per forward; a forward has B (B + 1) rows. The default suits a
+    CPU, where rows are not free (measured in docs/performance.md); the reference uses 16."""
+
+    block_length: int = 8
+
+    def __post_init__(self) -> None:
+        check_block_length(QuadraticSpeculation.name, self.block_length, 2, 32)
+
+
+@dataclass(slots=True)
+class QuadraticSpeculationState:
+    """pending: last committed token, not cached yet. drafts: what may follow it, possibly empty."""
+
+    params: QuadraticSpeculationParams
+    mask_id: int
+    sampler: RowSampler
+    budget: ThinkingBudget
+    pending: int = -1
+    drafts: list[int] = field(default_factory=list)
+    num_steps: int = 0
+
+
+class QuadraticSpeculation(
+    DecodingMode[QuadraticSpeculationParams, QuadraticSpeculationState, tuple[Picked, Picked]]
+):
+    """Plan: heads, then one branch of masks per head. Update: accept, and take that branch."""
+
+    name: ClassVar[str] = "quadratic_spec"
+    title: ClassVar[str] = "Quadratic self-speculation"
+    Params: ClassVar[type] = QuadraticSpeculationParams
+    is_lossless: ClassVar[bool] = True
+    aliases: ClassVar[tuple[str, ...]] = ("quadratic_speculative", "quadratic")
+
+    def max_query_len(self, params: QuadraticSpeculationParams) -> int:
+        return params.block_length * (params.block_length + 1)
+
+    def start(
+        self, request: ModeRequest[QuadraticSpeculationParams], prompt_logits: Tensor
+    ) -> tuple[QuadraticSpeculationState, StepResult]:
+        state = QuadraticSpeculationState(
+            request.params,
+            request.ids.mask,
+            RowSampler(request.sampling),
+            ThinkingBudget.of(request.sampling, request.ids),
+        )
+        picked = pick_rows([prompt_logits.clone()[None]], [state.sampler], exclude=state.mask_id)[0]
+        token = Token(picked.token_ids[0], 0, 0, picked.confidences[0], Origin.AR)
+        state.pending = token.id
+        state.budget.note([token.id])
+        return state, StepResult(committed=(token,), num_forwards=0)
+
+    def plan(self, state: QuadraticSpeculationState) -> StepPlan:
+        num_heads, length = 1 + len(state.drafts), state.params.block_length
+        token_ids = [state.pending, *state.drafts] + [state.mask_id] * (num_heads * length)
+        return StepPlan(
+            token_ids, branch_visibility(num_heads, length), list(branch_offsets(num_heads, length))
+        )
+
+    def choose(
+        self, states: Sequence[QuadraticSpeculationState], logits: Sequence[Tensor]
+    ) -> list[tuple[Picked, Picked]]:
+        heads = [x[: 1 + len(s.drafts)] for s, x in zip(states, logits, strict=True)]
+        branches = [x[1 + len(s.drafts) :] for s, x in zip(states, logits, strict=True)]
+        # Branches are drafted greedily: a draft only decides how much of the verifier's output is
+        # usable, and its likeliest token is the one most often confirmed.
+        samplers = [s.sampler for s in states] + [GREEDY] * len(states)
+        picked = pick_rows(heads + branches, samplers, exclude=states[0].mask_id)
+        return list(zip(picked[: len(states)], picked[len(states) :], strict=True))
+
+    def advance(
+        self, state: QuadraticSpeculationState, choice: tuple[Picked, Picked]
+    ) -> StepResult:
+        return _advance(state, *choice)
+
+
+def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> StepResult:
+    """Emit the accepted drafts and the verifier's next token, then take up the matching branch."""
+    length = state.params.block_length
+    num_accepted = accept_prefix(state.drafts, head.token_ids)
+    origins = [Origin.DRAFTED] * num_accepted + [_last_origin(state.drafts, num_accepted)]
+    step = state.num_steps + 1
+    tokens = [
+        Token(head.token_ids[i], state.num_steps, step, head.confidences[i], origin)
+        for i, origin in enumerate(origins)
+    ]
+    state.num_steps = step
+    # Slot 1 of the branch stands for the token that the head has just chosen; the rest follow it.
+    start = num_accepted * length
+    drafts = branch.token_ids[start + 1 : start + length]
+    budget = state.budget
+    budget.note([token.id for token in tokens])
+    if budget.is_open and budget.limit is not None and budget.num_tokens - 1 > budget.limit:
+        # As in the reference: the end of the thought is put in front of the next round's drafts. The
+        # reference counts a head once it is accepted, one round after it was chosen here.
+        drafts = [tokens[-1].id, *drafts][: length - 1]
+        tokens[-1] = Token(budget.end_id or 0, step - 1, step, 1.0, Origin.AR)
+        budget.has_ended = True
+    state.pending, state.drafts = tokens[-1].id, drafts
+    return StepResult(
+        tuple(tokens),
+        num_kv_kept=len(tokens),
+        canvas=(state.pending, *drafts),
+        acceptance_len=len(tokens),
+    )
+
+
+def _last_origin(drafts: Sequence[int], num_accepted: int) -> Origin:
+    if not drafts:
+        return Origin.AR
+    return Origin.BONUS if num_accepted == len(drafts) else Origin.CORRECTED
+
+
+@lru_cache(maxsize=64)
+def branch_offsets(num_heads: int, length: int) -> tuple[int, ...]:
+    """Positions of the rows: heads at 0..G-1, slot j = 1..B of branch i at i + j."""
+    branches = (i + j for i in range(num_heads) for j in range(1, length + 1))
+    return (*range(num_heads), *branches)
+
+
+@lru_cache(maxsize=64)
+def branch_visibility(num_heads: int, length: int) -> Tensor:
+    """Bool [Q, Q], Q = G + G * B. Heads are causal, a branch sees the heads up to its own and itself."""
+    row = torch.arange(num_heads * (1 + length))
+    is_head = row < num_heads
+    group = torch.where(is_head, row, (row - num_heads) // length)  # [Q]
+    sees_head = is_head[None, :] & (group[None, :] <= group[:, None])
+    sees_own_branch = ~is_head[:, None] & ~is_head[None, :] & (group[:, None] == group[None, :])
+    return sees_head | sees_own_branch

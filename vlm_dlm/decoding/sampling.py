@@ -1,0 +1,172 @@
+"""Pure functions that turn logits into tokens, and the per-request source of randomness.
+
+All rows of all requests of a mode are drawn in one go: one set of tensor operations and one copy to
+the host, however many requests there are. Randomness comes from a generator of the request's own,
+one uniform number per row, so that the same seed gives the same answer in any batch.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vlm_dlm.request import SamplingParams
+
+
+class RowSampler:
+    """Temperature, top-p and the random generator of one request."""
+
+    __slots__ = ("_generator", "seed", "temperature", "top_p")
+
+    def __init__(self, sampling: SamplingParams) -> None:
+        self.temperature = sampling.temperature
+        self.top_p = sampling.top_p
+        self.seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
+        self._generator: torch.Generator | None = None
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature == 0.0
+
+    def uniforms(self, num: int) -> Tensor:
+        """The request's next `num` random numbers in [0, 1), float64 [num], on the CPU."""
+        if self._generator is None:
+            self._generator = torch.Generator().manual_seed(self.seed)
+        return torch.rand(num, generator=self._generator, dtype=torch.float64)
+
+
+GREEDY = RowSampler(SamplingParams(seed=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """The choice for every row of one request.
+
+    confidences: probability of the token without temperature. drawn_confidences: its probability
+    under the distribution it was drawn from (the same where the choice was greedy). dtype: what the
+    confidences were computed in.
+    """
+
+    token_ids: list[int]
+    confidences: list[float]
+    drawn_confidences: list[float]
+    dtype: torch.dtype
+
+
+def pick_rows(
+    logits: Sequence[Tensor],
+    samplers: Sequence[RowSampler],
+    *,
+    exclude: int | None,
+    is_native_dtype: bool = False,
+) -> list[Picked]:
+    """Choose one token per row for several requests at once.
+
+    logits[i]: [Q_i, V], drawn with samplers[i]. exclude: an id that is never chosen; None follows
+    the reference, which excludes nothing. is_native_dtype: confidence in the logits' own dtype, as the
+    reference has it, instead of float32. The logits may be overwritten.
+    """
+    sizes = [rows.shape[0] for rows in logits]
+    rows = logits[0] if len(logits) == 1 else torch.cat(list(logits))  # [N, V]
+    if exclude is not None:
+        rows[:, exclude] = float("-inf")
+    if not is_native_dtype:
+        rows = rows.float()
+    best, token_ids = rows.max(dim=-1)  # 2 x [N]
+    drawn = None
+    if not all(sampler.is_greedy for sampler in samplers):
+        token_ids, drawn = _draw(rows, token_ids, sizes, samplers)
+        best = rows.gather(-1, token_ids[:, None]).squeeze(-1)  # [N]
+    if is_native_dtype:
+        confidences = rows.softmax(-1).gather(-1, token_ids[:, None]).squeeze(-1)
+    else:
+        confidences = (best - rows.logsumexp(dim=-1)).exp()  # [N]
+    if drawn is None:
+        drawn = confidences
+    else:
+        drawn = torch.where(drawn < 0, confidences.float(), drawn)
+    return _split(token_ids, confidences, drawn, sizes)
+
+
+def tempered_distribution(rows: Tensor, temperature: Tensor, top_p: Tensor) -> Tensor:
+    """Probabilities [N, V] in float32 after temperature [N, 1], then nucleus cut at top_p [N, 1].
+
+    The nucleus is the smallest set of best tokens whose mass reaches top_p; the best token always
+    stays (Holtzman et al. 2020).
+    """
+    rows = rows.float()
+    rows = rows - rows.amax(dim=-1, keepdim=True)  # a tiny temperature must not overflow
+    probs = (rows / temperature.clamp_min(1e-30)).softmax(dim=-1)
+    if bool((top_p >= 1.0).all()):
+        return probs
+    ordered, order = probs.sort(dim=-1, descending=True)
+    is_cut = ordered.cumsum(dim=-1) - ordered >= top_p
+    ordered = ordered.masked_fill(is_cut, 0.0)
+    kept = torch.zeros_like(probs).scatter_(-1, order, ordered)
+    return kept / kept.sum(dim=-1, keepdim=True)
+
+
+def accept_prefix(drafts: Sequence[int], verified: Sequence[int]) -> int:
+    """Number of leading drafts that the verifier chose as well.
+
+    drafts[i] stands after i accepted drafts; verified[i] is the verifier's choice for that place.
+    """
+    num = 0
+    while num < len(drafts) and drafts[num] == verified[num]:
+        num += 1
+    return num
+
+
+def round_to(value: float, dtype: torch.dtype) -> float:
+    """`value` as torch sees it when it compares a tensor of `dtype` with a Python number."""
+    return torch.tensor(value, dtype=dtype).item()
+
+
+def _draw(
+    rows: Tensor, greedy: Tensor, sizes: Sequence[int], samplers: Sequence[RowSampler]
+) -> tuple[Tensor, Tensor]:
+    """Inverse-CDF draws for the rows with a temperature, the greedy choice for the others.
+
+    Returns ids [N] and the probabilities [N] they were drawn with, -1 where the choice was greedy.
+    """
+    device = rows.device
+    drawn = [not s.is_greedy for s, size in zip(samplers, sizes, strict=True) for _ in range(size)]
+    index = torch.tensor([i for i, is_drawn in enumerate(drawn) if is_drawn], device=device)
+    hot = [(s, size) for s, size in zip(samplers, sizes, strict=True) if not s.is_greedy]
+    temperature = torch.tensor([s.temperature for s, size in hot for _ in range(size)])
+    top_p = torch.tensor([s.top_p for s, size in hot for _ in range(size)])
+    uniforms = torch.cat([s.uniforms(size) for s, size in hot]).to(device)  # [M]
+    probs = tempered_distribution(
+        rows[index], temperature[:, None].to(device), top_p[:, None].to(device)
+    )
+    cdf = probs.double().cumsum(dim=-1)  # [M, V]
+    target = uniforms[:, None] * cdf[:, -1:]  # [M, 1]
+    chosen = torch.searchsorted(cdf, target, right=True).squeeze(-1)
+    last = (probs > 0).long().cumsum(dim=-1).argmax(dim=-1)  # last id with any mass
+    chosen = torch.minimum(chosen, last)  # [M]
+    drawn_with = probs.gather(-1, chosen[:, None]).squeeze(-1)  # [M]
+    confidences = torch.full(greedy.shape, -1.0, device=device).index_copy(0, index, drawn_with)
+    return greedy.index_copy(0, index, chosen), confidences
+
+
+def _split(
+    token_ids: Tensor, confidences: Tensor, drawn: Tensor, sizes: Sequence[int]
+) -> list[Picked]:
+    """One copy to the host for all, then one slice per request. float64 holds every id exactly."""
+    if drawn is confidences:
+        ids, confs = torch.stack((token_ids.double(), confidences.double())).tolist()
+        drawn_confs = confs
+    else:
+        columns = (token_ids.double(), confidences.double(), drawn.double())
+        ids, confs, drawn_confs = torch.stack(columns).tolist()
+    picked, start = [], 0
+    for size in sizes:
+        span = slice(start, start + size)
+        chosen = [int(token) for token in ids[span]]
+        picked.append(Picked(chosen, confs[span], drawn_confs[span], confidences.dtype))
+        start += size
+    return picked
