@@ -1,0 +1,1 @@
+"""When things run: queue, cache, one packed forward per step, events."""

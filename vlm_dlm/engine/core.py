@@ -1,0 +1,310 @@
+"""The engine without threads: schedule, run, update, one step at a time.
+
+Owns stop rules (end token, length), text, counts and the promise that every request ends in exactly
+one terminal event, whatever fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from vlm_dlm.decoding import MODES, ModeRequest, find_mode
+from vlm_dlm.engine.bookkeeping import book, failed, finished
+from vlm_dlm.engine.features import FeatureCache
+from vlm_dlm.engine.kv_cache import KvCache, PageAllocator, PageTable
+from vlm_dlm.engine.model_runner import ModelRunner, PackedRows
+from vlm_dlm.engine.prompt_cache import KeptPrompt, PromptCache
+from vlm_dlm.engine.scheduler import EngineConfig, Grant, Scheduler
+from vlm_dlm.engine.sequence import Clock, Detokenizer, Sequence
+from vlm_dlm.errors import BadInputError, CapacityError, ModeError, PromptError
+from vlm_dlm.events import GenerationEvent, Started
+from vlm_dlm.model.vlm import VlmModel
+from vlm_dlm.request import DecodingIds, GenerationRequest
+from vlm_dlm.step import StepPlan, StepResult
+
+
+class EngineCore:
+    """submit, abort, step. Not thread safe: one thread owns it."""
+
+    def __init__(
+        self,
+        model: VlmModel,
+        ids: DecodingIds,
+        make_detokenizer: Callable[[], Detokenizer],
+        image_token_id: int | None = None,
+        config: EngineConfig | None = None,
+    ) -> None:
+        self.config = config or EngineConfig()
+        self.ids = ids
+        self.make_detokenizer = make_detokenizer
+        self.max_context = self.config.max_context or model.config.max_position_embeddings
+        page_size = self.config.page_size
+        num_pages = self.config.max_cache_tokens // page_size
+        self.allocator = PageAllocator(num_pages, page_size)
+        self.cache = KvCache(model.config, num_pages * page_size, model.device, model.dtype)
+        self.prompts = PromptCache(self.config.num_kept_prompts)
+        self.features = FeatureCache(model, self.config.num_kept_features)
+        self.scheduler = Scheduler(self.config, self.allocator, self.prompts)
+        self.runner = ModelRunner(model, self.cache, image_token_id)
+        self.modes = {name: mode() for name, mode in MODES.items()}
+        self._live: dict[str, Sequence] = {}
+
+    @property
+    def has_work(self) -> bool:
+        return self.scheduler.has_work
+
+    @property
+    def cache_bytes_used(self) -> int:
+        """Bytes of the cache that hold something."""
+        return self.allocator.num_used * self.config.page_size * self.cache.slot_bytes
+
+    def submit(self, request: GenerationRequest) -> None:
+        """Queue a request. Raises BadInputError or CapacityError if it can never run."""
+        if request.request_id in self._live:
+            raise BadInputError(f"a request named {request.request_id!r} is running already")
+        mode = self.modes[find_mode(request.mode).name]
+        params = mode.Params() if request.params is None else request.params
+        if not isinstance(params, mode.Params):
+            raise ModeError(f"mode {mode.name} got the options of another mode")
+        max_rows = mode.max_query_len(params)
+        sequence = Sequence(
+            request,
+            mode,
+            params,
+            self.make_detokenizer(),
+            Clock(perf_counter()),
+            self._check_room(request, max_rows),
+            max_rows,
+        )
+        self._live[request.request_id] = sequence
+        self.scheduler.waiting.append(sequence)
+
+    def abort(self, request_id: str) -> list[GenerationEvent]:
+        """End a request in any state and free what it holds. No event if it has ended already."""
+        sequence = self._live.get(request_id)
+        return [] if sequence is None else [self._finish(sequence, "abort")]
+
+    def run(self, requests: Iterable[GenerationRequest]) -> Iterator[GenerationEvent]:
+        """Submit, then yield every event until all requests have ended."""
+        for request in requests:
+            self.submit(request)
+        while self.has_work:
+            yield from self.step()
+
+    @torch.inference_mode()
+    def step(self) -> list[GenerationEvent]:
+        """One forward for everybody who can take part, and what came of it."""
+        began = perf_counter()
+        events = self._admit()
+        grants = self.scheduler.schedule()
+        results = self._run(grants)
+        events += self._update(grants, results, began)
+        return events
+
+    def close(self) -> list[GenerationEvent]:
+        """Abort everything and free all pages."""
+        events = [event for name in list(self._live) for event in self.abort(name)]
+        while self.prompts.drop_oldest():
+            pass
+        return events
+
+    def _check_room(self, request: GenerationRequest, max_rows: int) -> int:
+        """Most cache slots the request can ever need."""
+        num_prompt, max_tokens = len(request.prompt.token_ids), request.sampling.max_tokens
+        if num_prompt == 0:
+            raise PromptError("the prompt is empty")
+        if num_prompt + max_tokens > self.max_context:
+            raise PromptError(
+                f"the prompt has {num_prompt} tokens and {max_tokens} more were asked for; "
+                f"this model's context holds {self.max_context}"
+            )
+        if max_rows > self.config.max_batched_tokens:
+            raise CapacityError(
+                f"one step needs {max_rows} rows; this engine runs {self.config.max_batched_tokens}"
+            )
+        needed = num_prompt + max_tokens + max_rows
+        if needed > self.allocator.num_pages * self.config.page_size:
+            raise CapacityError(
+                f"the request needs cache for {needed} tokens; "
+                f"this engine has {self.config.max_cache_tokens}"
+            )
+        return needed
+
+    def _admit(self) -> list[GenerationEvent]:
+        """Start work on requests that fit: encode their images, or reuse a kept prompt."""
+        events: list[GenerationEvent] = []
+        for sequence in self.scheduler.admit():
+            clock, prompt = sequence.clock, sequence.request.prompt
+            clock.started = perf_counter()
+            events.append(
+                Started(
+                    sequence.id,
+                    sequence.mode.name,
+                    len(prompt.token_ids),
+                    prompt.num_image_tokens,
+                    clock.started,
+                )
+            )
+            kept = self.prompts.find(prompt.key)
+            if kept is not None:
+                events += self._guard(sequence, lambda s=sequence, k=kept: self._reuse(s, k))
+            else:
+                events += self._guard(sequence, lambda s=sequence: self._encode(s))
+        return events
+
+    def _encode(self, sequence: Sequence) -> list[GenerationEvent]:
+        sequence.features = self.features.features(sequence.request.prompt.images)
+        sequence.clock.features_ready = perf_counter()
+        sequence.clock.vision_s = sequence.clock.features_ready - sequence.clock.started
+        return []
+
+    def _reuse(self, sequence: Sequence, kept: KeptPrompt) -> list[GenerationEvent]:
+        """Copy a kept prompt instead of computing it."""
+        assert sequence.table is not None, "admitted requests own pages"
+        sequence.table.grow_to(kept.num_tokens)
+        self.cache.copy(kept.table, sequence.table, kept.num_tokens)
+        sequence.cache_len = kept.num_tokens
+        sequence.is_prompt_reused = True
+        sequence.clock.prefill_s = perf_counter() - sequence.clock.started
+        return self._start(sequence, kept.logits)
+
+    def _run(self, grants: list[Grant]) -> list[Tensor | Exception]:
+        """One forward for all. If it fails, each request runs alone, so that only the one at fault
+        ends."""
+        if not grants:
+            return []
+        packed = [_pack(grant, self.runner.image_token_id) for grant in grants]
+        try:
+            return list(self.runner.run(packed))
+        except Exception:
+            return [self._run_alone(rows) for rows in packed]
+
+    def _run_alone(self, rows: PackedRows) -> Tensor | Exception:
+        try:
+            return self.runner.run([rows])[0]
+        except Exception as error:
+            return error
+
+    def _update(
+        self, grants: list[Grant], results: list[Tensor | Exception], began: float
+    ) -> list[GenerationEvent]:
+        """Prompts move on, modes take their logits. Nothing behind this knows which mode ran."""
+        events: list[GenerationEvent] = []
+        by_mode: dict[str, list[tuple[Sequence, Tensor]]] = {}
+        for grant, result in zip(grants, results, strict=True):
+            sequence = grant.sequence
+            if isinstance(result, Exception):
+                events.append(self._fail(sequence, result))
+            elif sequence.is_prefilling:
+                events += self._guard(
+                    sequence,
+                    lambda g=grant, r=result: self._advance_prompt(
+                        g.sequence, g.num_rows, r, began
+                    ),
+                )
+            else:
+                by_mode.setdefault(sequence.mode.name, []).append((sequence, result))
+        for members in by_mode.values():
+            events += self._advance_mode(members)
+        return events
+
+    def _advance_prompt(
+        self, sequence: Sequence, num_rows: int, logits: Tensor, began: float
+    ) -> list[GenerationEvent]:
+        prompt, clock = sequence.request.prompt.token_ids, sequence.clock
+        chunk = prompt[sequence.cache_len : sequence.cache_len + num_rows]
+        sequence.num_pads_done += chunk.count(self.runner.image_token_id)
+        sequence.cache_len += num_rows
+        clock.prefill_s += perf_counter() - max(began, clock.features_ready)
+        if sequence.cache_len < len(prompt):
+            return []
+        sequence.features = None
+        if sequence.request.keep_prompt:
+            self._keep_prompt(sequence, logits[-1])
+        return self._start(sequence, logits[-1])
+
+    def _keep_prompt(self, sequence: Sequence, logits: Tensor) -> None:
+        """Leave a copy of the prompt behind, if there is room for one."""
+        assert sequence.table is not None, "a running request owns pages"
+        num_pages = self.allocator.pages_for(sequence.cache_len)
+        if not self.allocator.reserve(num_pages):
+            return
+        table = PageTable(self.allocator, num_pages)
+        table.grow_to(sequence.cache_len)
+        self.cache.copy(sequence.table, table, sequence.cache_len)
+        entry = KeptPrompt(table, sequence.cache_len, logits.clone())
+        self.prompts.keep(sequence.request.prompt.key, entry)
+
+    def _start(self, sequence: Sequence, logits: Tensor) -> list[GenerationEvent]:
+        """The prompt is cached: hand its last logits to the mode."""
+        sequence.clock.prefilled = perf_counter()
+        request = ModeRequest(sequence.params, sequence.request.sampling, self.ids)
+        sequence.state, result = sequence.mode.start(request, logits)
+        return self._book(sequence, result)
+
+    def _advance_mode(self, members: list[tuple[Sequence, Tensor]]) -> list[GenerationEvent]:
+        """All requests of one mode at once; if choosing fails, one by one."""
+        mode = members[0][0].mode
+        try:
+            choices = mode.choose([s.state for s, _ in members], [x for _, x in members])
+        except Exception as error:
+            if len(members) == 1:
+                return [self._fail(members[0][0], error)]
+            return [event for member in members for event in self._advance_mode([member])]
+        events: list[GenerationEvent] = []
+        for (sequence, _), choice in zip(members, choices, strict=True):
+            events += self._guard(
+                sequence, lambda s=sequence, c=choice: self._book(s, s.mode.advance(s.state, c))
+            )
+        return events
+
+    def _book(self, sequence: Sequence, result: StepResult) -> list[GenerationEvent]:
+        """Events of one step, and the plan of the next one."""
+        events, reason = book(sequence, result, self.ids.eos)
+        if reason is not None:
+            return [*events, self._finish(sequence, reason)]
+        sequence.plan = sequence.mode.plan(sequence.state)
+        return events
+
+    def _guard(
+        self, sequence: Sequence, work: Callable[[], list[GenerationEvent]]
+    ) -> list[GenerationEvent]:
+        """Whatever fails inside ends this request and no other."""
+        try:
+            return work()
+        except Exception as error:
+            return [self._fail(sequence, error)]
+
+    def _finish(self, sequence: Sequence, reason: str) -> GenerationEvent:
+        event = finished(sequence, reason)
+        self._forget(sequence)
+        return event
+
+    def _fail(self, sequence: Sequence, error: Exception) -> GenerationEvent:
+        event = failed(sequence, error)
+        self._forget(sequence)
+        return event
+
+    def _forget(self, sequence: Sequence) -> None:
+        self._live.pop(sequence.id, None)
+        self.scheduler.remove(sequence)
+
+
+def _pack(grant: Grant, image_token_id: int | None) -> PackedRows:
+    """A piece of the prompt as a causal plan, or the mode's own plan."""
+    sequence = grant.sequence
+    assert sequence.table is not None, "a running request owns pages"
+    if sequence.plan is not None:
+        return PackedRows(sequence.plan, sequence.cache_len, sequence.table, grant.num_rows)
+    start, end = sequence.cache_len, sequence.cache_len + grant.num_rows
+    chunk = list(sequence.request.prompt.token_ids[start:end])
+    features = None
+    if sequence.features is not None:
+        first = sequence.num_pads_done
+        features = sequence.features[first : first + chunk.count(image_token_id)]
+    is_last = end == sequence.num_prompt_tokens
+    return PackedRows(StepPlan(chunk), start, sequence.table, int(is_last), features)

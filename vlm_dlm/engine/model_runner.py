@@ -1,0 +1,175 @@
+"""Plans become packed tensors, one forward runs, logits go back to each request.
+
+The only place where Python lists become tensors. Knows nothing of modes, queues or text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from vlm_dlm.engine.kv_cache import KvCache, PageTable
+from vlm_dlm.model.attention import CachedAttention, RowGroup, visibility_mask
+from vlm_dlm.model.lora import AdapterRows
+from vlm_dlm.model.text_decoder import RotaryInputs
+from vlm_dlm.model.vlm import VlmModel
+from vlm_dlm.step import StepPlan, Visibility
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRows:
+    """One request's share of a forward.
+
+    table: its pages, grown to hold cache_len + Q tokens. features: image features [pads, D] for the
+    placeholders among the rows, in order. logit_rows: how many last rows need logits.
+    """
+
+    plan: StepPlan
+    cache_len: int
+    table: PageTable
+    logit_rows: int
+    features: Tensor | None = None
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.plan.token_ids)
+
+
+class ModelRunner:
+    """Owns the cache tensors and the tables that every forward needs."""
+
+    def __init__(self, model: VlmModel, cache: KvCache, image_token_id: int | None) -> None:
+        self.model = model
+        self.cache = cache
+        self.image_token_id = image_token_id
+        self._rotary_table: RotaryInputs | None = None
+        self._num_positions = 0
+
+    @torch.inference_mode()
+    def run(self, batch: Sequence[PackedRows]) -> list[Tensor]:
+        """One forward over all rows of all requests. Returns logits [logit_rows_i, V] of each."""
+        starts = [0, *accumulate(rows.num_rows for rows in batch)]
+        embeds = self._embed(batch, starts)  # [T, D]
+        attention = self._attention(batch, starts)
+        hidden = self.model.hidden(
+            embeds, self._rotary(batch), attention, self._adapter(batch, starts)
+        )
+        return self._logits(hidden, batch, starts)
+
+    def _embed(self, batch: Sequence[PackedRows], starts: Sequence[int]) -> Tensor:
+        token_ids = [token for rows in batch for token in rows.plan.token_ids]
+        ids = torch.tensor(token_ids, device=self.model.device)
+        embeds = self.model.embed(ids)
+        for rows, start in zip(batch, starts, strict=False):
+            if rows.features is not None:
+                span = slice(start, start + rows.num_rows)
+                is_pad = ids[span] == self.image_token_id
+                embeds[span][is_pad] = rows.features.to(embeds.dtype)
+        return embeds
+
+    def _rotary(self, batch: Sequence[PackedRows]) -> RotaryInputs:
+        offsets = [rows.plan.offsets or range(rows.num_rows) for rows in batch]
+        pairs = list(zip(batch, offsets, strict=True))
+        max_position = max(rows.cache_len + max(offset) for rows, offset in pairs)
+        table = self._positions_up_to(max_position)
+        index: slice | Tensor
+        if len(batch) == 1 and batch[0].plan.offsets is None:
+            start = batch[0].cache_len
+            index = slice(start, start + batch[0].num_rows)
+        else:
+            positions = [rows.cache_len + o for rows, offset in pairs for o in offset]
+            index = torch.tensor(positions, device=self.model.device)
+        scale = table.query_scale
+        if max_position < self.model.config.rope.original_max_position_embeddings:
+            scale = None
+        return RotaryInputs(
+            table.cos[index], table.sin[index], None if scale is None else scale[index]
+        )
+
+    def _positions_up_to(self, position: int) -> RotaryInputs:
+        """Tables for every position seen so far, doubled when they run out."""
+        if self._rotary_table is None or position >= self._num_positions:
+            self._num_positions = max(1024, 2 * position)
+            positions = torch.arange(self._num_positions, device=self.model.device)
+            self._rotary_table = self.model.decoder.rotary_inputs(positions, self.model.dtype)
+        return self._rotary_table
+
+    def _attention(self, batch: Sequence[PackedRows], starts: Sequence[int]) -> CachedAttention:
+        groups: dict[object, list[int]] = {}
+        for i, rows in enumerate(batch):
+            seen = rows.plan.visibility
+            kind = seen if isinstance(seen, Visibility) else id(seen)
+            groups.setdefault((rows.num_rows, kind), []).append(i)
+        return CachedAttention(
+            self.cache.data,
+            self._write_slots(batch),
+            [self._row_group(batch, starts, members) for members in groups.values()],
+        )
+
+    def _write_slots(self, batch: Sequence[PackedRows]) -> slice | Tensor:
+        if len(batch) == 1 and batch[0].table.is_contiguous:
+            start = batch[0].table.first_slot + batch[0].cache_len
+            return slice(start, start + batch[0].num_rows)
+        device = self.model.device
+        return torch.cat(
+            [r.table.slots(device)[r.cache_len : r.cache_len + r.num_rows] for r in batch]
+        )
+
+    def _row_group(
+        self, batch: Sequence[PackedRows], starts: Sequence[int], members: Sequence[int]
+    ) -> RowGroup:
+        device, chosen = self.model.device, [batch[i] for i in members]
+        num_rows, seen = chosen[0].num_rows, chosen[0].plan.visibility
+        length = max(r.cache_len for r in chosen) + num_rows
+        slots: slice | Tensor
+        if len(chosen) == 1 and chosen[0].table.is_contiguous:
+            slots = slice(chosen[0].table.first_slot, chosen[0].table.first_slot + length)
+        else:
+            slots = torch.stack([_padded(r, length, device) for r in chosen])  # [R, L]
+        rows: slice | Tensor
+        if members[-1] - members[0] + 1 == len(members):
+            rows = slice(starts[members[0]], starts[members[-1] + 1])
+        else:
+            spans = [torch.arange(starts[i], starts[i + 1], device=device) for i in members]
+            rows = torch.cat(spans)
+        mask = None
+        if len(chosen) > 1 or (seen is not Visibility.FULL and num_rows > 1):
+            cache_lens = torch.tensor([r.cache_len for r in chosen], device=device)
+            config = self.model.config
+            repeats = config.num_attention_heads // config.num_key_value_heads
+            mask = visibility_mask(
+                seen, cache_lens, num_rows, length, repeats, dtype=self.model.dtype
+            )
+        return RowGroup(len(chosen), num_rows, rows, slots, mask)
+
+    def _adapter(self, batch: Sequence[PackedRows], starts: Sequence[int]) -> AdapterRows | None:
+        chosen = [i for i, rows in enumerate(batch) if rows.plan.use_draft_adapter]
+        if not chosen or not self.model.has_draft_adapter:
+            return None
+        if len(chosen) == len(batch):
+            return AdapterRows(None)
+        spans = [torch.arange(starts[i], starts[i + 1]) for i in chosen]
+        return AdapterRows(torch.cat(spans).to(self.model.device))
+
+    def _logits(
+        self, hidden: Tensor, batch: Sequence[PackedRows], starts: Sequence[int]
+    ) -> list[Tensor]:
+        counts = [rows.logit_rows for rows in batch]
+        if sum(counts) < hidden.shape[0]:
+            ends = starts[1:]
+            spans = [hidden[end - n : end] for end, n in zip(ends, counts, strict=True) if n]
+            if not spans:
+                return [hidden.new_empty(0, self.model.config.vocab_size) for _ in batch]
+            hidden = torch.cat(spans)
+        return list(self.model.logits(hidden).split(counts))
+
+
+def _padded(rows: PackedRows, length: int, device: torch.device) -> Tensor:
+    """Slots of one request, padded to `length` with its first slot: masked, but never unwritten."""
+    slots = rows.table.slots(device)
+    own = rows.cache_len + rows.num_rows
+    return torch.cat((slots[:own], slots[:1].expand(length - own)))

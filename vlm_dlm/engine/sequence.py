@@ -1,0 +1,102 @@
+"""One request inside the engine: how far it has come and what it has cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from vlm_dlm.decoding import DecodingMode
+from vlm_dlm.engine.kv_cache import PageTable
+from vlm_dlm.events import Stats
+from vlm_dlm.request import GenerationRequest
+from vlm_dlm.step import StepPlan
+
+
+class Detokenizer(Protocol):
+    """Turns ids into text piece by piece, never half a character."""
+
+    def push(self, token_ids: list[int]) -> str: ...
+
+    def flush(self) -> str: ...
+
+
+@dataclass(slots=True)
+class Clock:
+    """Moments in seconds on the engine's monotonic clock, and sums of seconds."""
+
+    arrived: float
+    started: float = 0.0
+    features_ready: float = 0.0
+    prefilled: float = 0.0
+    first_token: float | None = None
+    vision_s: float = 0.0
+    prefill_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Sequence:
+    """State of one request. `cache_len` tokens are cached; `plan` is what it wants to run next."""
+
+    request: GenerationRequest
+    mode: DecodingMode[Any, Any, Any]
+    params: Any
+    detokenizer: Detokenizer
+    clock: Clock
+    max_cache_len: int
+    max_rows: int
+    table: PageTable | None = None
+    features: Any = None  # [pads, D], until the last placeholder is computed
+    num_pads_done: int = 0
+    cache_len: int = 0
+    state: Any = None
+    plan: StepPlan | None = None
+    num_tokens: int = 0
+    num_forwards: int = 0
+    num_rows: int = 0
+    acceptance_lengths: list[int] = field(default_factory=list)
+    is_prompt_reused: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.request.request_id
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.request.prompt.token_ids)
+
+    @property
+    def is_prefilling(self) -> bool:
+        return self.state is None
+
+    @property
+    def num_rows_wanted(self) -> int:
+        """Rows of the next forward: the rest of the prompt, or the mode's whole plan."""
+        if self.plan is None:
+            return self.num_prompt_tokens - self.cache_len
+        return len(self.plan.token_ids)
+
+    def release(self) -> None:
+        """Free cache and features at once. Safe to call twice."""
+        self.features = None
+        if self.table is not None:
+            self.table.release()
+            self.table = None
+
+    def stats(self, now: float) -> Stats:
+        clock = self.clock
+        is_decoding = clock.prefilled > 0.0
+        first = clock.first_token
+        return Stats(
+            num_prompt_tokens=self.num_prompt_tokens,
+            num_image_tokens=self.request.prompt.num_image_tokens,
+            num_tokens=self.num_tokens,
+            num_forwards=self.num_forwards,
+            num_rows=self.num_rows,
+            queue_s=(clock.started or now) - clock.arrived,
+            vision_s=clock.vision_s,
+            prefill_s=clock.prefill_s,
+            decode_s=now - clock.prefilled if is_decoding else 0.0,
+            ttft_s=None if first is None else first - clock.started,
+            acceptance_lengths=tuple(self.acceptance_lengths) or None,
+            is_prompt_reused=self.is_prompt_reused,
+        )
