@@ -1,0 +1,1 @@
+"""Procedural training data: drawn scenes, their language and their labels; no torch."""

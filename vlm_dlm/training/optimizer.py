@@ -1,0 +1,62 @@
+"""Muon on matrices, AdamW on embeddings, heads and norms, and the learning-rate schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from vlm_dlm.training.recipe import Recipe
+
+
+class OptimizerPair:
+    """Both optimizers behind one interface. Parameters that need no gradient are left out."""
+
+    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], recipe: Recipe) -> None:
+        trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+        self.parameters = [parameter for _, parameter in trained]
+        self.clip_norm = recipe.clip_norm
+        matrices = [parameter for name, parameter in trained if _is_matrix(name, parameter)]
+        others = [parameter for name, parameter in trained if not _is_matrix(name, parameter)]
+        muon = torch.optim.Muon(
+            matrices,
+            lr=recipe.muon_lr,
+            momentum=recipe.muon_momentum,
+            weight_decay=recipe.muon_weight_decay,
+        )
+        adam = torch.optim.AdamW(
+            others, lr=recipe.adam_lr, betas=recipe.adam_betas, weight_decay=0.0, fused=True
+        )
+        self._optimizers = ((muon, recipe.muon_lr), (adam, recipe.adam_lr))
+
+    def step(self, factor: float) -> float:
+        """Clip, update with both learning rates times `factor`, and return the gradient's norm."""
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        for optimizer, base in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = base * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return float(norm)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [optimizer.state_dict() for optimizer, _ in self._optimizers]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        for (optimizer, _), state in zip(self._optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+
+
+def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Hidden-to-hidden products; tables and heads have rows that are updated unevenly."""
+    is_table = "embed_tokens" in name or "head" in name.split(".")[0]
+    return parameter.dim() == 2 and not is_table
+
+
+def lr_factor(recipe: Recipe, step: int, progress: float) -> float:
+    """Warm-up by steps, then constant, then linear decay by `progress` (0 to 1) of the budget."""
+    warmup = min(1.0, (step + 1) / max(1, recipe.warmup_steps))
+    left = (1.0 - progress) / (1.0 - recipe.constant_share)
+    return warmup * max(recipe.final_lr_factor, min(1.0, left))

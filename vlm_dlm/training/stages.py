@@ -1,0 +1,189 @@
+"""The two stages: which parameters move, what a batch costs, and how well it goes.
+
+The loop around them is `trainer`. Heads of the vision stage are thrown away with the stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from vlm_dlm.model.vlm import VlmModel
+from vlm_dlm.training.data import Batch, JointDataset, StageDataset, VisionDataset
+from vlm_dlm.training.forward import compile_tower, compiled_layer_forward, packed_hidden
+from vlm_dlm.training.labels import IGNORE, LABEL_SIZES
+from vlm_dlm.training.optimizer import OptimizerPair
+from vlm_dlm.training.packing import NO_TARGET
+from vlm_dlm.training.recipe import Recipe
+
+Metrics = dict[str, float]
+
+_NONE_WEIGHT = 0.3  # of cells whose label is "none", which are most of the cells
+_LABELS_WITHOUT_NONE = ("background", "is_chart")
+
+
+class Stage(Protocol):
+    """What the training loop needs of a stage."""
+
+    name: str
+    dataset: StageDataset
+    heldout: StageDataset
+    optimizer: OptimizerPair
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Loss to minimise, and what to log."""
+        ...
+
+    def extra_state(self) -> dict[str, Any]:
+        """State beside model and optimizer."""
+        ...
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Undo `extra_state`."""
+        ...
+
+    def finish(self, batches: Iterator[Batch]) -> None:
+        """Called once when the stage is over."""
+        ...
+
+
+class VisionStage:
+    """Tower and projector alone, with a linear classifier per dense label on every image token."""
+
+    name = "vision"
+
+    def __init__(self, model: VlmModel, recipe: Recipe, seed: int) -> None:
+        assert model.vision is not None
+        self.vision = model.vision
+        self.recipe = recipe
+        self.device = model.device
+        self.dataset = VisionDataset(recipe, seed)
+        self.heldout = VisionDataset(recipe, seed, "heldout")
+        self.vision.requires_grad_(True)
+        if recipe.compile_layers:
+            compile_tower(self.vision)
+        generator = torch.Generator().manual_seed(seed)
+        self.head = nn.Linear(recipe.hidden_size, sum(LABEL_SIZES.values()))
+        nn.init.normal_(self.head.weight, std=0.02, generator=generator)
+        nn.init.zeros_(self.head.bias)
+        self.head.to(self.device)
+        named = [*self.vision.named_parameters()]
+        named += [(f"head.{name}", parameter) for name, parameter in self.head.named_parameters()]
+        self.optimizer = OptimizerPair(named, recipe)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        with _autocast(self.device):
+            features = self.vision(batch["pixels"])  # [n, h * w, D]
+            scores = self.head(features)  # [n, h * w, sum of label sizes]
+        total = scores.new_zeros((), dtype=torch.float32)
+        metrics: Metrics = {}
+        for name, part in zip(LABEL_SIZES, scores.split(list(LABEL_SIZES.values()), -1), strict=True):
+            loss, accuracy = _label_loss(name, part.flatten(0, 1).float(), batch[name].flatten())
+            total = total + loss
+            metrics[name] = accuracy
+        metrics["labels"] = sum(metrics.values()) / len(metrics)
+        return total, metrics
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"head": self.head.state_dict()}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        self.head.load_state_dict(state["head"])
+
+    @torch.no_grad()
+    def finish(self, batches: Iterator[Batch]) -> None:
+        """Scale the projector so that image features enter the decoder as large as embeddings."""
+        squares = [self.vision(batch["pixels"]).square().mean() for batch in batches]
+        rms = torch.stack(squares).mean().sqrt()
+        projector: Any = self.vision.multi_modal_projector
+        projector.linear_2.weight.mul_(self.recipe.embedding_rms / rms)
+
+
+def _label_loss(name: str, scores: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+    """scores [cells, classes], labels int64 [cells]. The accuracy is that of cells with something
+    in them, where the label has a "none"."""
+    is_known = labels != IGNORE
+    losses = F.cross_entropy(scores, labels, ignore_index=IGNORE, reduction="none")  # [cells]
+    weights = is_known.float()
+    is_scored = is_known
+    if name not in _LABELS_WITHOUT_NONE:
+        weights = torch.where(labels == 0, _NONE_WEIGHT * weights, weights)
+        is_scored = is_known & (labels > 0) if bool((labels > 0).any()) else is_known
+    is_right = (scores.argmax(-1) == labels)[is_scored]
+    loss = (losses * weights).sum() / weights.sum().clamp_min(1.0)
+    return loss, float(is_right.float().mean())
+
+
+class JointStage:
+    """Decoder and projector on packed rows; the vision tower is frozen."""
+
+    name = "joint"
+
+    def __init__(self, model: VlmModel, tokenizer: Tokenizer, recipe: Recipe, seed: int) -> None:
+        assert model.vision is not None
+        self.model = model
+        self.recipe = recipe
+        self.device = model.device
+        self.dataset = JointDataset(recipe, seed, tokenizer)
+        self.heldout = JointDataset(recipe, seed, tokenizer, "heldout")
+        tower: Any = model.vision.vision_tower
+        tower.requires_grad_(False)
+        if recipe.compile_layers:
+            compile_tower(model.vision)
+        self.run_layer = compiled_layer_forward(recipe.compile_layers)
+        self.optimizer = OptimizerPair(model.named_parameters(), recipe)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        with _autocast(self.device):
+            hidden = packed_hidden(self.model, batch, self.run_layer, torch.bfloat16)
+            num_clean = batch["clean_ids"].shape[1]
+            is_next = batch["next_target"] != NO_TARGET  # [B, C]
+            is_masked = batch["masked_target"] != NO_TARGET  # [B, N]
+            next_scores = self.model.logits(hidden[:, :num_clean][is_next])  # [answers, V]
+            masked_scores = self.model.logits(hidden[:, num_clean:][is_masked])  # [masks, V]
+        next_target = batch["next_target"][is_next]
+        masked_target = batch["masked_target"][is_masked]
+        weight = batch["masked_weight"][is_masked]
+        next_loss = F.cross_entropy(next_scores.float(), next_target)
+        each = F.cross_entropy(masked_scores.float(), masked_target, reduction="none")
+        masked_loss = (each * weight).sum() / weight.sum()
+        is_answer = weight == 1.0  # the rest lies after the end token
+        metrics = {
+            "next_loss": float(next_loss),
+            "masked_loss": float(masked_loss),
+            "next_accuracy": _accuracy(next_scores, next_target),
+            "masked_accuracy": _accuracy(masked_scores[is_answer], masked_target[is_answer]),
+        }
+        return next_loss + self.recipe.masked_loss_weight * masked_loss, metrics
+
+    def extra_state(self) -> dict[str, Any]:
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        pass
+
+    def finish(self, batches: Iterator[Batch]) -> None:
+        pass
+
+
+def scale_embeddings(model: VlmModel, rms: float, seed: int) -> None:
+    """Fresh token embeddings of the given RMS."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = model.decoder.embed_tokens.weight
+    values = torch.empty(weight.shape).normal_(0.0, rms, generator=generator)
+    with torch.no_grad():
+        weight.copy_(values)
+
+
+def _autocast(device: torch.device) -> AbstractContextManager[object]:
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def _accuracy(scores: Tensor, target: Tensor) -> float:
+    return float((scores.argmax(-1) == target).float().mean())
