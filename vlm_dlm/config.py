@@ -87,14 +87,13 @@ class ModelConfig:
         if model_type == VLM_TYPE and not isinstance(vision, dict):
             raise CheckpointError("config.json of a VLM has no vision_config")
         known = {f.name for f in fields(cls)} - {"rope", "vision"}
-        try:
-            return cls(
-                rope=_pick(RopeConfig, {"rope_theta": raw.get("rope_theta", 1e6), **rope}),
-                vision=None if vision is None else _parse_vision(vision),
-                **{name: raw[name] for name in known if name in raw},
-            )
-        except TypeError as error:
-            raise CheckpointError(f"config.json does not match the schema: {error}") from error
+        config = cls(
+            rope=_pick(RopeConfig, {"rope_theta": raw.get("rope_theta", 1e6), **rope}),
+            vision=None if vision is None else _parse_vision(vision),
+            **{name: raw[name] for name in known if name in raw},
+        )
+        _check_values(config)
+        return config
 
     @classmethod
     def from_folder(cls, folder: Path) -> ModelConfig:
@@ -144,6 +143,38 @@ def _pick(cls: type, raw: dict[str, Any]) -> Any:
 
 def _as_dict(value: Any) -> dict[str, Any]:
     return {f.name: getattr(value, f.name) for f in fields(value)}
+
+
+def _check_values(config: ModelConfig) -> None:
+    """Types and ranges, so that a damaged config is one sentence and not a crash further on."""
+    sections = [("", config), ("rope_parameters.", config.rope)]
+    if config.vision is not None:
+        sections.append(("vision_config.", config.vision))
+    for prefix, section in sections:
+        for f in fields(section):
+            value, default = getattr(section, f.name), f.default
+            if isinstance(default, bool) or not isinstance(default, int | float):
+                continue
+            kinds = int if isinstance(default, int) else int | float
+            if isinstance(value, bool) or not isinstance(value, kinds) or value <= 0:
+                raise CheckpointError(
+                    f"config.json has {prefix}{f.name}={value!r}; it must be a positive number"
+                )
+    _check_shapes(config)
+
+
+def _check_shapes(config: ModelConfig) -> None:
+    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    if heads % kv_heads:
+        raise CheckpointError(
+            f"config.json has {heads} attention heads, not a multiple of {kv_heads} key/value heads"
+        )
+    for name in ("mask_token_id", "eos_token_id"):
+        if getattr(config, name) >= config.vocab_size:
+            raise CheckpointError(
+                f"config.json has {name}={getattr(config, name)} in a vocabulary "
+                f"of {config.vocab_size}"
+            )
 
 
 def _parse_vision(raw: dict[str, Any]) -> VisionConfig:

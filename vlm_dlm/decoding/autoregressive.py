@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from vlm_dlm.decoding.base import DecodingMode, ModeRequest, ThinkingBudget
 from vlm_dlm.decoding.sampling import Picked, RowSampler, pick_rows
 from vlm_dlm.step import Origin, StepPlan, StepResult, Token
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Generic, TypeVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from vlm_dlm.errors import ModeError
 from vlm_dlm.request import DecodingIds, SamplingParams
 from vlm_dlm.step import StepPlan, StepResult
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 StateT = TypeVar("StateT")
 ParamsT = TypeVar("ParamsT")

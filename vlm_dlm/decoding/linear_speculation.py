@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from vlm_dlm.decoding.base import (
     DecodingMode,
@@ -24,6 +22,9 @@ from vlm_dlm.decoding.base import (
 )
 from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows, round_to
 from vlm_dlm.step import Origin, StepPlan, StepResult, Token, Visibility
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)

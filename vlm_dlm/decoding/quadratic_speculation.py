@@ -1,10 +1,9 @@
 """Quadratic self-speculation: one forward verifies a draft and drafts anew after every prefix.
 
-Source: docs/decoding.md, section 5. The rows are the pending token and its drafts (the
-heads, plain causal verification), then one branch of masks per head, which sees the heads up to its
-own and itself: the draft that is right if exactly that many tokens are accepted. Heads come first, so
-the rows to keep are a prefix. After the prefill nothing is drafted yet: the first forward has one
-head.
+Source: docs/decoding.md, section 5. The rows are the pending token and its drafts (the heads, plain
+causal verification), then one branch of masks per head, which sees the heads up to its own and
+itself: the draft that is right if exactly that many tokens are accepted. Heads come first, so the
+rows to keep are a prefix. After the prefill nothing is drafted yet: the first forward has one head.
 """
 
 from __future__ import annotations
@@ -12,10 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from vlm_dlm.decoding.base import (
     DecodingMode,
@@ -25,6 +21,9 @@ from vlm_dlm.decoding.base import (
 )
 from vlm_dlm.decoding.sampling import GREEDY, Picked, RowSampler, accept_prefix, pick_rows
 from vlm_dlm.step import Origin, StepPlan, StepResult, Token
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +120,8 @@ def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> 
     budget = state.budget
     budget.note([token.id for token in tokens])
     if budget.is_open and budget.limit is not None and budget.num_tokens - 1 > budget.limit:
-        # As in the reference: the end of the thought is put in front of the next round's drafts. The
-        # reference counts a head once it is accepted, one round after it was chosen here.
+        # As in the reference: the end of the thought is put in front of the next round's drafts.
+        # The reference counts a head once it is accepted, one round after it was chosen here.
         drafts = [tokens[-1].id, *drafts][: length - 1]
         tokens[-1] = Token(budget.end_id or 0, step - 1, step, 1.0, Origin.AR)
         budget.has_ended = True
@@ -150,7 +149,10 @@ def branch_offsets(num_heads: int, length: int) -> tuple[int, ...]:
 
 @lru_cache(maxsize=64)
 def branch_visibility(num_heads: int, length: int) -> Tensor:
-    """Bool [Q, Q], Q = G + G * B. Heads are causal, a branch sees the heads up to its own and itself."""
+    """Bool [Q, Q], Q = G + G * B. Heads are causal, a branch sees the heads up to its own and
+    itself."""
+    import torch
+
     row = torch.arange(num_heads * (1 + length))
     is_head = row < num_heads
     group = torch.where(is_head, row, (row - num_heads) // length)  # [Q]

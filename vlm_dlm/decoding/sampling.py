@@ -3,6 +3,9 @@
 All rows of all requests of a mode are drawn in one go: one set of tensor operations and one copy to
 the host, however many requests there are. Randomness comes from a generator of the request's own,
 one uniform number per row, so that the same seed gives the same answer in any batch.
+
+torch is imported where it is used: a command line can list the modes and check their options without
+it, and refuses bad input at once.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from vlm_dlm.request import SamplingParams
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class RowSampler:
@@ -34,6 +39,8 @@ class RowSampler:
 
     def uniforms(self, num: int) -> Tensor:
         """The request's next `num` random numbers in [0, 1), float64 [num], on the CPU."""
+        import torch
+
         if self._generator is None:
             self._generator = torch.Generator().manual_seed(self.seed)
         return torch.rand(num, generator=self._generator, dtype=torch.float64)
@@ -67,9 +74,11 @@ def pick_rows(
     """Choose one token per row for several requests at once.
 
     logits[i]: [Q_i, V], drawn with samplers[i]. exclude: an id that is never chosen; None follows
-    the reference, which excludes nothing. is_native_dtype: confidence in the logits' own dtype, as the
-    reference has it, instead of float32. The logits may be overwritten.
+    the reference, which excludes nothing. is_native_dtype: confidence in the logits' own dtype, as
+    the reference has it, instead of float32. The logits may be overwritten.
     """
+    import torch
+
     sizes = [rows.shape[0] for rows in logits]
     rows = logits[0] if len(logits) == 1 else torch.cat(list(logits))  # [N, V]
     if exclude is not None:
@@ -98,6 +107,8 @@ def tempered_distribution(rows: Tensor, temperature: Tensor, top_p: Tensor) -> T
     The nucleus is the smallest set of best tokens whose mass reaches top_p; the best token always
     stays (Holtzman et al. 2020).
     """
+    import torch
+
     rows = rows.float()
     rows = rows - rows.amax(dim=-1, keepdim=True)  # a tiny temperature must not overflow
     probs = (rows / temperature.clamp_min(1e-30)).softmax(dim=-1)
@@ -123,6 +134,8 @@ def accept_prefix(drafts: Sequence[int], verified: Sequence[int]) -> int:
 
 def round_to(value: float, dtype: torch.dtype) -> float:
     """`value` as torch sees it when it compares a tensor of `dtype` with a Python number."""
+    import torch
+
     return torch.tensor(value, dtype=dtype).item()
 
 
@@ -133,6 +146,8 @@ def _draw(
 
     Returns ids [N] and the probabilities [N] they were drawn with, -1 where the choice was greedy.
     """
+    import torch
+
     device = rows.device
     drawn = [not s.is_greedy for s, size in zip(samplers, sizes, strict=True) for _ in range(size)]
     index = torch.tensor([i for i, is_drawn in enumerate(drawn) if is_drawn], device=device)
@@ -157,6 +172,8 @@ def _split(
     token_ids: Tensor, confidences: Tensor, drawn: Tensor, sizes: Sequence[int]
 ) -> list[Picked]:
     """One copy to the host for all, then one slice per request. float64 holds every id exactly."""
+    import torch
+
     if drawn is confidences:
         ids, confs = torch.stack((token_ids.double(), confidences.double())).tolist()
         drawn_confs = confs

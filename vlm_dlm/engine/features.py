@@ -21,7 +21,8 @@ class FeatureCache:
         self._entries: OrderedDict[str, Tensor] = OrderedDict()
 
     def features(self, images: tuple[ImageInput, ...]) -> Tensor | None:
-        """Features of all images of a prompt in order, [sum of num_tokens, D]; None without images."""
+        """Features of all images of a prompt in order, [sum of num_tokens, D]; None without
+        images."""
         if not images:
             return None
         return torch.cat([self._encode(image) for image in images])

@@ -1,8 +1,8 @@
 """Memory of keys and values: a page allocator in plain Python, and the tensors the pages index.
 
-A page is `page_size` consecutive slots; a slot holds the keys and values of one token in all layers.
-Pages are reserved for the worst case when a request is admitted, so a running request can never find
-the cache full, and taken one by one as its tokens come.
+A page is `page_size` consecutive slots; a slot holds the keys and values of one token in all
+layers. Pages are reserved for the worst case when a request is admitted, so a running request can
+never find the cache full, and taken one by one as its tokens come.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Prompts whose keys and values were kept, so that the same prompt need not be computed again.
 
-Serves comparisons (one prefill, many modes) and repeated questions. Entries are copied into a request,
-never shared, and are the first to go when a request needs their pages.
+Serves comparisons (one prefill, many modes) and repeated questions. Entries are copied into a
+request, never shared, and are the first to go when a request needs their pages.
 """
 
 from __future__ import annotations

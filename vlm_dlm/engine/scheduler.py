@@ -1,7 +1,8 @@
 """Who runs next, and with how many rows. Knows queues, rows and pages; touches no tensor.
 
-There is no prefill phase and no decode phase: a request wants a number of rows. A mode's plan is never
-split; a prompt is cut to what is left of the budget, so a long one never stalls the others' tokens.
+There is no prefill phase and no decode phase: a request wants a number of rows. A mode's plan is
+never split; a prompt is cut to what is left of the budget, so a long one never stalls the others'
+tokens.
 """
 
 from __future__ import annotations

@@ -99,8 +99,8 @@ def visibility_mask(
     """Additive mask [R, 1, G * Q, L] for requests that put Q rows of one visibility through.
 
     seen: who sees whom among the Q rows. cache_lens: int64 [R]; slot l of request r holds a cached
-    token below cache_lens[r], then its Q rows, then padding nobody sees. repeats: G, query heads per
-    key head.
+    token below cache_lens[r], then its Q rows, then padding nobody sees. repeats: G, query heads
+    per key head.
     """
     device = cache_lens.device
     row = torch.arange(length, device=device)[None, :] - cache_lens[:, None]  # [R, L]

@@ -19,7 +19,7 @@ class AdapterRows:
 
 
 class RowLora(nn.Module):
-    """out + scale * B(A(x)) on the chosen rows. Never merged: the same layer runs with and without."""
+    """out + scale * B(A(x)) on the chosen rows. Never merged: a layer runs with and without."""
 
     def __init__(self, in_width: int, out_width: int, rank: int, scale: float) -> None:
         super().__init__()

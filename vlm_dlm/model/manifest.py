@@ -119,7 +119,7 @@ def read_manifest(folder: Path) -> dict[str, TensorInfo]:
 def _read_index(index: Path) -> dict[str, str]:
     try:
         raw = json.loads(index.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{index} is not a readable JSON file: {error}") from None
     weight_map = raw.get("weight_map") if isinstance(raw, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
@@ -150,7 +150,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
             shape = tuple(int(size) for size in entry["shape"])
             dtype = str(entry["dtype"])
             begin, end = (int(offset) for offset in entry["data_offsets"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise CheckpointError(f"{path} has a damaged entry for {name}") from None
         wanted = math.prod(shape) * ITEM_BYTES.get(dtype, 0)
         if begin < 0 or end < begin or (wanted and end - begin != wanted):
@@ -178,7 +178,7 @@ def _read_raw_header(path: Path) -> tuple[dict[str, Any], int]:
             raw = json.loads(file.read(length))
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} has a damaged header: {error}") from None
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path} has a damaged header: not a JSON object")

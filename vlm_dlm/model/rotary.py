@@ -1,4 +1,4 @@
-"""YaRN rotary embedding and the llama-4 query scale (docs/checkpoint.md, sections 4.1 and 4.2)."""
+"""YaRN rotary embedding and the llama-4 query scale (docs/checkpoint.md, section 3)."""
 
 from __future__ import annotations
 

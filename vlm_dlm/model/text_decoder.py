@@ -100,7 +100,11 @@ class DecoderLayer(nn.Module):
         self.mlp = Mlp(config)
 
     def forward(
-        self, x: Tensor, rotary: RotaryInputs, attend: LayerAttention, adapter: AdapterRows | None = None
+        self,
+        x: Tensor,
+        rotary: RotaryInputs,
+        attend: LayerAttention,
+        adapter: AdapterRows | None = None,
     ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rotary, attend, adapter)
         return x + self.mlp(self.post_attention_layernorm(x))
@@ -131,15 +135,13 @@ class TextDecoder(nn.Module):
     def rotary_inputs(
         self, positions: Tensor, dtype: torch.dtype, max_position: int | None = None
     ) -> RotaryInputs:
-        """Tables for `positions` [..., T]. `max_position`, when the caller knows it, saves the query
-        scale (and a device sync) for every forward below `original_max_position_embeddings`."""
-        rope = self.config.rope
-        if self._inverse_frequencies is None or self._inverse_frequencies.device != positions.device:
+        """Tables for `positions` [..., T]. `max_position`, when the caller knows it, saves the
+        query scale for every forward below `original_max_position_embeddings`."""
+        rope, table = self.config.rope, self._inverse_frequencies
+        if table is None or table.device != positions.device:
             table = yarn_inverse_frequencies(rope, self.config.head_dim)
-            self._inverse_frequencies = table.to(positions.device)
-        cos, sin = rotary_tables(
-            self._inverse_frequencies, attention_factor(rope), positions, dtype
-        )
+            table = self._inverse_frequencies = table.to(positions.device)
+        cos, sin = rotary_tables(table, attention_factor(rope), positions, dtype)
         scale = None
         if max_position is None or max_position >= rope.original_max_position_embeddings:
             scale = query_scale(rope, positions)[..., None, None].to(dtype)  # [..., T, 1, 1]

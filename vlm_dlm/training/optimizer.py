@@ -14,7 +14,9 @@ from vlm_dlm.training.recipe import Recipe
 class OptimizerPair:
     """Both optimizers behind one interface. Parameters that need no gradient are left out."""
 
-    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], recipe: Recipe) -> None:
+    def __init__(
+        self, named: Iterable[tuple[str, nn.Parameter]], recipe: Recipe, muon_lr: float
+    ) -> None:
         trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
         self.parameters = [parameter for _, parameter in trained]
         self.clip_norm = recipe.clip_norm
@@ -22,14 +24,14 @@ class OptimizerPair:
         others = [parameter for name, parameter in trained if not _is_matrix(name, parameter)]
         muon = torch.optim.Muon(
             matrices,
-            lr=recipe.muon_lr,
+            lr=muon_lr,
             momentum=recipe.muon_momentum,
             weight_decay=recipe.muon_weight_decay,
         )
         adam = torch.optim.AdamW(
             others, lr=recipe.adam_lr, betas=recipe.adam_betas, weight_decay=0.0, fused=True
         )
-        self._optimizers = ((muon, recipe.muon_lr), (adam, recipe.adam_lr))
+        self._optimizers = ((muon, muon_lr), (adam, recipe.adam_lr))
 
     def step(self, factor: float) -> float:
         """Clip, update with both learning rates times `factor`, and return the gradient's norm."""

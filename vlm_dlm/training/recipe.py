@@ -52,6 +52,7 @@ class Recipe:
     padding_weight: float = 0.1
     embedding_rms: float = 0.5
 
+    vision_muon_lr: float = 0.02
     muon_lr: float = 0.012
     muon_momentum: float = 0.95
     muon_weight_decay: float = 0.01

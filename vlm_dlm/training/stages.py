@@ -24,7 +24,8 @@ from vlm_dlm.training.recipe import Recipe
 
 Metrics = dict[str, float]
 
-_NONE_WEIGHT = 0.3  # of cells whose label is "none", which are most of the cells
+_NONE_SHARE = 0.5  # weight of all cells labelled "none" over that of the others, which are few
+_MIN_CELLS = 64.0  # a label that hardly occurs in a batch must not dominate its step
 _LABELS_WITHOUT_NONE = ("background", "is_chart")
 
 
@@ -75,7 +76,7 @@ class VisionStage:
         self.head.to(self.device)
         named = [*self.vision.named_parameters()]
         named += [(f"head.{name}", parameter) for name, parameter in self.head.named_parameters()]
-        self.optimizer = OptimizerPair(named, recipe)
+        self.optimizer = OptimizerPair(named, recipe, recipe.vision_muon_lr)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         with _autocast(self.device):
@@ -83,7 +84,9 @@ class VisionStage:
             scores = self.head(features)  # [n, h * w, sum of label sizes]
         total = scores.new_zeros((), dtype=torch.float32)
         metrics: Metrics = {}
-        for name, part in zip(LABEL_SIZES, scores.split(list(LABEL_SIZES.values()), -1), strict=True):
+        for name, part in zip(
+            LABEL_SIZES, scores.split(list(LABEL_SIZES.values()), -1), strict=True
+        ):
             loss, accuracy = _label_loss(name, part.flatten(0, 1).float(), batch[name].flatten())
             total = total + loss
             metrics[name] = accuracy
@@ -113,10 +116,13 @@ def _label_loss(name: str, scores: Tensor, labels: Tensor) -> tuple[Tensor, floa
     weights = is_known.float()
     is_scored = is_known
     if name not in _LABELS_WITHOUT_NONE:
-        weights = torch.where(labels == 0, _NONE_WEIGHT * weights, weights)
-        is_scored = is_known & (labels > 0) if bool((labels > 0).any()) else is_known
+        is_object = is_known & (labels > 0)
+        num_objects, num_known = int(is_object.sum()), int(is_known.sum())
+        share = min(1.0, _NONE_SHARE * num_objects / max(1, num_known - num_objects))
+        weights = torch.where(labels == 0, share * weights, weights)
+        is_scored = is_object if num_objects else is_known
     is_right = (scores.argmax(-1) == labels)[is_scored]
-    loss = (losses * weights).sum() / weights.sum().clamp_min(1.0)
+    loss = (losses * weights).sum() / weights.sum().clamp_min(_MIN_CELLS)
     return loss, float(is_right.float().mean())
 
 
@@ -137,7 +143,7 @@ class JointStage:
         if recipe.compile_layers:
             compile_tower(model.vision)
         self.run_layer = compiled_layer_forward(recipe.compile_layers)
-        self.optimizer = OptimizerPair(model.named_parameters(), recipe)
+        self.optimizer = OptimizerPair(model.named_parameters(), recipe, recipe.muon_lr)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         with _autocast(self.device):
@@ -155,8 +161,8 @@ class JointStage:
         masked_loss = (each * weight).sum() / weight.sum()
         is_answer = weight == 1.0  # the rest lies after the end token
         metrics = {
-            "next_loss": float(next_loss),
-            "masked_loss": float(masked_loss),
+            "next_loss": float(next_loss.detach()),
+            "masked_loss": float(masked_loss.detach()),
             "next_accuracy": _accuracy(next_scores, next_target),
             "masked_accuracy": _accuracy(masked_scores[is_answer], masked_target[is_answer]),
         }

@@ -47,9 +47,10 @@ def training_texts(num: int, seed: int = 0) -> Iterator[str]:
     for qa in TEXT_ONLY:
         yield qa.question
         yield qa.answer
-    yield from CAPTION_PROMPTS
-    yield "system\nuser\nassistant\n"
     for index in range(num):
+        # As often as they are used: a prompt that takes many tokens costs all modes.
+        yield "system\nuser\nassistant\n"
+        yield CAPTION_PROMPTS[index % len(CAPTION_PROMPTS)]
         rng = sample_rng(index, "train", seed, "texts")
         scene = sample_scene(rng)
         yield caption(scene)

@@ -192,6 +192,7 @@ def test_truncated_file(tmp_path: Path, missing_bytes: int) -> None:
         (struct.pack("<Q", 500) + b"{}", "not a complete safetensors file"),
         (struct.pack("<Q", 4) + b"{no}", "damaged header"),
         (struct.pack("<Q", 2) + b"[]", "damaged header"),
+        (struct.pack("<Q", 100_000) + b"[" * 100_000, "damaged header"),
         (struct.pack("<Q", 8) + b'{"a": 1}', "damaged entry for a"),
     ],
 )

@@ -1,0 +1,119 @@
+"""A toy run of the whole training path: it learns, it resumes exactly, its export loads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vlm_dlm.errors import CheckpointError
+from vlm_dlm.model.weights import load_model
+from vlm_dlm.processor.processor import Processor
+from vlm_dlm.training.recipe import Recipe
+from vlm_dlm.training.trainer import train
+
+TOY = Recipe(
+    num_entries=300,
+    hidden_size=32,
+    num_layers=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=16,
+    intermediate_size=64,
+    vision_hidden_size=32,
+    vision_layers=1,
+    vision_heads=2,
+    vision_intermediate_size=64,
+    max_side=84,
+    num_tokenizer_texts=100,
+    vision_steps=4,
+    joint_steps=12,
+    vision_cells=64,
+    row_tokens=1200,
+    warmup_steps=2,
+    prefix_buckets=(32, 64),
+    eval_batches=1,
+    eval_seconds=1e9,
+    log_every=1,
+    checkpoint_seconds=1e9,
+    num_workers=0,
+    compile_layers=False,
+)
+
+
+class Interrupted(Exception):
+    """Raised by the test's progress callback."""
+
+
+def log_of(out: Path) -> list[dict[str, Any]]:
+    lines = (out / "state" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "out"
+    train(TOY, out, minutes=1.0, seed=3)
+    return out
+
+
+def test_loss_falls(finished: Path) -> None:
+    losses = {
+        stage: [
+            record["loss"]
+            for record in log_of(finished)
+            if "loss" in record and record["stage"] == stage
+        ]
+        for stage in ("vision", "joint")
+    }
+    assert len(losses["vision"]) == 4
+    assert losses["vision"][-1] < losses["vision"][0]
+    assert losses["joint"][-1] < 0.97 * losses["joint"][0]
+
+
+def test_export_loads(finished: Path) -> None:
+    model = load_model(finished, "cpu", torch.float32)
+    processor = Processor.from_folder(finished, model.config)
+    assert processor.preprocessor.mean == TOY.image_mean
+    assert json.loads((finished / "training.json").read_text())["steps"] == {
+        "vision": 4,
+        "joint": 12,
+    }
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "state",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "training.json",
+    }
+
+
+@pytest.mark.parametrize("stage", ["vision", "joint"])
+def test_resumed_run_equals_uninterrupted_run(finished: Path, tmp_path: Path, stage: str) -> None:
+    def interrupt(record: dict[str, Any]) -> None:
+        if record["stage"] == stage and record["step"] == 3:
+            raise Interrupted
+
+    recipe = replace(TOY, checkpoint_seconds=0.0)
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path, minutes=1.0, seed=3, progress=interrupt)
+    train(recipe, tmp_path, minutes=1.0, seed=3, resume=True)
+    expected, resumed = load_model(finished), load_model(tmp_path)
+    for (name, one), two in zip(expected.named_parameters(), resumed.parameters(), strict=True):
+        torch.testing.assert_close(one, two, msg=name)
+
+
+def test_state_and_resume_must_agree(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no state"):
+        train(TOY, tmp_path, minutes=1.0, resume=True)
+    with pytest.raises(CheckpointError, match="already"):
+        train(TOY, finished, minutes=1.0)
