@@ -42,12 +42,14 @@ class StepPlan:
     offsets: [Q] position of every row relative to the first uncached position, may repeat;
         None means 0..Q-1.
     use_draft_adapter: per request, so drafts and verifies may share a batch.
+    num_logits: last rows whose logits the mode wants; None means all.
     """
 
     token_ids: list[int]
     visibility: Visibility | Tensor = Visibility.CAUSAL
     offsets: list[int] | None = None
     use_draft_adapter: bool = False
+    num_logits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,13 +57,15 @@ class DecodingMode(ABC, Generic[ParamsT, StateT, ChoiceT]):
     """One way to write. Holds no requests: State is the mode's own dataclass, one per request.
 
     name: what a request asks for. Params: frozen dataclass of the options, checked when
-    built. is_lossless: greedy text equals that of `ar` (float32). aliases: other names people use.
+    built. is_lossless: greedy text equals that of `ar` (float32). is_speculative: it drafts and
+    verifies, so its steps have acceptance lengths. aliases: other names people use.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     Params: ClassVar[type]
     is_lossless: ClassVar[bool]
+    is_speculative: ClassVar[bool] = False
     aliases: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -84,8 +86,9 @@ class DecodingMode(ABC, Generic[ParamsT, StateT, ChoiceT]):
     def choose(self, states: Sequence[StateT], logits: Sequence[Tensor]) -> list[ChoiceT]:
         """Pick tokens for one forward of several requests, without changing their blocks.
 
-        logits[i]: [Q_i, V] of the plan of states[i]; may be overwritten. Takes all requests of the
-        mode at once, so that sampling is one launch and one copy to the host.
+        logits[i]: [Q_i, V] of the plan of states[i], or its last `num_logits` rows; may be
+        overwritten. Takes all requests of the mode at once, so that sampling is one launch and one
+        copy to the host.
         """
 
     @abstractmethod

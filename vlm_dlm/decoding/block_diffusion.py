@@ -112,15 +112,16 @@ class BlockDiffusion(DecodingMode[BlockDiffusionParams, BlockDiffusionState, Pic
         return state, StepResult(canvas=tuple(state.canvas.token_ids), num_forwards=0)
 
     def plan(self, state: BlockDiffusionState) -> StepPlan:
-        visibility = Visibility.CAUSAL if state.is_committing else Visibility.FULL
-        return StepPlan(list(state.canvas.token_ids), visibility)
+        token_ids = list(state.canvas.token_ids)
+        if state.is_committing:
+            # Only the last row is asked for: it is the seed of the next block.
+            return StepPlan(token_ids, Visibility.CAUSAL, num_logits=1)
+        return StepPlan(token_ids, Visibility.FULL)
 
     def choose(
         self, states: Sequence[BlockDiffusionState], logits: Sequence[Tensor]
     ) -> list[Picked]:
-        # A commit needs its last row only: that row is the seed of the next block.
-        rows = [x[-1:] if s.is_committing else x for s, x in zip(states, logits, strict=True)]
-        return _pick(rows, states)
+        return _pick(logits, states)
 
     def advance(self, state: BlockDiffusionState, choice: Picked) -> StepResult:
         state.num_steps += 1

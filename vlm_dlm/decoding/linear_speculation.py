@@ -70,6 +70,7 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
     title: ClassVar[str] = "Linear self-speculation"
     Params: ClassVar[type] = LinearSpeculationParams
     is_lossless: ClassVar[bool] = True
+    is_speculative: ClassVar[bool] = True
     aliases: ClassVar[tuple[str, ...]] = ("linear_speculative", "linear")
 
     def max_query_len(self, params: LinearSpeculationParams) -> int:

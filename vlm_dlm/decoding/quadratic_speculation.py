@@ -59,6 +59,7 @@ class QuadraticSpeculation(
     title: ClassVar[str] = "Quadratic self-speculation"
     Params: ClassVar[type] = QuadraticSpeculationParams
     is_lossless: ClassVar[bool] = True
+    is_speculative: ClassVar[bool] = True
     aliases: ClassVar[tuple[str, ...]] = ("quadratic_speculative", "quadratic")
 
     def max_query_len(self, params: QuadraticSpeculationParams) -> int:

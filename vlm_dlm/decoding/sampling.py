@@ -4,8 +4,8 @@ All rows of all requests of a mode are drawn in one go: one set of tensor operat
 the host, however many requests there are. Randomness comes from a generator of the request's own,
 one uniform number per row, so that the same seed gives the same answer in any batch.
 
-torch is imported where it is used: a command line can list the modes and check their options without
-it, and refuses bad input at once.
+torch is imported where it is used, so that the modes and the limits of their options are known
+without it: the command line refuses bad input before that slow import.
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ def tempered_distribution(rows: Tensor, temperature: Tensor, top_p: Tensor) -> T
     is_cut = ordered.cumsum(dim=-1) - ordered >= top_p
     ordered = ordered.masked_fill(is_cut, 0.0)
     kept = torch.zeros_like(probs).scatter_(-1, order, ordered)
-    return kept / kept.sum(dim=-1, keepdim=True)
+    kept = kept / kept.sum(dim=-1, keepdim=True)
+    # Rows without a nucleus stay bit for bit what they are in a batch without any.
+    return torch.where(top_p >= 1.0, probs, kept)
 
 
 def accept_prefix(drafts: Sequence[int], verified: Sequence[int]) -> int:

@@ -299,7 +299,9 @@ def _pack(grant: Grant, image_token_id: int | None) -> PackedRows:
     sequence = grant.sequence
     assert sequence.table is not None, "a running request owns pages"
     if sequence.plan is not None:
-        return PackedRows(sequence.plan, sequence.cache_len, sequence.table, grant.num_rows)
+        plan = sequence.plan
+        num_logits = grant.num_rows if plan.num_logits is None else plan.num_logits
+        return PackedRows(plan, sequence.cache_len, sequence.table, num_logits)
     start, end = sequence.cache_len, sequence.cache_len + grant.num_rows
     chunk = list(sequence.request.prompt.token_ids[start:end])
     features = None

@@ -105,7 +105,7 @@ class ModelRunner:
             kind = seen if isinstance(seen, Visibility) else id(seen)
             groups.setdefault((rows.num_rows, kind), []).append(i)
         return CachedAttention(
-            self.cache.data,
+            self.cache.layers,
             self._write_slots(batch),
             [self._row_group(batch, starts, members) for members in groups.values()],
         )

@@ -97,6 +97,8 @@ class Sequence:
             prefill_s=clock.prefill_s,
             decode_s=now - clock.prefilled if is_decoding else 0.0,
             ttft_s=None if first is None else first - clock.started,
-            acceptance_lengths=tuple(self.acceptance_lengths) or None,
+            acceptance_lengths=(
+                tuple(self.acceptance_lengths) if self.mode.is_speculative else None
+            ),
             is_prompt_reused=self.is_prompt_reused,
         )

@@ -50,19 +50,22 @@ class RowGroup:
 class CachedAttention:
     """Attention of one packed forward over the cache. Writes the new keys and values first.
 
-    cache: [layers, 2, num_slots, K, Dh]; write_slots: slice or int64 [T].
+    layers: keys and values [num_slots, K, Dh] of every layer; write_slots: slice or int64 [T].
     """
 
     def __init__(
-        self, cache: Tensor, write_slots: slice | Tensor, groups: Sequence[RowGroup]
+        self,
+        layers: Sequence[tuple[Tensor, Tensor]],
+        write_slots: slice | Tensor,
+        groups: Sequence[RowGroup],
     ) -> None:
-        self.layers = cache.unbind(0)
+        self.layers = layers
         self.write_slots = write_slots
         self.groups = groups
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [T, H, Dh], k and v [T, K, Dh] -> [T, H, Dh]."""
-        keys, values = self.layers[layer].unbind(0)  # [num_slots, K, Dh]
+        keys, values = self.layers[layer]
         keys[self.write_slots] = k
         values[self.write_slots] = v
         if len(self.groups) == 1:

@@ -20,10 +20,10 @@ class IncrementalDetokenizer:
         self._skip_special = skip_special
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def push(self, ids: Iterable[int]) -> str:
-        """Text that `ids` complete; may be empty."""
+    def push(self, token_ids: Iterable[int]) -> str:
+        """Text that `token_ids` complete; may be empty."""
         to_bytes = self._tokenizer.token_bytes
-        data = b"".join(to_bytes(token_id, self._skip_special) for token_id in ids)
+        data = b"".join(to_bytes(token_id, self._skip_special) for token_id in token_ids)
         return self._decoder.decode(data)
 
     def flush(self) -> str:

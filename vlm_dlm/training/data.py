@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vlm_dlm.processor.image import Preprocessor
 from vlm_dlm.training.labels import CELL_PX, LABEL_SIZES, grid_of
-from vlm_dlm.training.language import TEXT_ONLY, QA, caption_prompt
+from vlm_dlm.training.language import QA, TEXT_ONLY, caption_prompt
 from vlm_dlm.training.packing import PackedRow, PairTokens, choose_pairs, pack_row
 from vlm_dlm.training.recipe import Recipe
 from vlm_dlm.training.samples import Sample, make_sample, sample_rng
@@ -54,6 +54,7 @@ class StageDataset(Dataset[Batch]):
     """What both stages share: item `step` is the batch of that step."""
 
     stage = ""
+    dense_share = 0.0  # of samples that are crowded scenes
 
     def __init__(self, recipe: Recipe, seed: int, split: str = "train") -> None:
         self.recipe = recipe
@@ -78,13 +79,19 @@ class StageDataset(Dataset[Batch]):
                 self.recipe.max_side,
                 _NUM_QUESTIONS,
                 _sample_size(num_cells, rng),
+                bool(rng.random() < self.dense_share),
             )
             for number in range(count)
         ]
 
-    def pixels(self, samples: list[Sample]) -> Tensor:
-        """float32 [n, 3, 28h, 28w]."""
-        return torch.stack([self.preprocessor.pixels(sample.image) for sample in samples])
+    def images(self, samples: list[Sample]) -> Batch:
+        """ "pixels" float32 [n, 3, 28h, 28w], and every dense label int64 [n, h * w]."""
+        pixels = torch.stack([self.preprocessor.pixels(sample.image) for sample in samples])
+        batch = {"pixels": pixels}
+        for name in LABEL_SIZES:
+            labels = np.stack([sample.labels[name].reshape(-1) for sample in samples])
+            batch[name] = torch.from_numpy(labels)
+        return batch
 
 
 def _draw_grid(rng: np.random.Generator, recipe: Recipe) -> tuple[int, int]:
@@ -92,7 +99,7 @@ def _draw_grid(rng: np.random.Generator, recipe: Recipe) -> tuple[int, int]:
 
 
 def _sample_size(num_cells: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
-    """Height and width in pixels that give the wanted grid; most images of square grids are square."""
+    """Height and width in pixels that give the grid; most images of square grids are square."""
     height, width = (
         int(rng.integers(max(MIN_SIDE, CELL_PX * (cells - 1) + 1), CELL_PX * cells + 1))
         for cells in num_cells
@@ -103,9 +110,10 @@ def _sample_size(num_cells: tuple[int, int], rng: np.random.Generator) -> tuple[
 
 
 class VisionDataset(StageDataset):
-    """Pixels and dense labels: {"pixels": [n, 3, 28h, 28w], label: int64 [n, h * w]}."""
+    """Images with their dense labels."""
 
     stage = "vision"
+    dense_share = 0.75  # more to read per image, so that words and digits are seen often enough
 
     def __getitem__(self, step: int) -> Batch:
         rng = self.rng(step)
@@ -113,16 +121,12 @@ class VisionDataset(StageDataset):
         num_images = self.recipe.vision_cells // (num_cells[0] * num_cells[1])
         count = max(4, min(self.recipe.max_vision_images, num_images))
         samples = self.samples(step, num_cells, count, rng)
-        batch = {"pixels": self.pixels(samples)}
-        for name in LABEL_SIZES:
-            labels = np.stack([sample.labels[name].reshape(-1) for sample in samples])
-            batch[name] = torch.from_numpy(labels)
-        return batch
+        return self.images(samples)
 
 
 class JointDataset(StageDataset):
     """Packed rows: the arrays of `PackedRow` stacked, "prefix_ids" int64 [P] with "prefix_length",
-    and "pixels" unless the batch is text only."""
+    and what `images` gives unless the batch is text only."""
 
     stage = "joint"
 
@@ -140,7 +144,7 @@ class JointDataset(StageDataset):
         prefix = self.coder.prefix(num_cells)
         samples = self.samples(step, num_cells, self._num_rows(prefix), rng)
         rows = [self._row(self._image_pairs(sample, rng), rng) for sample in samples]
-        return {**self._batch(prefix, rows), "pixels": self.pixels(samples)}
+        return {**self._batch(prefix, rows), **self.images(samples)}
 
     def _text_batch(self, rng: np.random.Generator) -> Batch:
         prefix = self.coder.prefix(None)

@@ -1,4 +1,4 @@
-"""The finished checkpoint folder: weights, config, tokenizer, template, preprocessing, provenance."""
+"""The finished checkpoint folder: weights, config, text and image side files, provenance."""
 
 from __future__ import annotations
 

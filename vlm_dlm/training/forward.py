@@ -78,10 +78,17 @@ def compile_tower(vision: VisionEncoder) -> None:
 
 
 def packed_hidden(
-    model: VlmModel, batch: Batch, run_layer: LayerForward, dtype: torch.dtype
+    model: VlmModel,
+    batch: Batch,
+    features: Tensor | None,
+    run_layer: LayerForward,
+    dtype: torch.dtype,
 ) -> Tensor:
-    """Normed hidden states of both streams, [B, C + N, D]. `dtype` is that of the products."""
-    x = _embed_rows(model, batch)  # [B, T, D]
+    """Normed hidden states of both streams, [B, C + N, D].
+
+    features: image features [B, h * w, D], if the prefix has an image. dtype: that of the products.
+    """
+    x = _embed_rows(model, batch, features)  # [B, T, D]
     num_prefix = len(batch["prefix_ids"])
     length = int(batch["prefix_length"])
     device = x.device
@@ -108,14 +115,13 @@ def _stream_mask(batch: Batch, num_prefix: int, length: int) -> Tensor:
     )
 
 
-def _embed_rows(model: VlmModel, batch: Batch) -> Tensor:
+def _embed_rows(model: VlmModel, batch: Batch, features: Tensor | None) -> Tensor:
     """Token embeddings of the row with image features spliced into the prefix, [B, T, D]."""
     num_rows = len(batch["clean_ids"])
     prefix = model.embed(batch["prefix_ids"]).expand(num_rows, -1, -1)  # [B, P, D]
-    if "pixels" in batch:
-        features = model.encode_images(batch["pixels"]).to(prefix.dtype)  # [B, h * w, D]
+    if features is not None:
         is_image = batch["prefix_ids"] == IMAGE_PAD  # [P]
         prefix = prefix.clone()
-        prefix[:, is_image] = features
+        prefix[:, is_image] = features.to(prefix.dtype)
     streams = model.embed(torch.cat((batch["clean_ids"], batch["noisy_ids"]), dim=1))
     return torch.cat((prefix, streams), dim=1)

@@ -13,6 +13,8 @@ NUM_SPECIAL_IDS = 1000  # ids below are specials, as in the published tokenizer
 class Recipe:
     """How the checkpoint is built. Sizes of batches are in image cells and in row tokens.
 
+    label_loss_weight: of the mean dense-label loss that keeps the vision part honest while it and
+        the decoder learn together, at `joint_vision_factor` times the decoder's rate.
     vision_share: part of the time budget that the vision stage takes.
     vision_steps, joint_steps: fixed lengths of the stages; None means the time budget decides.
     clean_tokens, noisy_tokens: slots of the two streams of a packed row.
@@ -36,7 +38,7 @@ class Recipe:
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     num_tokenizer_texts: int = 4000
 
-    vision_share: float = 0.16
+    vision_share: float = 0.45
     vision_steps: int | None = None
     joint_steps: int | None = None
     vision_cells: int = 2304
@@ -49,11 +51,13 @@ class Recipe:
     text_only_share: float = 0.03
     caption_share: float = 0.85
     masked_loss_weight: float = 0.7
+    label_loss_weight: float = 0.1
     padding_weight: float = 0.1
     embedding_rms: float = 0.5
 
-    vision_muon_lr: float = 0.02
+    vision_muon_lr: float = 0.01
     muon_lr: float = 0.012
+    joint_vision_factor: float = 0.3
     muon_momentum: float = 0.95
     muon_weight_decay: float = 0.01
     adam_lr: float = 0.003

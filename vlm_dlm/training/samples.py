@@ -28,7 +28,7 @@ from vlm_dlm.training.scenes import (
 )
 
 SPLITS = ("train", "heldout")
-_CHART_SHARE = 0.5  # of the scenes large enough for a chart
+_CHART_SHARE, _DENSE_CHART_SHARE = 0.5, 0.3  # of the scenes large enough for a chart
 _NOISE_SIDE = 512
 _FILTERS = (
     Image.Resampling.BILINEAR,
@@ -68,16 +68,20 @@ def sample_rng(index: int, split: str, seed: int = 0, purpose: str = "") -> np.r
 
 
 def sample_scene(
-    rng: np.random.Generator, max_side: int = 448, size: tuple[int, int] | None = None
+    rng: np.random.Generator,
+    max_side: int = 448,
+    size: tuple[int, int] | None = None,
+    is_dense: bool = False,
 ) -> Scene:
     """A random scene, objects or a chart, on a canvas of at most `max_side` pixels a side.
 
-    `size` (height, width) fixes the canvas instead.
+    `size` (height, width) fixes the canvas instead. Dense scenes are crowded, with fewer charts.
     """
     width, height = sample_canvas(rng, max_side) if size is None else (size[1], size[0])
-    if min(width, height) >= MIN_CHART_SIDE and rng.random() < _CHART_SHARE:
+    chart_share = _DENSE_CHART_SHARE if is_dense else _CHART_SHARE
+    if min(width, height) >= MIN_CHART_SIDE and rng.random() < chart_share:
         return sample_chart_scene(rng, width, height)
-    return sample_object_scene(rng, width, height)
+    return sample_object_scene(rng, width, height, is_dense)
 
 
 def make_sample(
@@ -87,12 +91,14 @@ def make_sample(
     max_side: int = 448,
     num_questions: int = 8,
     size: tuple[int, int] | None = None,
+    is_dense: bool = False,
 ) -> Sample:
     """The sample at `index` of a split, with at most `num_questions` questions.
 
-    `size` (height, width) fixes the canvas, for batches that share a grid of image tokens.
+    `size` (height, width) fixes the canvas, for batches that share a grid of image tokens;
+    `is_dense` asks for a crowded scene.
     """
-    scene = sample_scene(sample_rng(index, split, seed, "scene"), max_side, size)
+    scene = sample_scene(sample_rng(index, split, seed, "scene"), max_side, size, is_dense)
     num_cells = grid_of(scene.width, scene.height)
     return Sample(
         image=render(scene, sample_rng(index, split, seed, "style")),

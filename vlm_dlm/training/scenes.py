@@ -76,6 +76,8 @@ MIN_SIDE = 56
 MIN_OBJECT_PX = 10.0
 MIN_CAP_PX = 9.5  # height of a capital letter
 _SIZE_BANDS = {"small": (0.10, 0.16), "medium": (0.21, 0.29), "large": (0.36, 0.48)}
+_SHAPE_SHARE, _DENSE_SHAPE_SHARE = 0.66, 0.4  # of objects; the rest are words and numbers
+_WORD_SHARE = 0.588  # of texts
 _CENTRE_BANDS = ((0.10, 0.26), (0.41, 0.59), (0.74, 0.90))  # per column or row
 CAP_ASPECT = 1.0  # width of a capital letter over its height, generous
 
@@ -148,13 +150,16 @@ def sample_canvas(rng: np.random.Generator, max_side: int = 448) -> tuple[int, i
     return (long_side, short_side) if rng.random() < 0.55 else (short_side, long_side)
 
 
-def sample_object_scene(rng: np.random.Generator, width: int, height: int) -> Scene:
-    """A random scene of one to five objects."""
+def sample_object_scene(
+    rng: np.random.Generator, width: int, height: int, is_dense: bool = False
+) -> Scene:
+    """A random scene of one to five objects; dense ones hold as many as fit, and more text."""
     background = pick_weighted(rng, BACKGROUNDS, _BACKGROUND_WEIGHTS)
-    wanted = _num_objects(rng, math.sqrt(width * height))
+    wanted = len(PLACES) if is_dense else _num_objects(rng, math.sqrt(width * height))
+    shape_share = _DENSE_SHAPE_SHARE if is_dense else _SHAPE_SHARE
     objects: list[SceneObject] = []
     for _ in range(60):
-        candidate = _sample_object(rng, width, height, background, objects)
+        candidate = _sample_object(rng, width, height, background, objects, shape_share)
         placed = candidate and _place(rng, width, height, candidate, objects)
         if placed:
             objects.append(placed)
@@ -170,18 +175,24 @@ def _num_objects(rng: np.random.Generator, mean_side: float) -> int:
 
 
 def _sample_object(
-    rng: np.random.Generator, width: int, height: int, background: str, others: list[SceneObject]
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    background: str,
+    others: list[SceneObject],
+    shape_share: float,
 ) -> SceneObject | None:
     """A random object with its box at the origin, or None if it would be too small."""
     role = rng.random()
-    if role < 0.66:
+    if role < shape_share:
         return _sample_shape(rng, min(width, height), background, others)
-    what = pick(rng, WORDS) if role < 0.86 else str(rng.integers(100))
+    is_word = role < shape_share + _WORD_SHARE * (1 - shape_share)
+    what = pick(rng, WORDS) if is_word else str(rng.integers(100))
     if any(what == other.what for other in others):
         return None
     largest = max(MIN_CAP_PX * 1.3, 0.24 * min(width, height))
     cap = float(np.exp(rng.uniform(math.log(MIN_CAP_PX), math.log(largest))))
-    kind = "word" if role < 0.86 else "number"
+    kind = "word" if is_word else "number"
     inks = _TEXT_INKS.get(background, _DARK_INKS)
     colour = pick(rng, [colour for colour in COLOURS if colour in inks])
     return SceneObject(kind, what, colour, 0, (0.0, 0.0, cap * CAP_ASPECT * len(what), cap))

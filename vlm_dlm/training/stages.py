@@ -1,6 +1,6 @@
 """The two stages: which parameters move, what a batch costs, and how well it goes.
 
-The loop around them is `trainer`. Heads of the vision stage are thrown away with the stage.
+The loop around them is `trainer`. The label classifiers never reach the exported checkpoint.
 """
 
 from __future__ import annotations
@@ -69,29 +69,14 @@ class VisionStage:
         self.vision.requires_grad_(True)
         if recipe.compile_layers:
             compile_tower(self.vision)
-        generator = torch.Generator().manual_seed(seed)
-        self.head = nn.Linear(recipe.hidden_size, sum(LABEL_SIZES.values()))
-        nn.init.normal_(self.head.weight, std=0.02, generator=generator)
-        nn.init.zeros_(self.head.bias)
-        self.head.to(self.device)
-        named = [*self.vision.named_parameters()]
-        named += [(f"head.{name}", parameter) for name, parameter in self.head.named_parameters()]
+        self.head = _new_head(recipe, seed).to(self.device)
+        named = [*self.vision.named_parameters(), *_named_head(self.head)]
         self.optimizer = OptimizerPair(named, recipe, recipe.vision_muon_lr)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         with _autocast(self.device):
             features = self.vision(batch["pixels"])  # [n, h * w, D]
-            scores = self.head(features)  # [n, h * w, sum of label sizes]
-        total = scores.new_zeros((), dtype=torch.float32)
-        metrics: Metrics = {}
-        for name, part in zip(
-            LABEL_SIZES, scores.split(list(LABEL_SIZES.values()), -1), strict=True
-        ):
-            loss, accuracy = _label_loss(name, part.flatten(0, 1).float(), batch[name].flatten())
-            total = total + loss
-            metrics[name] = accuracy
-        metrics["labels"] = sum(metrics.values()) / len(metrics)
-        return total, metrics
+            return _labels_loss(self.head(features), batch)
 
     def extra_state(self) -> dict[str, Any]:
         return {"head": self.head.state_dict()}
@@ -106,6 +91,32 @@ class VisionStage:
         rms = torch.stack(squares).mean().sqrt()
         projector: Any = self.vision.multi_modal_projector
         projector.linear_2.weight.mul_(self.recipe.embedding_rms / rms)
+        self.head.weight.mul_(rms / self.recipe.embedding_rms)
+
+
+def _new_head(recipe: Recipe, seed: int) -> nn.Linear:
+    """One linear classifier per label, side by side."""
+    generator = torch.Generator().manual_seed(seed)
+    head = nn.Linear(recipe.hidden_size, sum(LABEL_SIZES.values()))
+    nn.init.normal_(head.weight, std=0.02, generator=generator)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def _named_head(head: nn.Linear) -> list[tuple[str, nn.Parameter]]:
+    return [(f"head.{name}", parameter) for name, parameter in head.named_parameters()]
+
+
+def _labels_loss(scores: Tensor, batch: Batch) -> tuple[Tensor, Metrics]:
+    """Sum over labels of the loss of scores [n, h * w, sum of label sizes], and accuracies."""
+    total = scores.new_zeros((), dtype=torch.float32)
+    metrics: Metrics = {}
+    for name, part in zip(LABEL_SIZES, scores.split(list(LABEL_SIZES.values()), -1), strict=True):
+        loss, accuracy = _label_loss(name, part.flatten(0, 1).float(), batch[name].flatten())
+        total = total + loss
+        metrics[name] = accuracy
+    metrics["labels"] = sum(metrics.values()) / len(metrics)
+    return total, metrics
 
 
 def _label_loss(name: str, scores: Tensor, labels: Tensor) -> tuple[Tensor, float]:
@@ -127,7 +138,7 @@ def _label_loss(name: str, scores: Tensor, labels: Tensor) -> tuple[Tensor, floa
 
 
 class JointStage:
-    """Decoder and projector on packed rows; the vision tower is frozen."""
+    """Everything on packed rows, the vision part slower and held to its labels."""
 
     name = "joint"
 
@@ -138,16 +149,23 @@ class JointStage:
         self.device = model.device
         self.dataset = JointDataset(recipe, seed, tokenizer)
         self.heldout = JointDataset(recipe, seed, tokenizer, "heldout")
-        tower: Any = model.vision.vision_tower
-        tower.requires_grad_(False)
+        model.vision.requires_grad_(True)
+        self.head = _new_head(recipe, seed).to(self.device)
         if recipe.compile_layers:
             compile_tower(model.vision)
         self.run_layer = compiled_layer_forward(recipe.compile_layers)
-        self.optimizer = OptimizerPair(model.named_parameters(), recipe, recipe.muon_lr)
+        self.optimizer = OptimizerPair(
+            [*model.named_parameters(), *_named_head(self.head)],
+            recipe,
+            recipe.muon_lr,
+            slow_prefix="vision.",
+            slow_factor=recipe.joint_vision_factor,
+        )
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         with _autocast(self.device):
-            hidden = packed_hidden(self.model, batch, self.run_layer, torch.bfloat16)
+            features = self._features(batch)
+            hidden = packed_hidden(self.model, batch, features, self.run_layer, torch.bfloat16)
             num_clean = batch["clean_ids"].shape[1]
             is_next = batch["next_target"] != NO_TARGET  # [B, C]
             is_masked = batch["masked_target"] != NO_TARGET  # [B, N]
@@ -166,13 +184,24 @@ class JointStage:
             "next_accuracy": _accuracy(next_scores, next_target),
             "masked_accuracy": _accuracy(masked_scores[is_answer], masked_target[is_answer]),
         }
-        return next_loss + self.recipe.masked_loss_weight * masked_loss, metrics
+        loss = next_loss + self.recipe.masked_loss_weight * masked_loss
+        if features is None:
+            return loss, metrics
+        with _autocast(self.device):
+            label_loss, label_metrics = _labels_loss(self.head(features), batch)
+        metrics["labels"] = label_metrics["labels"]
+        metrics["text_label"] = label_metrics["text"]
+        return loss + self.recipe.label_loss_weight * label_loss, metrics
+
+    def _features(self, batch: Batch) -> Tensor | None:
+        """[B, h * w, D], or None for a batch without images."""
+        return self.model.encode_images(batch["pixels"]) if "pixels" in batch else None
 
     def extra_state(self) -> dict[str, Any]:
-        return {}
+        return {"head": self.head.state_dict()}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        pass
+        self.head.load_state_dict(state["head"])
 
     def finish(self, batches: Iterator[Batch]) -> None:
         pass

@@ -17,7 +17,7 @@ AFTER_VISION = "after_vision.pt"
 
 @dataclass(slots=True)
 class RunState:
-    """Where a run is. `optimizer` and `extra` are None at the first step of a stage.
+    """Where a run is. `optimizer` is None at the first step of a stage, `extra` of the run.
 
     seconds and steps count per stage what was spent, so that interruptions cost no budget.
     """

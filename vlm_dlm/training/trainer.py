@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer
 
 from vlm_dlm.errors import CheckpointError
@@ -106,7 +105,7 @@ class _Run:
         self._run_stage(stage, budget, self.recipe.vision_steps)
         stage.finish(self._on_device(batch) for batch in self._heldout)
         self.state.stage = "joint"
-        self.state.optimizer = self.state.extra = None
+        self.state.optimizer, self.state.extra = None, stage.extra_state()
         self._save_model_state()
         keep_state(self.out, AFTER_VISION)
 
@@ -120,9 +119,10 @@ class _Run:
     def _run_stage(self, stage: Stage, budget: float, num_steps: int | None) -> None:
         """Steps until the budget in seconds or in steps is used up, then a last evaluation."""
         state, recipe, name = self.state, self.recipe, stage.name
+        if state.extra is not None:
+            stage.load_extra_state(state.extra)
         if state.optimizer is not None:
             stage.optimizer.load_state_dict(state.optimizer)
-            stage.load_extra_state(state.extra or {})
         self._heldout = [stage.heldout[index] for index in range(recipe.eval_batches)]
         batches = stream(stage.dataset, state.steps[name], recipe.num_workers)
         window = _Window()

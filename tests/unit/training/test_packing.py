@@ -26,11 +26,8 @@ def packed(seed: int, pairs: tuple[PairTokens, ...] = (CAPTION, QUESTION)) -> Pa
 
 def blocks_of(row: PackedRow) -> list[np.ndarray]:
     """Slots of every block."""
-    return [
-        np.flatnonzero(row.noisy_block == block)
-        for block in np.unique(row.noisy_block)
-        if block >= 0
-    ]
+    numbers = np.unique(row.noisy_block[row.noisy_block >= 0])
+    return [np.flatnonzero(row.noisy_block == number) for number in numbers]
 
 
 def test_clean_stream_predicts_every_answer_token_from_the_one_before() -> None:

@@ -1,0 +1,56 @@
+# `make demo` and `make test` do all the set-up they need: Python 3.11+ and make are enough.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+EXAMPLE ?= assets/examples/scene.png
+PROMPT ?= Describe the image.
+ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --progress-bar on
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint fmt types check bench clean
+
+help:  ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: $(STAMP)  ## Create .venv and install everything into it
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
+	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing $(TORCH) (the first time takes minutes)"
+	@$(PIP) "$(TORCH)"
+	@echo "Installing vlm-dlm and its tools"
+	@$(PIP) -e ".[app,dev]"
+	@touch $@
+
+demo: $(STAMP)  ## Compare the decoding modes on an example image
+	@$(BIN)/vlm-dlm compare --image "$(EXAMPLE)" --prompt "$(PROMPT)" $(ARGS)
+
+test: $(STAMP)  ## Run the tests (ARGS="-k name" for some of them)
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+lint: $(STAMP)  ## Check style, format and layering
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+fmt: $(STAMP)  ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+types: $(STAMP)  ## Check types
+	@$(BIN)/pyright
+
+check: lint types test  ## Everything a change must pass
+
+bench: $(STAMP)  ## Measure the modes on this machine
+	@$(BIN)/python benchmarks/decode.py $(ARGS)
+
+clean:  ## Remove the environment and all caches
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

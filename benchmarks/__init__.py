@@ -1,0 +1,1 @@
+"""Scripts that measure. Run from the repository root: `python -m benchmarks.NAME`."""

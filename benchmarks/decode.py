@@ -1,0 +1,210 @@
+"""Decoding speed of every mode against `ar` and against transformers, batch 1, in one run.
+
+What is measured, and why this way: captions of held-out scenes, greedy, the prompt cached beforehand, so
+only decoding is timed. Modes take turns on each caption, so a slow moment of the machine hits all of
+them; speeds are medians over captions, with quartiles, and every claim is a ratio within this run.
+transformers runs `generate` on the same weights and prompt, its own prefill taken off. Last, one forward
+by number of rows. Prints tables, then one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from rich.table import Table
+
+from tests.twins.mistral3 import mistral3_twin
+from vlm_dlm.decoding import MODES
+from vlm_dlm.engine.core import EngineCore
+from vlm_dlm.engine.kv_cache import PageTable
+from vlm_dlm.engine.model_runner import PackedRows
+from vlm_dlm.events import Failed, Finished
+from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
+from vlm_dlm.runtime import Runtime
+from vlm_dlm.step import StepPlan, Visibility
+from vlm_dlm.training.samples import make_sample
+
+ROW_COUNTS = (1, 8, 16, 32, 72, 272)
+
+
+def main() -> None:
+    args = _arguments()
+    runtime = Runtime.load(args.model, device=args.device, dtype=args.dtype)
+    prompts = [_prompt(runtime, index) for index in range(args.captions)]
+    speeds, forwards = _modes(runtime.core, prompts, args.max_tokens, args.rounds)
+    speeds["transformers"] = _transformers(runtime, prompts, args.max_tokens)
+    rows = _forward_ms(runtime.core, args.repeats)
+    report = _report(runtime, args, speeds, forwards, rows)
+    _show(report)
+    print(json.dumps(report))  # noqa: T201
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=None, help="folder or Hub id; default: embedded")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--captions", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3, help="times each caption is written")
+    parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=60, help="forwards per row count")
+    return parser.parse_args()
+
+
+def _prompt(runtime: Runtime, index: int) -> PromptInput:
+    image = make_sample(index, "heldout", seed=1).image
+    return runtime.prompt("Describe the image.", [image])
+
+
+def _modes(
+    core: EngineCore, prompts: list[PromptInput], max_tokens: int, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Tokens/s of every caption, and tokens per forward over all captions. One warm-up round."""
+    speeds: dict[str, list[float]] = {name: [] for name in MODES}
+    counts = {name: [0, 0] for name in MODES}
+    for number in range(rounds + 1):
+        for prompt in prompts:
+            for name in MODES:
+                stats = _run(core, prompt, name, max_tokens).stats
+                if number:
+                    speeds[name].append(stats.tokens_per_s)
+                    counts[name][0] += stats.num_tokens
+                    counts[name][1] += stats.num_forwards
+    return speeds, {name: tokens / forwards for name, (tokens, forwards) in counts.items()}
+
+
+def _run(core: EngineCore, prompt: PromptInput, mode: str, max_tokens: int) -> Finished:
+    sampling = SamplingParams(max_tokens=max_tokens)
+    request = GenerationRequest("bench", prompt, mode, sampling=sampling, keep_prompt=True)
+    last = list(core.run([request]))[-1]
+    if isinstance(last, Failed):
+        raise SystemExit(f"{mode}: {last.message}")
+    assert isinstance(last, Finished)
+    return last
+
+
+def _transformers(runtime: Runtime, prompts: list[PromptInput], max_tokens: int) -> list[float]:
+    """Tokens/s of `generate` behind its prefill, same weights, prompt, dtype and end token."""
+    model = mistral3_twin(runtime.model).to(runtime.core.cache.data.dtype)
+    end = next(iter(runtime.core.ids.eos))
+    speeds = []
+    for number in range(2):
+        for prompt in prompts:
+            inputs = _transformers_inputs(prompt)
+            short = _seconds(lambda i=inputs: _generate(model, i, 1, end))
+            began = time.perf_counter()
+            output = _generate(model, inputs, max_tokens, end)
+            seconds = time.perf_counter() - began - short
+            if number:
+                num_tokens = output.shape[1] - len(prompt.token_ids)
+                speeds.append((num_tokens - 1) / seconds)
+    return speeds
+
+
+def _transformers_inputs(prompt: PromptInput) -> dict[str, torch.Tensor]:
+    pixels = prompt.images[0].pixels
+    return {
+        "input_ids": torch.tensor([prompt.token_ids]),
+        "attention_mask": torch.ones(1, len(prompt.token_ids), dtype=torch.long),
+        "pixel_values": pixels[None],
+        "image_sizes": torch.tensor([pixels.shape[-2:]]),
+    }
+
+
+def _generate(model: Any, inputs: dict[str, torch.Tensor], num: int, end: int) -> torch.Tensor:
+    with torch.inference_mode():
+        return model.generate(
+            **inputs, max_new_tokens=num, do_sample=False, eos_token_id=end, pad_token_id=end
+        )
+
+
+def _forward_ms(core: EngineCore, repeats: int) -> dict[int, list[float]]:
+    """Milliseconds of one forward of n rows over 128 cached tokens, row counts taking turns."""
+    table = PageTable(core.allocator, core.allocator.pages_for(128 + max(ROW_COUNTS)))
+    core.allocator.reserve(table.num_reserved)
+    table.grow_to(128 + max(ROW_COUNTS))
+    core.cache.data.zero_()
+    times: dict[int, list[float]] = {num: [] for num in ROW_COUNTS}
+    for number in range(repeats + 3):
+        for num in ROW_COUNTS:
+            plan = StepPlan([1000] * num, Visibility.FULL)
+            rows = PackedRows(plan, 128, table, logit_rows=num)
+            seconds = _seconds(lambda r=rows: core.runner.run([r])[0].max().item())
+            if number >= 3:
+                times[num].append(1000 * seconds)
+    table.release()
+    return times
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    low, middle, high = statistics.quantiles(values, n=4)
+    return {"median": round(middle, 3), "q1": round(low, 3), "q3": round(high, 3)}
+
+
+def _report(
+    runtime: Runtime,
+    args: argparse.Namespace,
+    speeds: dict[str, list[float]],
+    forwards: dict[str, float],
+    rows: dict[int, list[float]],
+) -> dict[str, Any]:
+    ar = statistics.median(speeds["ar"])
+    return {
+        "benchmark": "decode",
+        "model": runtime.name,
+        "device": runtime.device,
+        "dtype": runtime.dtype,
+        "threads": torch.get_num_threads(),
+        "batch": 1,
+        "state": "warm",
+        "captions": args.captions,
+        "rounds": args.rounds,
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "tokens_per_s": {name: _spread(values) for name, values in speeds.items()},
+        "times_ar": {
+            name: round(statistics.median(values) / ar, 2) for name, values in speeds.items()
+        },
+        "ar_times_transformers": round(ar / statistics.median(speeds["transformers"]), 2),
+        "tokens_per_forward": {name: round(value, 2) for name, value in forwards.items()},
+        "forward_ms": {str(num): _spread(values) for num, values in rows.items()},
+    }
+
+
+def _show(report: dict[str, Any]) -> None:
+    console = Console()
+    console.print(
+        f"{report['device']}, {report['dtype']}, {report['threads']} threads, batch 1, warm; "
+        f"{report['captions']} captions x {report['rounds']} rounds, medians (quartiles)"
+    )
+    table = Table("decoder", "tokens/s", "x ar", "tokens per forward")
+    for name, speed in report["tokens_per_s"].items():
+        figures = f"{speed['median']:.0f} ({speed['q1']:.0f} to {speed['q3']:.0f})"
+        per_forward = report["tokens_per_forward"].get(name, 1.0)
+        table.add_row(name, figures, f"{report['times_ar'][name]:.2f}", f"{per_forward:.2f}")
+    console.print(table)
+    one = report["forward_ms"]["1"]["median"]
+    table = Table("rows of one forward", "ms", "x one row")
+    for num, spread in report["forward_ms"].items():
+        table.add_row(num, f"{spread['median']:.2f}", f"{spread['median'] / one:.2f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

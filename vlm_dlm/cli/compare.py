@@ -1,0 +1,71 @@
+"""`vlm-dlm compare`: the same prompt in several modes, side by side."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vlm_dlm.cli import options as opt
+from vlm_dlm.cli.asking import Place, Question, check, load
+from vlm_dlm.cli.output import write_json, write_note
+from vlm_dlm.defaults import EMBEDDED, EMBEDDED_NOTE
+from vlm_dlm.preflight import parse_modes
+from vlm_dlm.request import SamplingParams
+
+
+def compare(
+    image: opt.ImagePaths = None,
+    prompt: opt.PromptText = "Describe the image.",
+    modes: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Modes to run.", show_default="all")
+    ] = None,
+    max_tokens: opt.MaxTokens = 256,
+    threshold: opt.Threshold = None,
+    block_length: opt.BlockLength = None,
+    steps: opt.Steps = None,
+    seed_first_token: opt.SeedFirstToken = None,
+    temperature: opt.Temperature = 0.0,
+    top_p: opt.TopP = 1.0,
+    seed: opt.Seed = None,
+    max_thinking_tokens: opt.MaxThinkingTokens = None,
+    system: opt.SystemText = None,
+    exif: opt.Exif = True,
+    warm_up: Annotated[
+        bool, typer.Option("--warm-up/--no-warm-up", help="Run every mode briefly before timing.")
+    ] = True,
+    model: opt.Model = None,
+    adapter: opt.Adapter = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    json: opt.AsJson = False,
+) -> None:
+    """Answer one prompt in several modes, one after another, and compare their speed.
+
+    The image is encoded and the prompt computed once. Every mode first runs for a few tokens that
+    are not counted, so that the figures are warm. An option goes to the modes that have it.
+    """
+    names = parse_modes(modes)
+    options = {
+        "threshold": threshold,
+        "block_length": block_length,
+        "steps": steps,
+        "seed_first_token": seed_first_token,
+    }
+    sampling = SamplingParams(temperature, top_p, seed, max_tokens, max_thinking_tokens)
+    question = Question(image or [], prompt, system, exif)
+    checked = check(names, options, sampling, question, Place(model, device, dtype, adapter))
+    if not json and checked.checkpoint.name == EMBEDDED:
+        write_note(EMBEDDED_NOTE)
+    runtime = load(checked)
+    if json:
+        report = runtime.compare(checked.prompt, names, options, sampling, is_warm=warm_up)
+        write_json(report.to_dict())
+        return
+    from vlm_dlm.cli.comparison_view import ComparisonView
+
+    with ComparisonView(names) as view:
+        report = runtime.compare(
+            checked.prompt, names, options, sampling, view.on_event, is_warm=warm_up
+        )
+    view.show(report, is_warm=warm_up)

@@ -1,0 +1,69 @@
+"""`vlm-dlm generate`: one answer, streamed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vlm_dlm.cli import options as opt
+from vlm_dlm.cli.asking import Place, Question, check, load
+from vlm_dlm.cli.output import speed_line, write_json, write_note, write_text
+from vlm_dlm.defaults import EMBEDDED, EMBEDDED_NOTE
+from vlm_dlm.events import Committed, Finished, GenerationEvent
+from vlm_dlm.preflight import parse_modes
+from vlm_dlm.request import SamplingParams
+
+
+def generate(
+    image: opt.ImagePaths = None,
+    prompt: opt.PromptText = "Describe the image.",
+    mode: Annotated[
+        str, typer.Option(metavar="MODE", help="ar, diffusion, linear_spec or quadratic_spec.")
+    ] = "linear_spec",
+    max_tokens: opt.MaxTokens = 256,
+    threshold: opt.Threshold = None,
+    block_length: opt.BlockLength = None,
+    steps: opt.Steps = None,
+    seed_first_token: opt.SeedFirstToken = None,
+    temperature: opt.Temperature = 0.0,
+    top_p: opt.TopP = 1.0,
+    seed: opt.Seed = None,
+    max_thinking_tokens: opt.MaxThinkingTokens = None,
+    system: opt.SystemText = None,
+    exif: opt.Exif = True,
+    model: opt.Model = None,
+    adapter: opt.Adapter = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    json: opt.AsJson = False,
+) -> None:
+    """Answer one prompt in one mode. Its figures are those of a single run without warm-up."""
+    (name,) = parse_modes([mode])
+    options = {
+        "threshold": threshold,
+        "block_length": block_length,
+        "steps": steps,
+        "seed_first_token": seed_first_token,
+    }
+    sampling = SamplingParams(temperature, top_p, seed, max_tokens, max_thinking_tokens)
+    question = Question(image or [], prompt, system, exif)
+    checked = check([name], options, sampling, question, Place(model, device, dtype, adapter))
+    if not json and checked.checkpoint.name == EMBEDDED:
+        write_note(EMBEDDED_NOTE)
+    runtime = load(checked)
+    report = runtime.generate(
+        checked.prompt, name, options, sampling, on_event=None if json else _stream
+    )
+    if json:
+        write_json(report.to_dict())
+    else:
+        write_note(speed_line(report))
+
+
+def _stream(event: GenerationEvent) -> None:
+    """Text as it becomes final."""
+    if isinstance(event, Committed):
+        write_text(event.text)
+    elif isinstance(event, Finished):
+        write_text(event.text + "\n")

@@ -1,0 +1,67 @@
+"""Options that several commands share, with their help texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ImagePaths = Annotated[
+    list[Path] | None,
+    typer.Option("--image", metavar="PATH", help="Image file; repeat for several."),
+]
+PromptText = Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What to ask.")]
+SystemText = Annotated[str | None, typer.Option("--system", metavar="TEXT", help="System message.")]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", metavar="N", help="Longest answer.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(metavar="T", help="Confidence from which drafted tokens are filled in (0 to 1)."),
+]
+BlockLength = Annotated[
+    int | None, typer.Option("--block-length", metavar="B", help="Tokens per block.")
+]
+Steps = Annotated[
+    int | None, typer.Option(metavar="N", help="Most denoising forwards per block (diffusion).")
+]
+SeedFirstToken = Annotated[
+    bool | None,
+    typer.Option(
+        "--seed-first-token/--no-seed-first-token",
+        help="Take the first token of a block from the previous forward (diffusion).",
+        show_default=False,
+    ),
+]
+Temperature = Annotated[
+    float, typer.Option(metavar="T", help="0 is greedy; higher is more varied.")
+]
+TopP = Annotated[float, typer.Option("--top-p", metavar="P", help="Nucleus sampling mass.")]
+Seed = Annotated[
+    int | None, typer.Option(metavar="S", help="Same seed, same answer.", show_default="random")
+]
+MaxThinkingTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-thinking-tokens", metavar="N", help="Let the model think first, N tokens at most."
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR_OR_ID",
+        help="Checkpoint folder or Hub id.",
+        show_default="the embedded model",
+    ),
+]
+Adapter = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Draft adapter for linear_spec (a PEFT folder)."),
+]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to run.")]
+Dtype = Annotated[
+    str, typer.Option(metavar="auto|float32|bfloat16", help="Number format of the weights.")
+]
+Exif = Annotated[
+    bool, typer.Option("--exif/--no-exif", help="Turn photos upright as their EXIF data says.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

@@ -1,0 +1,54 @@
+"""The engine interface that the API, the page and every backend share.
+
+It sits above the scheduler, because other backends bring their own. A backend that lacks a mode says
+so in `capabilities`; nothing falls back silently.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from vlm_dlm.events import GenerationEvent
+from vlm_dlm.request import GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ModeInfo:
+    """One mode an engine offers. options: names of its parameters."""
+
+    name: str
+    title: str
+    is_lossless: bool
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do. max_context in tokens, prompt and answer together."""
+
+    modes: tuple[ModeInfo, ...]
+    max_context: int
+    max_running: int
+
+
+class Engine(ABC):
+    """Runs requests concurrently and tells each caller what happens to theirs."""
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """Modes and limits; constant for the life of the engine."""
+
+    @abstractmethod
+    def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+        """Events of one request, ending in exactly one Finished or Failed.
+
+        Closing the iterator aborts the request and frees what it holds. A request that can never run
+        raises BadInputError or CapacityError at the first `anext`.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Abort everything and stop. Every open stream still gets its terminal event."""

@@ -1,0 +1,137 @@
+"""Our own backend: an EngineCore in one thread, asyncio callers around it.
+
+Commands go in through a queue, events come out through one queue per request. The thread sleeps while
+there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, fields
+from time import perf_counter
+
+from vlm_dlm.decoding import MODES
+from vlm_dlm.engine.base import Capabilities, Engine, ModeInfo
+from vlm_dlm.engine.core import EngineCore
+from vlm_dlm.errors import EngineError, VlmDlmError
+from vlm_dlm.events import Failed, GenerationEvent, is_terminal
+from vlm_dlm.request import GenerationRequest
+
+logger = logging.getLogger(__name__)
+Item = GenerationEvent | VlmDlmError
+
+
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """Where the events of one request go."""
+
+    loop: asyncio.AbstractEventLoop
+    items: asyncio.Queue[Item]
+
+    def put(self, item: Item) -> None:
+        # A loop that has been closed has no listener left; its request is aborted below anyway.
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.items.put_nowait, item)
+
+
+class TorchEngine(Engine):
+    """One thread owns the core; nothing else touches it."""
+
+    def __init__(self, core: EngineCore) -> None:
+        self._core = core
+        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._callers: dict[str, _Caller] = {}
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._loop, name="vlm-dlm-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        modes = (
+            ModeInfo(
+                mode.name,
+                mode.title,
+                mode.is_lossless,
+                tuple(f.name for f in fields(mode.Params)),
+            )
+            for mode in MODES.values()
+        )
+        return Capabilities(tuple(modes), self._core.max_context, self._core.config.max_running)
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+        if self._is_closing:
+            raise EngineError("the engine is shutting down")
+        caller = _Caller(asyncio.get_running_loop(), asyncio.Queue())
+        self._commands.put(lambda: self._submit(request, caller))
+        is_done = False
+        try:
+            while not is_done:
+                item = await caller.items.get()
+                if isinstance(item, VlmDlmError):
+                    is_done = True
+                    raise item
+                is_done = is_terminal(item)
+                yield item
+        finally:
+            if not is_done:
+                self._commands.put(lambda: self._abort(request.request_id, caller))
+
+    async def close(self) -> None:
+        self._is_closing = True
+        self._commands.put(lambda: None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _loop(self) -> None:
+        while not self._is_closing:
+            self._drain(is_blocking=not self._core.has_work)
+            try:
+                self._deliver(self._core.step())
+            except Exception:
+                self._fail_all()
+        self._drain(is_blocking=False)
+        self._deliver(self._core.close())
+
+    def _drain(self, *, is_blocking: bool) -> None:
+        """Run waiting commands; sleep for the first one where there is nothing else to do."""
+        while True:
+            try:
+                command = self._commands.get(block=is_blocking)
+            except queue.Empty:
+                return
+            command()
+            is_blocking = False
+
+    def _submit(self, request: GenerationRequest, caller: _Caller) -> None:
+        try:
+            self._core.submit(request)
+        except VlmDlmError as error:
+            caller.put(error)
+            return
+        self._callers[request.request_id] = caller
+
+    def _abort(self, request_id: str, caller: _Caller) -> None:
+        # The id may belong to a later request by now.
+        if self._callers.get(request_id) is caller:
+            self._deliver(self._core.abort(request_id))
+
+    def _deliver(self, events: list[GenerationEvent]) -> None:
+        for event in events:
+            caller = self._callers.get(event.request_id)
+            if caller is None:
+                continue
+            if is_terminal(event):
+                del self._callers[event.request_id]
+            caller.put(event)
+
+    def _fail_all(self) -> None:
+        """A step failed as a whole, which the core does not allow. Nobody may be left waiting."""
+        logger.exception("an engine step failed")
+        callers, self._callers = self._callers, {}
+        self._core.close()
+        message = "the engine failed while this request was running"
+        for request_id, caller in callers.items():
+            caller.put(Failed(request_id, EngineError.code, message, perf_counter()))

@@ -1,0 +1,1 @@
+"""How good and how fast the modes are on held-out drawn scenes."""

@@ -1,0 +1,98 @@
+"""What a run hands back: one answer per mode with its figures, ready to become JSON.
+
+The field names are a contract with outside programs; adding one is a change of that contract.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from vlm_dlm.events import Stats
+
+
+@dataclass(frozen=True, slots=True)
+class ModeResult:
+    """One answer.
+
+    num_forwards: decode forwards, commits and verifies included, prefill not. decode_s: from the
+    end of the prefill to the last token. ttft_s: image encoding, prefill, and decoding up to the
+    first final token; the first two are those of the run that really did them. identical_to_ar:
+    same token ids as `ar` on the same prompt, None where `ar` was not run. acceptance_lengths:
+    tokens emitted by every verify step, None outside the speculative modes.
+    """
+
+    mode: str
+    text: str
+    token_ids: tuple[int, ...]
+    num_tokens: int
+    num_forwards: int
+    tokens_per_forward: float
+    decode_s: float
+    tokens_per_s: float
+    ttft_s: float | None
+    finish_reason: str
+    identical_to_ar: bool | None
+    acceptance_lengths: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Answers to one prompt. image_tokens: prompt tokens that images fill, frames included.
+
+    vision_s, prefill_s: image encoding and prompt, done once for all results.
+    """
+
+    model: str
+    device: str
+    dtype: str
+    image_tokens: int
+    prompt_tokens: int
+    vision_s: float
+    prefill_s: float
+    results: tuple[ModeResult, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values under the contract's names."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the engine's events said about one request. first_token_s counts from the end of the
+    prefill, in seconds; None if nothing was committed."""
+
+    mode: str
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    first_token_s: float | None
+    stats: Stats
+
+    def result(self, prompt_s: float) -> ModeResult:
+        """prompt_s: seconds that image and prompt took."""
+        stats, first = self.stats, self.first_token_s
+        return ModeResult(
+            mode=self.mode,
+            text=self.text,
+            token_ids=self.token_ids,
+            num_tokens=stats.num_tokens,
+            num_forwards=stats.num_forwards,
+            tokens_per_forward=stats.tokens_per_forward,
+            decode_s=stats.decode_s,
+            tokens_per_s=stats.tokens_per_s,
+            ttft_s=None if first is None else prompt_s + first,
+            finish_reason=self.finish_reason,
+            identical_to_ar=None,
+            acceptance_lengths=stats.acceptance_lengths,
+        )
+
+
+def compared_to_ar(results: tuple[ModeResult, ...]) -> tuple[ModeResult, ...]:
+    """Fill in `identical_to_ar` where `ar` is among the results."""
+    expected = next((result.token_ids for result in results if result.mode == "ar"), None)
+    if expected is None:
+        return results
+    return tuple(
+        replace(result, identical_to_ar=result.token_ids == expected) for result in results
+    )
