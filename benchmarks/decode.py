@@ -62,7 +62,7 @@ def _arguments() -> argparse.Namespace:
 
 def _prompt(runtime: Runtime, index: int) -> PromptInput:
     image = make_sample(index, "heldout", seed=1).image
-    return runtime.prompt("Describe the image.", [image])
+    return runtime.inputs(runtime.prompt("Describe the image.", [image]))
 
 
 def _modes(
@@ -166,7 +166,7 @@ def _report(
     ar = statistics.median(speeds["ar"])
     return {
         "benchmark": "decode",
-        "model": runtime.name,
+        "model": runtime.checkpoint.name,
         "device": runtime.device,
         "dtype": runtime.dtype,
         "threads": torch.get_num_threads(),

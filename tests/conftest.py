@@ -1,4 +1,4 @@
-"""Marks from folders: a test under `tests/unit` is `unit`, and so on."""
+"""Marks from folders (a test under `tests/unit` is `unit`, and so on), and shared fixtures."""
 
 from __future__ import annotations
 
@@ -17,3 +17,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(root).parts[0]
         if folder in TIERS:
             item.add_marker(getattr(pytest.mark, folder))
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete checkpoint folder with random weights. Read only."""
+    from tests.checkpoints import write_tiny_checkpoint
+
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def scene_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PNG of one held-out scene."""
+    from vlm_dlm.training.samples import make_sample
+
+    path = tmp_path_factory.mktemp("images") / "scene.png"
+    make_sample(0, "heldout").image.resize((112, 84)).save(path)
+    return path

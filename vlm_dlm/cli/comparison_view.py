@@ -91,9 +91,9 @@ def comparison_table(report: Report) -> Table:
     """One row per mode. Speed-up is in tokens/s against `ar`."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("mode", no_wrap=True)
-    for name in ("tokens", "forwards", "tokens/\nforward", "tokens/s", "speed-up\nvs ar"):
+    for name in ("tokens", "forwards", "tokens/\nforward", "tokens/s", "speed-up"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("same tokens\nas ar", no_wrap=True)
+    table.add_column("same\nas ar", no_wrap=True)
     base = next((r.tokens_per_s for r in report.results if r.mode == "ar"), None)
     for result in report.results:
         table.add_row(result.mode, *_figures(result, base))

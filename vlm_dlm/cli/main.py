@@ -66,22 +66,27 @@ def run(arguments: Sequence[str]) -> int:
         command = typer.main.get_command(app)
         code = command.main(list(arguments), prog_name="vlm-dlm", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except VlmDlmError as error:
-        message, code = str(error), BAD_INPUT
-    except TyperException as error:
-        message, code = error.format_message(), error.exit_code
     except (KeyboardInterrupt, Abort):
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as in `... | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERNAL
     except Exception as error:
-        message = f"internal error ({type(error).__name__}: {error}); {DEBUG_VARIABLE}=1 shows more"
-        code = INTERNAL
-    if is_debug:
-        traceback.print_exc()
+        if is_debug:
+            traceback.print_exc()
+        code, message = _explain(error)
     typer.echo(f"Error: {' '.join(message.split())}", err=True)
     return code
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """Exit code and sentence."""
+    if isinstance(error, VlmDlmError):
+        return BAD_INPUT, str(error)
+    if isinstance(error, TyperException):
+        return error.exit_code, error.format_message()
+    name = type(error).__name__
+    return INTERNAL, f"internal error ({name}: {error}); {DEBUG_VARIABLE}=1 shows more"
 
 
 def main() -> None:

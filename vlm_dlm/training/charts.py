@@ -32,7 +32,7 @@ def sample_chart_scene(rng: np.random.Generator, width: int, height: int) -> Sce
     """A random bar chart of two to five bars."""
     background = pick_weighted(rng, BACKGROUNDS, _BACKGROUND_WEIGHTS)
     short_side = min(width, height)
-    cap = float(rng.uniform(MIN_CAP_PX, max(11.0, 0.05 * short_side)))
+    cap = float(rng.uniform(MIN_CAP_PX, max(13.0, 0.05 * short_side)))
     title = pick(rng, WORDS) if rng.random() < 0.3 else ""
     title_cap = cap * float(rng.uniform(1.0, 1.3))
     title_width = title_cap * CAP_ASPECT * len(title)

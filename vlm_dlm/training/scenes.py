@@ -73,10 +73,10 @@ _TEXT_INKS: dict[str, frozenset[str]] = {
 }
 
 MIN_SIDE = 56
-MIN_OBJECT_PX = 10.0
-MIN_CAP_PX = 9.5  # height of a capital letter
+MIN_OBJECT_PX = 12.0
+MIN_CAP_PX, MAX_CAP_PX = 11.0, 30.0  # height of a capital letter
 _SIZE_BANDS = {"small": (0.10, 0.16), "medium": (0.21, 0.29), "large": (0.36, 0.48)}
-_SHAPE_SHARE, _DENSE_SHAPE_SHARE = 0.66, 0.4  # of objects; the rest are words and numbers
+_SHAPE_SHARE, _DENSE_SHAPE_SHARE = 0.78, 0.4  # of objects; the rest are words and numbers
 _WORD_SHARE = 0.588  # of texts
 _CENTRE_BANDS = ((0.10, 0.26), (0.41, 0.59), (0.74, 0.90))  # per column or row
 CAP_ASPECT = 1.0  # width of a capital letter over its height, generous
@@ -190,7 +190,7 @@ def _sample_object(
     what = pick(rng, WORDS) if is_word else str(rng.integers(100))
     if any(what == other.what for other in others):
         return None
-    largest = max(MIN_CAP_PX * 1.3, 0.24 * min(width, height))
+    largest = min(MAX_CAP_PX, max(MIN_CAP_PX * 1.2, 0.24 * min(width, height)))
     cap = float(np.exp(rng.uniform(math.log(MIN_CAP_PX), math.log(largest))))
     kind = "word" if is_word else "number"
     inks = _TEXT_INKS.get(background, _DARK_INKS)

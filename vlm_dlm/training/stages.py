@@ -33,9 +33,17 @@ class Stage(Protocol):
     """What the training loop needs of a stage."""
 
     name: str
-    dataset: StageDataset
-    heldout: StageDataset
     optimizer: OptimizerPair
+
+    @property
+    def dataset(self) -> StageDataset:
+        """What is trained on."""
+        ...
+
+    @property
+    def heldout(self) -> StageDataset:
+        """What evaluation sees."""
+        ...
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Loss to minimise, and what to log."""
@@ -84,14 +92,15 @@ class VisionStage:
     def load_extra_state(self, state: dict[str, Any]) -> None:
         self.head.load_state_dict(state["head"])
 
-    @torch.no_grad()
     def finish(self, batches: Iterator[Batch]) -> None:
         """Scale the projector so that image features enter the decoder as large as embeddings."""
-        squares = [self.vision(batch["pixels"]).square().mean() for batch in batches]
+        with _autocast(self.device):  # as in training, or every layer would be compiled again
+            squares = [self.vision(batch["pixels"]).detach().square().mean() for batch in batches]
         rms = torch.stack(squares).mean().sqrt()
         projector: Any = self.vision.multi_modal_projector
-        projector.linear_2.weight.mul_(self.recipe.embedding_rms / rms)
-        self.head.weight.mul_(rms / self.recipe.embedding_rms)
+        with torch.no_grad():
+            projector.linear_2.weight.mul_(self.recipe.embedding_rms / rms)
+            self.head.weight.mul_(rms / self.recipe.embedding_rms)
 
 
 def _new_head(recipe: Recipe, seed: int) -> nn.Linear:

@@ -26,15 +26,20 @@ def test_shapes_types_and_ranges() -> None:
             assert valid.max(initial=0) < LABEL_SIZES[name]
 
 
-def test_every_object_and_bar_owns_a_cell() -> None:
+def test_nearly_every_object_and_every_bar_owns_a_cell() -> None:
+    """A small object at the corner of a cell may lose it to a neighbour, which must stay rare."""
+    num_objects = num_lost = 0
     for index in range(150):
         scene = sample_scene(sample_rng(index, "train"))
         labels = dense_labels(scene, grid_of(scene.width, scene.height))
-        assert {item.place + 1 for item in scene.objects} <= set(labels["place"].ravel().tolist())
+        places = set(labels["place"].ravel().tolist())
+        num_objects += len(scene.objects)
+        num_lost += sum(item.place + 1 not in places for item in scene.objects)
         for bar in scene.chart.bars if scene.chart else ():
             own = labels["bar_colour"] == COLOURS.index(bar.colour) + 1
             assert own.any()
             assert set(labels["bar_value"][own].tolist()) == {bar.value}
+    assert num_lost < 0.02 * num_objects
 
 
 def test_constructed_scene() -> None:

@@ -1,0 +1,129 @@
+"""Bad input ends with one line on stderr, exit code 2, and without waiting for torch."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from struct import pack
+
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+LIMIT_S = 2.0  # nothing on the way waits, so processor time is what an idle machine takes
+Case = Callable[[Path, Path, Path], list[str]]
+
+
+def child_cpu_s() -> float:
+    """Processor time of finished child processes, in seconds; unlike a clock it ignores the load."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def png_bomb(side: int) -> bytes:
+    """A small PNG that decodes to side x side pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return pack(">I", len(data)) + body + pack(">I", zlib.crc32(body))
+
+    header = pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(side * ((side + 7) // 8 + 1)), 9)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+
+
+def written(path: Path, data: bytes) -> list[str]:
+    path.write_bytes(data)
+    return ["--image", str(path)]
+
+
+def without_one_tensor(tmp: Path, checkpoint: Path) -> list[str]:
+    folder = tmp / "incomplete"
+    shutil.copytree(checkpoint, folder)
+    with safe_open(folder / "model.safetensors", framework="pt") as stored:
+        tensors = {name: stored.get_tensor(name).float().numpy() for name in stored.keys()}
+    del tensors["encoder.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors")
+    return ["--model", str(folder)]
+
+
+CASES: dict[str, tuple[str, Case]] = {
+    "no such image": ("'no.png' does not exist", lambda t, s, c: ["--image", str(t / "no.png")]),
+    "no image": ("not an image", lambda t, s, c: written(t / "a.txt", b"hello")),
+    "a folder": ("is a folder", lambda t, s, c: ["--image", str(t)]),
+    "cut short": (
+        "damaged or cut short",
+        lambda t, s, c: written(t / "a.png", s.read_bytes()[:-400]),
+    ),
+    "a bomb": (
+        "13000 x 13000 = 169000000 pixels; the limit is 40000000",
+        lambda t, s, c: written(t / "bomb.png", png_bomb(13000)),
+    ),
+    "no checkpoint": ("no folder", lambda t, s, c: ["--model", str(t / "none")]),
+    "one tensor gone": (
+        "1 missing (encoder.layers.1.mlp.up_proj.weight)",
+        lambda t, s, c: without_one_tensor(t, c),
+    ),
+    "unknown mode": (
+        "unknown mode 'fast'; the modes are ar, diffusion, linear_spec, quadratic_spec",
+        lambda t, s, c: ["--mode", "fast"],
+    ),
+    "block length": (
+        "mode quadratic_spec runs block lengths 2 to 32, not 64",
+        lambda t, s, c: ["--mode", "quadratic_spec", "--block-length", "64"],
+    ),
+    "option of another mode": (
+        "mode ar has no option threshold",
+        lambda t, s, c: ["--mode", "ar", "--threshold", "0.5"],
+    ),
+    "threshold": (
+        "takes a threshold of 0 to 1, not 1.5",
+        lambda t, s, c: ["--mode", "diffusion", "--threshold", "1.5"],
+    ),
+    "prompt too long": (
+        "the limit is 512",
+        lambda t, s, c: ["--prompt", "many words " * 500],
+    ),
+    "answer too long": (
+        "this model's context holds 512",
+        lambda t, s, c: ["--max-tokens", "600"],
+    ),
+    "temperature": ("temperature is -1.0", lambda t, s, c: ["--temperature", "-1"]),
+    "dtype": ("unknown dtype 'int8'", lambda t, s, c: ["--dtype", "int8"]),
+    "no number": ("--max-tokens", lambda t, s, c: ["--max-tokens", "many"]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_line_and_exit_code_2(
+    name: str, tmp_path: Path, scene_file: Path, tiny_checkpoint: Path
+) -> None:
+    expected, make_arguments = CASES[name]
+    arguments = make_arguments(tmp_path, scene_file, tiny_checkpoint)
+    for option, value in (("--image", scene_file), ("--model", tiny_checkpoint)):
+        if option not in arguments:
+            arguments += [option, str(value)]
+    began_s = child_cpu_s()
+    out = subprocess.run(
+        [sys.executable, "-m", "vlm_dlm", "generate", *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        check=False,
+    )
+    cpu_s = child_cpu_s() - began_s
+    assert out.returncode == 2, out.stderr
+    assert out.stdout == ""
+    assert out.stderr.startswith("Error: ")
+    assert out.stderr.count("\n") == 1
+    assert expected in out.stderr
+    assert cpu_s < LIMIT_S
