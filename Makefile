@@ -3,13 +3,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
-EXAMPLE ?= assets/examples/scene.png
+EXAMPLE ?= assets/examples/shapes.png
 PROMPT ?= Describe the image.
 ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --progress-bar on
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint fmt types check bench clean
@@ -49,7 +49,7 @@ types: $(STAMP)  ## Check types
 check: lint types test  ## Everything a change must pass
 
 bench: $(STAMP)  ## Measure the modes on this machine
-	@$(BIN)/python benchmarks/decode.py $(ARGS)
+	@$(BIN)/python -m benchmarks.decode $(ARGS)
 
 clean:  ## Remove the environment and all caches
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

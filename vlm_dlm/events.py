@@ -118,8 +118,7 @@ def from_dict(raw: dict[str, Any]) -> GenerationEvent:
     values = dict(raw)
     cls = _KINDS[values.pop("event")]
     if cls is Committed:
-        tokens = (Token(**{**t, "origin": Origin(t["origin"])}) for t in values["tokens"])
-        values["tokens"] = tuple(tokens)
+        values["tokens"] = tuple(_token_from_dict(token) for token in values["tokens"])
     if cls is Canvas:
         values["token_ids"] = tuple(values["token_ids"])
     if cls is Finished:
@@ -128,3 +127,9 @@ def from_dict(raw: dict[str, Any]) -> GenerationEvent:
             stats["acceptance_lengths"] = tuple(stats["acceptance_lengths"])
         values["stats"] = Stats(**stats)
     return cls(**values)
+
+
+def _token_from_dict(raw: dict[str, Any]) -> Token:
+    values = dict(raw)
+    values["origin"] = Origin(values["origin"])
+    return Token(**values)

@@ -20,6 +20,7 @@ from vlm_dlm.engine.scheduler import EngineConfig
 from vlm_dlm.errors import BadInputError, EngineError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent
 from vlm_dlm.model.lora_loading import load_draft_adapter
+from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.model.weights import Progress, load_model
 from vlm_dlm.preflight import (
     Checkpoint,
@@ -92,6 +93,11 @@ class Runtime:
         pad = None if special.image is None else special.image.pad
         core = EngineCore(weights, ids, processor.detokenizer, pad, engine_config)
         return cls(checkpoint, core, device, dtype)
+
+    @property
+    def model(self) -> VlmModel:
+        """The weights."""
+        return self.core.runner.model
 
     def prompt(
         self,

@@ -1,4 +1,4 @@
-"""Loading by 'auto', and figures that are of computing a prompt and not of finding it in a cache."""
+"""Loading by 'auto', and figures of computing a prompt, not of finding it in a cache."""
 
 from __future__ import annotations
 

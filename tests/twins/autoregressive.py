@@ -23,9 +23,13 @@ def ar_generate(
     for step in range(max_new_tokens):  # 2
         nfe += 1
         token = chooser.pick(logits)[0]  # 2a
-        if max_thinking_tokens is not None and end_think is not None:  # 2b
-            if step >= max_thinking_tokens and end_think not in generated:
-                token = end_think
+        if (  # 2b
+            max_thinking_tokens is not None
+            and end_think is not None
+            and step >= max_thinking_tokens
+            and end_think not in generated
+        ):
+            token = end_think
         generated.append(token)  # 2c
         if token == eos:
             break

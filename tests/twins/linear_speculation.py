@@ -45,9 +45,13 @@ def linear_spec_generate(
             del out.tokens[out.tokens.index(eos) + 1 :]
             break
         # 2h and section 6: conditions what follows, is never written out
-        if max_thinking_tokens is not None and end_think is not None:
-            if len(out.tokens) > max_thinking_tokens and end_think not in out.tokens:
-                pending = end_think
+        if (
+            max_thinking_tokens is not None
+            and end_think is not None
+            and len(out.tokens) > max_thinking_tokens
+            and end_think not in out.tokens
+        ):
+            pending = end_think
     return out  # 3
 
 

@@ -44,9 +44,13 @@ def self_spec_generate(
         kept, drafts = drafts[:num_accepted], slots[num_accepted - 1]
         cache += kept
         accepted += kept
-        if max_thinking_tokens is not None and end_think is not None:  # section 6
-            if len(accepted) > max_thinking_tokens and end_think not in [*accepted, drafts[0]]:
-                drafts = [end_think, *drafts[:-1]]
+        if (  # section 6; a first draft that is the end token already needs no other
+            max_thinking_tokens is not None
+            and end_think is not None
+            and len(accepted) > max_thinking_tokens
+            and end_think not in [*accepted, drafts[0]]
+        ):
+            drafts = [end_think, *drafts[:-1]]
         out.tokens = list(accepted) if is_reference_start else [*accepted, drafts[0]]
     if eos in out.tokens:
         del out.tokens[out.tokens.index(eos) + 1 :]

@@ -42,7 +42,9 @@ class Toy:
         new = list(zip(positions, x, strict=True))
         out = []
         for sees, (position, token) in zip(visible.tolist(), new, strict=True):
-            seen = tuple(sorted(old + [pair for pair, is_seen in zip(new, sees, strict=True) if is_seen]))
+            seen = tuple(
+                sorted(old + [pair for pair, is_seen in zip(new, sees, strict=True) if is_seen])
+            )
             out.append(self._draft(seen, position) if token == MASK else self._next(seen))
         return torch.stack(out)
 

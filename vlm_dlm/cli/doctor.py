@@ -20,7 +20,7 @@ def doctor(model: opt.Model = None, json: opt.AsJson = False) -> None:
         return
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     versions = ", ".join(f"{name} {version}" for name, version in diagnosis.versions.items())
     console.print(f"[bold]Versions[/]    {versions}")
     for device in diagnosis.devices:

@@ -72,13 +72,14 @@ def _show(report: EvaluationReport) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("mode")
-    heads = ("captions\nexact", "object\nF1", "answers\nright", "tokens/forward\ncaptions")
-    for name in (*heads, "tokens/forward\nanswers", "tokens/s\ncaptions", "same as ar"):
-        table.add_column(name, justify="right")
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table.add_column("mode", no_wrap=True)
+    quality = ("captions\nexact", "object\nF1", "answers\nright")
+    speed = ("caption\ntok/fwd", "answer\ntok/fwd", "caption\ntok/s")
+    for name in (*quality, *speed, "same\nas ar"):
+        table.add_column(name, justify="right", no_wrap=True)
     for scores in report.results:
-        speed, same = scores.caption_tokens_per_s, scores.agreement_with_ar
+        rate, same = scores.caption_tokens_per_s, scores.agreement_with_ar
         table.add_row(
             scores.mode,
             f"{100 * scores.caption_exact_match:.1f} %",
@@ -86,12 +87,13 @@ def _show(report: EvaluationReport) -> None:
             f"{100 * scores.answer_accuracy:.1f} %",
             f"{scores.caption_tokens_per_forward:.1f}",
             f"{scores.answer_tokens_per_forward:.1f}",
-            "-" if speed is None else f"{speed:.0f}",
+            "-" if rate is None else f"{rate:.0f}",
             "-" if same is None else f"{100 * same:.1f} %",
         )
     console = Console(highlight=False)
     console.print(table)
     console.print(
+        "tok/fwd: tokens per decode forward, tok/s: tokens per second of decoding. "
         f"{report.num_captions} captions and {report.num_answers} answers, batch {report.batch}; "
         f"{report.model} on {circumstances(report.device, report.dtype)}.",
         style="dim",

@@ -131,8 +131,8 @@ class Draft:
     """
 
     token_ids: list[int]
-    steps: list[int] = field(default_factory=list)
-    confidences: list[float] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list[int])
+    confidences: list[float] = field(default_factory=list[float])
 
     def __post_init__(self) -> None:
         self.steps = [0] * len(self.token_ids)

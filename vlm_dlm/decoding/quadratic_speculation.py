@@ -46,7 +46,7 @@ class QuadraticSpeculationState:
     sampler: RowSampler
     budget: ThinkingBudget
     pending: int = -1
-    drafts: list[int] = field(default_factory=list)
+    drafts: list[int] = field(default_factory=list[int])
     num_steps: int = 0
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlm_dlm.request import SamplingParams
 
@@ -176,13 +176,12 @@ def _split(
     """One copy to the host for all, then one slice per request. float64 holds every id exactly."""
     import torch
 
-    if drawn is confidences:
-        ids, confs = torch.stack((token_ids.double(), confidences.double())).tolist()
-        drawn_confs = confs
-    else:
-        columns = (token_ids.double(), confidences.double(), drawn.double())
-        ids, confs, drawn_confs = torch.stack(columns).tolist()
-    picked, start = [], 0
+    columns = [token_ids, confidences] if drawn is confidences else [token_ids, confidences, drawn]
+    stacked: Any = torch.stack([column.double() for column in columns])  # [2 or 3, N]
+    values: list[list[float]] = stacked.tolist()
+    ids, confs, drawn_confs = values[0], values[1], values[-1]
+    picked: list[Picked] = []
+    start = 0
     for size in sizes:
         span = slice(start, start + size)
         chosen = [int(token) for token in ids[span]]

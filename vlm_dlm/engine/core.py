@@ -280,7 +280,10 @@ class EngineCore:
             return [self._fail(sequence, error)]
 
     def _finish(self, sequence: Sequence, reason: str) -> GenerationEvent:
-        event = finished(sequence, reason)
+        try:
+            event = finished(sequence, reason)
+        except Exception as error:  # the last piece of text; an abort must still free the pages
+            event = failed(sequence, error)
         self._forget(sequence)
         return event
 
@@ -305,7 +308,7 @@ def _pack(grant: Grant, image_token_id: int | None) -> PackedRows:
     start, end = sequence.cache_len, sequence.cache_len + grant.num_rows
     chunk = list(sequence.request.prompt.token_ids[start:end])
     features = None
-    if sequence.features is not None:
+    if sequence.features is not None and image_token_id is not None:
         first = sequence.num_pads_done
         features = sequence.features[first : first + chunk.count(image_token_id)]
     is_last = end == sequence.num_prompt_tokens

@@ -62,7 +62,7 @@ class PageTable:
 
     allocator: PageAllocator
     num_reserved: int
-    pages: list[int] = field(default_factory=list)
+    pages: list[int] = field(default_factory=list[int])
     is_contiguous: bool = True
     _slots: Tensor | None = None
 

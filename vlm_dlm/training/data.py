@@ -129,6 +129,7 @@ class JointDataset(StageDataset):
     and what `images` gives unless the batch is text only."""
 
     stage = "joint"
+    dense_share = 0.15  # captions of crowded scenes do not fit, so their rows hold questions only
 
     def __init__(
         self, recipe: Recipe, seed: int, tokenizer: Tokenizer, split: str = "train"

@@ -200,21 +200,19 @@ class _Window:
     """Running means between two log records."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, float] = defaultdict(float)
-        self._count = 0
+        self._values: dict[str, list[float]] = defaultdict(list)
         self._samples = 0
         self._start = time.monotonic()
 
     def add(self, metrics: Metrics, num_samples: int) -> None:
         """One step's metrics."""
         for name, value in metrics.items():
-            self._sums[name] += value
-        self._count += 1
+            self._values[name].append(value)
         self._samples += num_samples
 
     def means(self) -> Metrics:
-        """Mean of every metric."""
-        return {name: value / max(1, self._count) for name, value in self._sums.items()}
+        """Mean of every metric over the steps that had it."""
+        return {name: sum(values) / len(values) for name, values in self._values.items()}
 
     def summary(self) -> Metrics:
         """Means and throughput."""

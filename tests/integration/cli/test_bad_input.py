@@ -16,12 +16,12 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-LIMIT_S = 2.0  # nothing on the way waits, so processor time is what an idle machine takes
+LIMIT_S = 2.0  # nothing on the way waits: an idle machine takes the processor time
 Case = Callable[[Path, Path, Path], list[str]]
 
 
 def child_cpu_s() -> float:
-    """Processor time of finished child processes, in seconds; unlike a clock it ignores the load."""
+    """Processor time of finished child processes, in seconds; unlike a clock blind to load."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -49,7 +49,7 @@ def without_one_tensor(tmp: Path, checkpoint: Path) -> list[str]:
     folder = tmp / "incomplete"
     shutil.copytree(checkpoint, folder)
     with safe_open(folder / "model.safetensors", framework="pt") as stored:
-        tensors = {name: stored.get_tensor(name).float().numpy() for name in stored.keys()}
+        tensors = {name: stored.get_tensor(name).float().numpy() for name in stored.keys()}  # noqa: SIM118
     del tensors["encoder.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors")
     return ["--model", str(folder)]

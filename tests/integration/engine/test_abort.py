@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.integration.engine.harness import ask, make_core, prompt_of, run_alone
-from tests.integration.engine.harness import answer_of as answer
+from tests.integration.engine.harness import answer_of, ask, make_core, prompt_of, run_alone
 from tests.invariants import assert_no_pages_held, assert_one_ending, events_of
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.events import Finished, GenerationEvent
 from vlm_dlm.request import GenerationRequest
 
-LONG = {"max_tokens": 60, "seed": 1}
+LONG: dict[str, Any] = {"max_tokens": 60, "seed": 1}
 
 
 def step(core: EngineCore, num: int) -> list[GenerationEvent]:
@@ -30,7 +31,7 @@ def abort(core: EngineCore, name: str = "a") -> list[GenerationEvent]:
 
 def endless(name: str, mode: str, length: int = 9) -> GenerationRequest:
     """This prompt does not end by itself within the steps of these tests."""
-    options = {} if mode == "ar" else {"block_length": 6}
+    options: dict[str, Any] = {} if mode == "ar" else {"block_length": 6}
     if mode == "diffusion":
         options["threshold"] = 1.0
     return ask(name, mode, prompt_of(length, 2), options, **LONG)
@@ -78,7 +79,7 @@ def test_while_it_writes(mode: str, num_steps: int) -> None:
     events = step(core, num_steps)
     events += abort(core)
     assert_one_ending(events)
-    own = answer(events)
+    own = answer_of(events)
     assert own.tokens == run_alone(endless("a", mode)).tokens[: len(own.tokens)]
     assert_no_pages_held(core)
     assert core.step() == []
@@ -95,7 +96,7 @@ def test_neighbours_do_not_notice(mode: str) -> None:
         events += core.step()
     assert_one_ending(events)
     for name, kind in (("b", "diffusion"), ("c", "quadratic_spec"), ("d", "linear_spec")):
-        assert answer(events_of(events, name)) == run_alone(endless(name, kind))
+        assert answer_of(events_of(events, name)) == run_alone(endless(name, kind))
     assert_no_pages_held(core)
 
 

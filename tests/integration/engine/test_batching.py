@@ -30,7 +30,7 @@ MIXTURE: list[tuple[str, dict[str, Any]]] = [
     ("quadratic_spec", {"block_length": 4}),
     ("quadratic_spec", {"block_length": 3}),
 ]
-SAMPLING = [
+SAMPLING: list[dict[str, Any]] = [
     {"temperature": 0.0},
     {"temperature": 0.9},
     {"temperature": 1.2, "top_p": 0.8},

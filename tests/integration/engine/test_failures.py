@@ -35,7 +35,9 @@ def poisoned(mode: str, where: str) -> Any:
         if state.sampler.seed == POISON and state.num_steps >= 2:
             raise ValueError(SECRET)
 
-    class Poisoned(MODES[mode]):
+    base: Any = MODES[mode]
+
+    class Poisoned(base):
         def start(self, request: Any, prompt_logits: Any) -> Any:
             if where == "start" and request.sampling.seed == POISON:
                 raise ValueError(SECRET)

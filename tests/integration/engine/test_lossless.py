@@ -21,7 +21,7 @@ PROMPTS = [prompt_of(1 + i % 13, i) for i in range(30)]
 @pytest.mark.parametrize("model_seed", [0, 3])
 def test_greedy_text_equals_ar(model_seed: int) -> None:
     core = make_core(tiny_model(model_seed), max_cache_tokens=16384)
-    own = {"max_tokens": 24}
+    own: dict[str, Any] = {"max_tokens": 24}
     ar = run(core, *(ask(str(i), "ar", prompt, **own) for i, prompt in enumerate(PROMPTS)))
     for mode, options in CASES:
         answers = run(

@@ -101,9 +101,7 @@ def test_the_exact_reference_may_write_masks(options: dict[str, Any]) -> None:
 def test_many_prompts_with_and_without_an_end_token(mode: str) -> None:
     """The grid is not vacuous: answers end in both ways, and drafts of every length survive."""
     options = {} if mode == "ar" else {"block_length": 4}
-    batch = [
-        ask(str(i), mode, prompt_of(2 + i % 9, i), options, max_tokens=20) for i in range(24)
-    ]
+    batch = [ask(str(i), mode, prompt_of(2 + i % 9, i), options, max_tokens=20) for i in range(24)]
     answers = compare(batch, model_seed=3)
     assert {answer.ending for answer in answers} == {"stop", "length"}
     if mode.endswith("spec"):

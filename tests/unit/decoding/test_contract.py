@@ -24,7 +24,11 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"block_length": 6, "threshold": None, "steps": 3},
         {"block_length": 5, "seed_first_token": False, "threshold": 0.5},
     ],
-    "linear_spec": [{"block_length": 2}, {"block_length": 6}, {"block_length": 4, "threshold": 0.8}],
+    "linear_spec": [
+        {"block_length": 2},
+        {"block_length": 6},
+        {"block_length": 4, "threshold": 0.8},
+    ],
     "quadratic_spec": [{"block_length": 2}, {"block_length": 4}],
 }
 CASES = [(name, options) for name in MODES for options in OPTIONS.get(name, [{}])]

@@ -1,4 +1,4 @@
-"""Pure sampling functions against hand computation, and against the distributions they draw from."""
+"""Pure sampling functions by hand, and against the distributions they draw from."""
 
 from __future__ import annotations
 
@@ -91,6 +91,18 @@ def test_draws_are_the_inverse_of_the_cumulated_distribution() -> None:
     cdf = logits.double().softmax(-1).cumsum(-1)
     expected = [int((row > u).nonzero()[0]) for row, u in zip(cdf, uniforms, strict=True)]
     assert pick(logits, sampler(1.0, 7)).token_ids == expected
+
+
+@pytest.mark.parametrize(("uniform", "expected"), [(0.0, 1), (1.0 - 2.0**-53, 3)])
+def test_the_ends_of_the_unit_interval_never_hit_an_id_without_mass(
+    uniform: float, expected: int
+) -> None:
+    class Fixed(RowSampler):
+        def uniforms(self, num: int) -> Tensor:
+            return torch.full((num,), uniform, dtype=torch.float64)
+
+    logits = torch.tensor([[float("-inf"), 0.3, -0.2, 0.1, float("-inf")]])
+    assert pick(logits, Fixed(SamplingParams(temperature=1.0))).token_ids == [expected]
 
 
 def test_the_same_seed_draws_the_same_in_any_batch() -> None:

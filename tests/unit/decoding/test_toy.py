@@ -46,9 +46,7 @@ def test_drafts_are_accepted_as_often_as_the_toy_agrees() -> None:
 def test_a_mixed_batch_gives_what_each_request_gives_alone(temperature: float) -> None:
     toy = Toy()
     names = [*MODES, *MODES, *MODES]
-    together = run_toy(
-        toy, [job(name, i, 10 + i, temperature) for i, name in enumerate(names)]
-    )
+    together = run_toy(toy, [job(name, i, 10 + i, temperature) for i, name in enumerate(names)])
     for i, name in enumerate(names):
         (alone,) = run_toy(toy, [job(name, i, 10 + i, temperature)])
         assert alone.tokens == together[i].tokens

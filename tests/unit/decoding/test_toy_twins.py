@@ -101,7 +101,9 @@ def test_block_diffusion_in_reference_form(options: dict[str, Any]) -> None:
             eos=EOS,
             chooser=chooser(wanted, banned=None),
         )
-        compare(run("diffusion", prompt, wanted, **options, is_exact_reference=True), twin, twin.nfe)
+        compare(
+            run("diffusion", prompt, wanted, **options, is_exact_reference=True), twin, twin.nfe
+        )
         num_masks += twin.tokens.count(MASK)
     if options.get("steps") == 2:
         assert num_masks > 0, "this case is here to leave masks"

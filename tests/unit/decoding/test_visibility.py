@@ -17,11 +17,11 @@ def drawn(mask: Tensor) -> list[str]:
     return ["".join("X" if cell else "." for cell in row) for row in mask.tolist()]
 
 
-def additive(seen: Visibility | Tensor, cache_lens: list[int], num_rows: int, length: int) -> Tensor:
+def additive(
+    seen: Visibility | Tensor, cache_lens: list[int], num_rows: int, length: int
+) -> Tensor:
     """Visible cells, bool [R, Q, L], of the mask for two query heads per key head."""
-    mask = visibility_mask(
-        seen, torch.tensor(cache_lens), num_rows, length, 2, dtype=torch.float32
-    )
+    mask = visibility_mask(seen, torch.tensor(cache_lens), num_rows, length, 2, dtype=torch.float32)
     assert mask.shape == (len(cache_lens), 1, 2 * num_rows, length)
     assert set(mask.unique().tolist()) <= {0.0, float("-inf")}
     first, second = mask[:, 0].chunk(2, dim=1)

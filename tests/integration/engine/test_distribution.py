@@ -1,0 +1,148 @@
+"""Above temperature 0, speculation draws from the autoregressive distribution itself.
+
+Joint frequencies of whole short answers against exact probabilities, enumerated on the uncached
+model. The same test refuses a verifier that takes every draft, so it can fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import pytest
+import torch
+
+from tests.integration.engine.harness import LaggingDetokenizer, fresh_model, tiny_config
+from tests.invariants import assert_no_pages_held
+from tests.twins.forward import DenseForward, Mode
+from tests.twins.statistics import chi_square_p
+from vlm_dlm.decoding import MODES
+from vlm_dlm.decoding.linear_speculation import LinearSpeculation
+from vlm_dlm.decoding.quadratic_speculation import QuadraticSpeculation
+from vlm_dlm.engine.core import EngineCore
+from vlm_dlm.engine.scheduler import EngineConfig
+from vlm_dlm.events import Committed
+from vlm_dlm.model.vlm import VlmModel
+from vlm_dlm.request import DecodingIds, GenerationRequest, PromptInput, SamplingParams
+
+VOCAB, MASK, EOS = 6, 5, 4
+IDS = DecodingIds(MASK, frozenset([EOS]))
+PROMPT = (1, 3, 0)
+LENGTH, NUM_SAMPLES, TEMPERATURE = 4, 2000, 1.2
+
+
+@lru_cache(maxsize=1)
+def model() -> VlmModel:
+    return fresh_model(4, tiny_config(vocab_size=VOCAB))
+
+
+@lru_cache(maxsize=1)
+def exact() -> dict[tuple[int, ...], float]:
+    """Probability of every answer of at most LENGTH tokens, cut behind the end token."""
+    forward = DenseForward(model())
+    done: dict[tuple[int, ...], float] = {}
+    open_ends = {(): 1.0}
+    while open_ends:
+        longer: dict[tuple[int, ...], float] = {}
+        for answer, mass in open_ends.items():
+            logits = forward([*PROMPT, *answer], [], Mode.C)[-1].double() / TEMPERATURE
+            logits[MASK] = float("-inf")
+            for token, p in enumerate(logits.softmax(-1).tolist()):
+                grown = (*answer, token)
+                is_done = token == EOS or len(grown) == LENGTH
+                if p > 0.0:
+                    (done if is_done else longer)[grown] = mass * p
+        open_ends = longer
+    return done
+
+
+def draw(mode: str, options: dict[str, Any], own: Any = None) -> dict[tuple[int, ...], int]:
+    """Frequencies of whole answers; `own` replaces the mode."""
+    limits = EngineConfig(page_size=4, max_cache_tokens=8192, max_running=250)
+    core = EngineCore(model(), IDS, LaggingDetokenizer, None, limits)
+    if own is not None:
+        core.modes[mode] = own
+    params = MODES[mode].Params(**options)
+    requests = [
+        GenerationRequest(
+            str(seed),
+            PromptInput(PROMPT),
+            mode,
+            params,
+            SamplingParams(TEMPERATURE, seed=seed, max_tokens=LENGTH),
+            keep_prompt=seed == 0,
+        )
+        for seed in range(NUM_SAMPLES)
+    ]
+    answers: dict[str, tuple[int, ...]] = {}
+    for event in core.run(requests):
+        if isinstance(event, Committed):
+            tokens = tuple(token.id for token in event.tokens)
+            answers[event.request_id] = answers.get(event.request_id, ()) + tokens
+    core.close()
+    assert_no_pages_held(core)
+    counts: dict[tuple[int, ...], int] = {}
+    for answer in answers.values():
+        counts[answer] = counts.get(answer, 0) + 1
+    return counts
+
+
+def fit(counts: dict[tuple[int, ...], int]) -> float:
+    probabilities = exact()
+    assert set(counts) <= set(probabilities)
+    observed = torch.tensor([counts.get(answer, 0) for answer in probabilities])
+    assert int(observed.sum()) == NUM_SAMPLES
+    expected = torch.tensor(list(probabilities.values())) * NUM_SAMPLES
+    return chi_square_p(observed, expected)
+
+
+class CredulousLinear(LinearSpeculation):
+    """Takes every draft for verified."""
+
+    def choose(self, states: Any, logits: Any) -> Any:
+        picked = super().choose(states, logits)
+        return [
+            replace(p, token_ids=[*s.canvas.token_ids[1:], p.token_ids[-1]])
+            if s.is_verifying
+            else p
+            for s, p in zip(states, picked, strict=True)
+        ]
+
+
+class CredulousQuadratic(QuadraticSpeculation):
+    """The same for the heads."""
+
+    def choose(self, states: Any, logits: Any) -> Any:
+        picked = super().choose(states, logits)
+        return [
+            (replace(head, token_ids=[*s.drafts, head.token_ids[-1]]), branch)
+            for s, (head, branch) in zip(states, picked, strict=True)
+        ]
+
+
+def test_the_enumeration_is_a_distribution_worth_testing() -> None:
+    masses = torch.tensor(list(exact().values()), dtype=torch.float64)
+    assert float(masses.sum()) == pytest.approx(1.0)
+    assert int((masses * NUM_SAMPLES >= 8.0).sum()) > 30, "enough cells that are not pooled"
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("ar", {}),
+        ("linear_spec", {"block_length": 3}),
+        ("linear_spec", {"block_length": 3, "threshold": 0.6}),
+        ("quadratic_spec", {"block_length": 3}),
+    ],
+)
+def test_answers_follow_the_autoregressive_distribution(mode: str, options: dict[str, Any]) -> None:
+    assert fit(draw(mode, options)) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("mode", "own"),
+    [("linear_spec", CredulousLinear()), ("quadratic_spec", CredulousQuadratic())],
+)
+def test_a_verifier_that_takes_every_draft_is_found_out(mode: str, own: Any) -> None:
+    assert fit(draw(mode, {"block_length": 3}, own)) < 1e-6
