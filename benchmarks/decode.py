@@ -1,10 +1,10 @@
 """Decoding speed of every mode against `ar` and against transformers, batch 1, in one run.
 
-What is measured, and why this way: captions of held-out scenes, greedy, the prompt cached beforehand, so
-only decoding is timed. Modes take turns on each caption, so a slow moment of the machine hits all of
-them; speeds are medians over captions, with quartiles, and every claim is a ratio within this run.
-transformers runs `generate` on the same weights and prompt, its own prefill taken off. Last, one forward
-by number of rows. Prints tables, then one JSON line.
+What is measured, and why this way: captions of held-out scenes, greedy, the prompt cached
+beforehand, so only decoding is timed. Modes take turns on each caption, so a slow moment of the
+machine hits all of them; speeds are medians over captions, with quartiles, and every claim is a
+ratio within this run. transformers runs `generate` on the same weights and prompt, its own prefill
+taken off. Last, one forward by number of rows. Prints tables, then one JSON line.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
     rows = _forward_ms(runtime.core, args.repeats)
     report = _report(runtime, args, speeds, forwards, rows)
     _show(report)
-    print(json.dumps(report))  # noqa: T201
+    print(json.dumps(report))
 
 
 def _arguments() -> argparse.Namespace:

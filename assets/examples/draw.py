@@ -21,9 +21,7 @@ def star(center: Point, radius: float) -> list[Point]:
     for i in range(10):
         length = radius if i % 2 == 0 else 0.42 * radius
         angle = math.pi * i / 5 - math.pi / 2
-        corners.append(
-            (center[0] + length * math.cos(angle), center[1] + length * math.sin(angle))
-        )
+        corners.append((center[0] + length * math.cos(angle), center[1] + length * math.sin(angle)))
     return corners
 
 

@@ -94,10 +94,7 @@ def pick_rows(
         confidences = rows.softmax(-1).gather(-1, token_ids[:, None]).squeeze(-1)
     else:
         confidences = (best - rows.logsumexp(dim=-1)).exp()  # [N]
-    if drawn is None:
-        drawn = confidences
-    else:
-        drawn = torch.where(drawn < 0, confidences.float(), drawn)
+    drawn = confidences if drawn is None else torch.where(drawn < 0, confidences.float(), drawn)
     return _split(token_ids, confidences, drawn, sizes)
 
 

@@ -1,7 +1,7 @@
 """The engine interface that the API, the page and every backend share.
 
-It sits above the scheduler, because other backends bring their own. A backend that lacks a mode says
-so in `capabilities`; nothing falls back silently.
+It sits above the scheduler, because other backends bring their own. A backend that lacks a mode
+says so in `capabilities`; nothing falls back silently.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Engine(ABC):
     def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
         """Events of one request, ending in exactly one Finished or Failed.
 
-        Closing the iterator aborts the request and frees what it holds. A request that can never run
-        raises BadInputError or CapacityError at the first `anext`.
+        Closing the iterator aborts the request and frees what it holds. A request that can never
+        run raises BadInputError or CapacityError at the first `anext`.
         """
 
     @abstractmethod

@@ -158,6 +158,7 @@ class EngineCore:
 
     def _encode(self, sequence: Sequence) -> list[GenerationEvent]:
         sequence.features = self.features.features(sequence.request.prompt.images)
+        self.runner.synchronize()
         sequence.clock.features_ready = perf_counter()
         sequence.clock.vision_s = sequence.clock.features_ready - sequence.clock.started
         return []
@@ -219,6 +220,7 @@ class EngineCore:
         chunk = prompt[sequence.cache_len : sequence.cache_len + num_rows]
         sequence.num_pads_done += chunk.count(self.runner.image_token_id)
         sequence.cache_len += num_rows
+        self.runner.synchronize()
         clock.prefill_s += perf_counter() - max(began, clock.features_ready)
         if sequence.cache_len < len(prompt):
             return []

@@ -60,6 +60,11 @@ class ModelRunner:
         )
         return self._logits(hidden, batch, starts)
 
+    def synchronize(self) -> None:
+        """Wait for the device, so that a time taken next covers the work behind it."""
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
+
     def _embed(self, batch: Sequence[PackedRows], starts: Sequence[int]) -> Tensor:
         token_ids = [token for rows in batch for token in rows.plan.token_ids]
         ids = torch.tensor(token_ids, device=self.model.device)

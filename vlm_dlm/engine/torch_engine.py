@@ -1,7 +1,7 @@
 """Our own backend: an EngineCore in one thread, asyncio callers around it.
 
-Commands go in through a queue, events come out through one queue per request. The thread sleeps while
-there is nothing to do.
+Commands go in through a queue, events come out through one queue per request. The thread sleeps
+while there is nothing to do.
 """
 
 from __future__ import annotations

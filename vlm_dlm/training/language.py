@@ -114,9 +114,7 @@ def caption(scene: Scene) -> str:
     num_objects = len(phrases)
     count = "is one object" if num_objects == 1 else f"are {NUMBER_NAMES[num_objects]} objects"
     kinds = Counter(item.what if item.kind == "shape" else item.kind for item in scene.objects)
-    totals = _join(
-        [f"{NUMBER_NAMES[num]} {_plural(kind, num)}" for kind, num in kinds.items()]
-    )
+    totals = _join([f"{NUMBER_NAMES[num]} {_plural(kind, num)}" for kind, num in kinds.items()])
     return (
         f"There {count} on a {scene.background} background: {_join(phrases)}. "
         f"In total the image shows {totals}."
