@@ -79,10 +79,10 @@ class ModelConfig:
             raise CheckpointError(
                 f"config.json has model_type {model_type!r}; supported are {supported}"
             )
+        if not isinstance(raw.get("rope_parameters"), dict):
+            raise CheckpointError("config.json has no rope_parameters object")
         _refuse_unsupported(raw)
-        rope = raw.get("rope_parameters") or raw.get("rope_scaling")
-        if not isinstance(rope, dict):
-            raise CheckpointError("config.json has no rope_parameters")
+        rope = raw.get("rope_parameters")
         vision = raw.get("vision_config") if model_type == VLM_TYPE else None
         if model_type == VLM_TYPE and not isinstance(vision, dict):
             raise CheckpointError("config.json of a VLM has no vision_config")
@@ -179,6 +179,10 @@ def _check_shapes(config: ModelConfig) -> None:
 
 def _parse_vision(raw: dict[str, Any]) -> VisionConfig:
     rope = raw.get("rope_parameters") or {}
+    if not isinstance(rope, dict) or raw.get("hidden_act", "silu") != "silu":
+        raise CheckpointError(
+            "config.json has a vision_config with an unknown hidden_act or rope_parameters"
+        )
     return _pick(VisionConfig, {**raw, "rope_theta": rope.get("rope_theta", 10000.0)})
 
 
@@ -203,12 +207,13 @@ def _refuse_unsupported(raw: dict[str, Any]) -> None:
         "dlm_type": ("llada",),
         "vision_feature_layer": (-1,),
         "multimodal_projector_bias": (False,),
+        "projector_hidden_act": ("gelu",),
     }
     for name, allowed in expected.items():
         if name in raw and raw[name] not in allowed:
             raise CheckpointError(
                 f"config.json has {name}={raw[name]!r}; this decoder implements {allowed[0]!r} only"
             )
-    rope_type = (raw.get("rope_parameters") or {}).get("rope_type", "yarn")
+    rope_type = raw["rope_parameters"].get("rope_type", "yarn")
     if rope_type != "yarn":
         raise CheckpointError(f"config.json has rope_type={rope_type!r}; it must be 'yarn'")

@@ -51,9 +51,10 @@ class Stats:
 
     queue_s, vision_s, prefill_s, decode_s: where the time went. ttft_s: from the start of work on
     the request (queue excluded) to its first committed token. num_forwards: decode forwards,
-    commits and verifies included, prefill not. acceptance_lengths: tokens emitted by every verify
-    step, None in modes that never verify. is_prompt_reused: the prompt's cache was there already,
-    so vision_s and prefill_s are those of a copy.
+    commits and verifies included, prefill not. acceptance_lengths: tokens that every verify step
+    accepted (those cut behind an end token included), None in modes that never verify.
+    is_prompt_reused: the prompt's cache was there already, so vision_s and prefill_s are those of a
+    copy.
     """
 
     num_prompt_tokens: int

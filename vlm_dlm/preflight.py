@@ -19,7 +19,7 @@ from vlm_dlm.defaults import EMBEDDED, embedded_checkpoint
 from vlm_dlm.errors import BadInputError, ImageError, ModeError, PromptError
 from vlm_dlm.model.hub import resolve_checkpoint
 from vlm_dlm.model.manifest import check_manifest, read_manifest
-from vlm_dlm.processor.image_input import read_image
+from vlm_dlm.processor.image_input import read_image, upright_rgb
 from vlm_dlm.processor.processor import PreparedPrompt, Processor
 from vlm_dlm.processor.prompt import ImagePart, Message, TextPart
 
@@ -83,7 +83,7 @@ def read_images(sources: Sequence[ImageSource], apply_exif: bool = True) -> tupl
 
 def _read(source: ImageSource, apply_exif: bool) -> Image.Image:
     if isinstance(source, Image.Image):
-        return source.convert("RGB")
+        return upright_rgb(source, apply_exif=apply_exif)
     return read_image(Path(source) if isinstance(source, str) else source, apply_exif=apply_exif)
 
 

@@ -19,7 +19,7 @@ class ModeResult:
     end of the prefill to the last token. ttft_s: image encoding, prefill, and decoding up to the
     first final token; the first two are those of the run that really did them. identical_to_ar:
     same token ids as `ar` on the same prompt, None where `ar` was not run. acceptance_lengths:
-    tokens emitted by every verify step, None outside the speculative modes.
+    tokens that every verify step accepted, cut ones included, None outside the speculative modes.
     """
 
     mode: str

@@ -21,7 +21,7 @@ from vlm_dlm.cli.doctor import doctor
 from vlm_dlm.cli.evaluate import evaluate
 from vlm_dlm.cli.generate import generate
 from vlm_dlm.cli.train import train
-from vlm_dlm.errors import VlmDlmError
+from vlm_dlm.errors import EngineError, VlmDlmError
 
 BAD_INPUT, INTERNAL, INTERRUPTED = 2, 1, 130
 DEBUG_VARIABLE = "VLM_DLM_DEBUG"
@@ -81,6 +81,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _explain(error: Exception) -> tuple[int, str]:
     """Exit code and sentence."""
+    if isinstance(error, EngineError):
+        return INTERNAL, str(error)
     if isinstance(error, VlmDlmError):
         return BAD_INPUT, str(error)
     if isinstance(error, TyperException):

@@ -6,8 +6,20 @@ from time import perf_counter
 
 from vlm_dlm.engine.sequence import Sequence
 from vlm_dlm.errors import EngineError, VlmDlmError
-from vlm_dlm.events import Canvas, Committed, Failed, Finished, GenerationEvent
+from vlm_dlm.events import Canvas, Committed, Failed, Finished, GenerationEvent, Started
 from vlm_dlm.step import StepResult, Token
+
+
+def started(sequence: Sequence) -> Started:
+    """The first event of a request that left the queue."""
+    prompt = sequence.request.prompt
+    return Started(
+        sequence.id,
+        sequence.mode.name,
+        len(prompt.token_ids),
+        prompt.num_image_tokens,
+        sequence.clock.started,
+    )
 
 
 def book(

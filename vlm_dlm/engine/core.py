@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from vlm_dlm.decoding import MODES, ModeRequest, find_mode
-from vlm_dlm.engine.bookkeeping import book, failed, finished
+from vlm_dlm.engine.admission import cache_needed, check_prompt
+from vlm_dlm.engine.bookkeeping import book, failed, finished, started
 from vlm_dlm.engine.features import FeatureCache
 from vlm_dlm.engine.kv_cache import KvCache, PageAllocator, PageTable
 from vlm_dlm.engine.model_runner import ModelRunner, PackedRows
 from vlm_dlm.engine.prompt_cache import KeptPrompt, PromptCache
 from vlm_dlm.engine.scheduler import EngineConfig, Grant, Scheduler
 from vlm_dlm.engine.sequence import Clock, Detokenizer, Sequence
-from vlm_dlm.errors import BadInputError, CapacityError, ModeError, PromptError
-from vlm_dlm.events import GenerationEvent, Started
+from vlm_dlm.errors import BadInputError, ModeError
+from vlm_dlm.events import GenerationEvent
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import DecodingIds, GenerationRequest
 from vlm_dlm.step import StepPlan, StepResult
@@ -77,7 +78,7 @@ class EngineCore:
             params,
             self.make_detokenizer(),
             Clock(perf_counter()),
-            self._check_room(request, max_rows),
+            self._cache_needed(request, max_rows),
             max_rows,
         )
         self._live[request.request_id] = sequence
@@ -112,27 +113,9 @@ class EngineCore:
             pass
         return events
 
-    def _check_room(self, request: GenerationRequest, max_rows: int) -> int:
-        """Most cache slots the request can ever need."""
-        num_prompt, max_tokens = len(request.prompt.token_ids), request.sampling.max_tokens
-        if num_prompt == 0:
-            raise PromptError("the prompt is empty")
-        if num_prompt + max_tokens > self.max_context:
-            raise PromptError(
-                f"the prompt has {num_prompt} tokens and {max_tokens} more were asked for; "
-                f"this model's context holds {self.max_context}"
-            )
-        if max_rows > self.config.max_batched_tokens:
-            raise CapacityError(
-                f"one step needs {max_rows} rows; this engine runs {self.config.max_batched_tokens}"
-            )
-        needed = num_prompt + max_tokens + max_rows
-        if needed > self.allocator.num_pages * self.config.page_size:
-            raise CapacityError(
-                f"the request needs cache for {needed} tokens; "
-                f"this engine has {self.config.max_cache_tokens}"
-            )
-        return needed
+    def _cache_needed(self, request: GenerationRequest, max_rows: int) -> int:
+        check_prompt(request, self.max_context, self.runner.image_token_id)
+        return cache_needed(request, max_rows, self.config)
 
     def _admit(self) -> list[GenerationEvent]:
         """Start work on requests that fit: encode their images, or reuse a kept prompt."""
@@ -140,15 +123,7 @@ class EngineCore:
         for sequence in self.scheduler.admit():
             clock, prompt = sequence.clock, sequence.request.prompt
             clock.started = perf_counter()
-            events.append(
-                Started(
-                    sequence.id,
-                    sequence.mode.name,
-                    len(prompt.token_ids),
-                    prompt.num_image_tokens,
-                    clock.started,
-                )
-            )
+            events.append(started(sequence))
             kept = self.prompts.find(prompt.key)
             if kept is not None:
                 events += self._guard(sequence, lambda s=sequence, k=kept: self._reuse(s, k))
@@ -269,7 +244,10 @@ class EngineCore:
         events, reason = book(sequence, result, self.ids.eos)
         if reason is not None:
             return [*events, self._finish(sequence, reason)]
-        sequence.plan = sequence.mode.plan(sequence.state)
+        plan = sequence.mode.plan(sequence.state)
+        num_rows = len(plan.token_ids)
+        assert num_rows <= sequence.max_rows, f"{num_rows} rows, {sequence.max_rows} announced"
+        sequence.plan = plan
         return events
 
     def _guard(

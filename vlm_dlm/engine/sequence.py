@@ -33,7 +33,7 @@ class Clock:
     prefill_s: float = 0.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Sequence:
     """State of one request. `cache_len` tokens are cached; `plan` is what it wants to run next."""
 

@@ -11,6 +11,7 @@ import logging
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from time import perf_counter
 
@@ -34,7 +35,7 @@ class _Caller:
 
     def put(self, item: Item) -> None:
         # A loop that has been closed has no listener left; its request is aborted below anyway.
-        if not self.loop.is_closed():
+        with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.items.put_nowait, item)
 
 
@@ -84,6 +85,7 @@ class TorchEngine(Engine):
         self._is_closing = True
         self._commands.put(lambda: None)
         await asyncio.to_thread(self._thread.join)
+        self._drain(is_blocking=False)  # what arrived behind the thread's last look
 
     def _loop(self) -> None:
         while not self._is_closing:
@@ -106,10 +108,17 @@ class TorchEngine(Engine):
             is_blocking = False
 
     def _submit(self, request: GenerationRequest, caller: _Caller) -> None:
+        if self._is_closing:
+            caller.put(EngineError("the engine is shutting down"))
+            return
         try:
             self._core.submit(request)
         except VlmDlmError as error:
             caller.put(error)
+            return
+        except Exception as error:  # must not end the thread that serves everybody else
+            logger.exception("a request could not be queued")
+            caller.put(EngineError(f"the request could not be queued ({type(error).__name__})"))
             return
         self._callers[request.request_id] = caller
 

@@ -78,16 +78,31 @@ class CachedAttention:
 
 def _attend_group(q: Tensor, keys: Tensor, values: Tensor, group: RowGroup) -> Tensor:
     """q [R * Q, H, Dh] -> [R * Q, H, Dh]."""
-    num_kv_heads, head_dim = keys.shape[1:]
-    shape = (group.num_requests, group.num_rows, num_kv_heads, -1, head_dim)
-    q = q.reshape(shape).permute(0, 2, 3, 1, 4).flatten(2, 3)  # [R, K, G * Q, Dh]
     k, v = keys[group.slots], values[group.slots]  # [L, K, Dh] or [R, L, K, Dh]
     if k.dim() == 3:
         k, v = k.unsqueeze(0), v.unsqueeze(0)
     k, v = k.transpose(1, 2), v.transpose(1, 2)  # [R, K, L, Dh]
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=group.mask)
-    out = out.unflatten(2, (-1, group.num_rows)).permute(0, 3, 1, 2, 4)  # [R, Q, K, G, Dh]
-    return out.flatten(2, 3).flatten(0, 1)  # [R * Q, H, Dh]
+    folded = _fold(q, group.num_rows, k.shape[1])
+    out = F.scaled_dot_product_attention(folded, k, v, attn_mask=group.mask)
+    return _unfold(out, group.num_rows)
+
+
+def _fold(q: Tensor, num_rows: int, num_kv_heads: int) -> Tensor:
+    """[R * Q, H, Dh] -> [R, K, G * Q, Dh]: the queries of one key head become its rows."""
+    num_packed, num_heads, head_dim = q.shape
+    repeats = num_heads // num_kv_heads
+    if num_rows == 1:  # the same without moving anything
+        return q.view(num_packed, num_kv_heads, repeats, head_dim)
+    q = q.reshape(-1, num_rows, num_kv_heads, repeats, head_dim)  # [R, Q, K, G, Dh]
+    return q.permute(0, 2, 3, 1, 4).flatten(2, 3)
+
+
+def _unfold(out: Tensor, num_rows: int) -> Tensor:
+    """[R, K, G * Q, Dh] -> [R * Q, H, Dh], the inverse of `_fold`."""
+    if num_rows == 1:
+        return out.flatten(1, 2)
+    out = out.unflatten(2, (-1, num_rows))  # [R, K, G, Q, Dh]
+    return out.permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1)
 
 
 def visibility_mask(

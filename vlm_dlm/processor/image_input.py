@@ -54,8 +54,17 @@ def read_image(
         raise ImageError(f"{name} is empty")
     if len(data) > limits.max_bytes:
         raise ImageError(f"{name} has {len(data)} bytes; the limit is {limits.max_bytes}")
-    image = _open(data, name, limits)
-    _check_size(image.size, name, limits)
+    return upright_rgb(_open(data, name, limits), name, limits, apply_exif)
+
+
+def upright_rgb(
+    image: Image.Image,
+    name: str = "the image",
+    limits: ImageLimits | None = None,
+    apply_exif: bool = True,
+) -> Image.Image:
+    """An opened image as `read_image` gives it. Raises ImageError as that does."""
+    _check_size(image.size, name, limits or ImageLimits())
     try:
         image.load()
         orientation = _orientation(image) if apply_exif else 1

@@ -109,9 +109,20 @@ def test_the_same_seed_repeats_and_others_differ() -> None:
 
 
 def test_nobody_starves_when_rows_are_scarce() -> None:
-    """Each of five plans fills the whole budget of rows; all of them end."""
-    core = make_core(max_batched_tokens=20)
-    batch = [ask(str(i), "quadratic_spec", prompt_of(4, i), max_tokens=12) for i in range(5)]
-    answers = run(core, *batch)
-    assert {answer.ending for answer in answers.values()} <= {"stop", "length"}
-    assert len(answers) == 5
+    """Two plans and one row of a prompt fill a forward; five requests take turns."""
+    core = make_core(max_batched_tokens=13)
+    for i in range(5):
+        options = {"block_length": 6, "threshold": 1.0}
+        core.submit(ask(str(i), "diffusion", prompt_of(9, 2 + i), options, max_tokens=100))
+    core.step()
+    while any(sequence.is_prefilling for sequence in core.scheduler.running):
+        core.step()
+    before = {sequence.id: sequence.num_forwards for sequence in core.scheduler.running}
+    assert len(before) == 5, "none has ended yet"
+    for _ in range(25):
+        core.step()
+    counts = [s.num_forwards - before[s.id] for s in core.scheduler.running]
+    assert sum(counts) == 50, "the budget is used"
+    assert max(counts) - min(counts) <= 3
+    core.close()
+    assert_no_pages_held(core)

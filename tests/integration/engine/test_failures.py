@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -83,6 +84,23 @@ def check_outcome(core: EngineCore, events: list[GenerationEvent], mode: str, co
             assert own == run_alone(request)
     assert_no_pages_held(core)
     return failures[0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_plan_wider_than_announced(mode: str) -> None:
+    """Its cache was reserved for fewer rows, so it must not run."""
+    base: Any = MODES[mode]
+
+    class Wide(base):
+        def plan(self, state: Any) -> Any:
+            plan = super().plan(state)
+            if state.sampler.seed == POISON and state.num_steps >= 2:
+                return replace(plan, token_ids=[1] * 500)
+            return plan
+
+    core = make_core()
+    core.modes[mode] = Wide()
+    check_outcome(core, list(core.run(batch(mode))), mode, "engine_error")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -22,15 +22,17 @@ from vlm_dlm.request import GenerationRequest
 
 def requests() -> list[GenerationRequest]:
     return [
-        ask(f"{mode}{i}", mode, prompt_of(9 + 7 * i, i), max_tokens=20)
-        for i in range(2)
+        ask(f"{mode}{i}", mode, prompt_of(9 + 7 * i, 3 + i), max_tokens=20)
+        for i in range(3)
         for mode in MODES
     ]
 
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, Answer]:
-    return {request.request_id: run_alone(request) for request in requests()}
+    answers = {request.request_id: run_alone(request) for request in requests()}
+    assert min(len(answer.tokens) for answer in answers.values()) > 10
+    return answers
 
 
 def fragment(core: EngineCore) -> list[int]:

@@ -22,7 +22,7 @@ def fail_with(error: BaseException) -> Callable[..., None]:
     ("error", "code", "line"),
     [
         (ImageError("'a.png' is\nempty"), 2, "Error: 'a.png' is empty\n"),
-        (EngineError("it broke"), 2, "Error: it broke\n"),
+        (EngineError("it broke"), 1, "Error: it broke\n"),
         (
             ZeroDivisionError("division by zero"),
             1,

@@ -1,0 +1,118 @@
+"""The engine in its thread: events reach asyncio callers, and every stream ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+import pytest
+
+from tests.integration.engine.harness import IDS, LaggingDetokenizer, tiny_model
+from tests.invariants import assert_stream
+from vlm_dlm.decoding import MODES
+from vlm_dlm.engine.core import EngineCore
+from vlm_dlm.engine.scheduler import EngineConfig
+from vlm_dlm.engine.torch_engine import TorchEngine
+from vlm_dlm.errors import EngineError, ModeError, PromptError
+from vlm_dlm.events import Committed, Finished, GenerationEvent
+from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
+
+
+def new_core() -> EngineCore:
+    return EngineCore(
+        tiny_model(), IDS, LaggingDetokenizer, None, EngineConfig(max_cache_tokens=2048)
+    )
+
+
+def request(name: str, mode: str = "ar", max_tokens: int = 12, **changes: Any) -> GenerationRequest:
+    prompt = changes.pop("prompt", PromptInput((1, 2, 3, 4, 5)))
+    sampling = SamplingParams(max_tokens=max_tokens, temperature=1.0, seed=len(name))
+    return GenerationRequest(name, prompt, mode, sampling=sampling, **changes)
+
+
+async def collect(engine: TorchEngine, wanted: GenerationRequest) -> list[GenerationEvent]:
+    return [event async for event in engine.generate(wanted)]
+
+
+def token_ids(events: list[GenerationEvent]) -> list[int]:
+    return [t.id for event in events if isinstance(event, Committed) for t in event.tokens]
+
+
+def test_concurrent_callers_get_what_the_core_gives() -> None:
+    wanted = [request(f"{mode} {i}", mode) for mode in MODES for i in range(3)]
+
+    async def run() -> list[list[GenerationEvent]]:
+        engine = TorchEngine(new_core())
+        try:
+            return await asyncio.gather(*(collect(engine, one) for one in wanted))
+        finally:
+            await engine.close()
+
+    for one, events in zip(wanted, asyncio.run(run()), strict=True):
+        assert_stream(events, IDS)
+        assert token_ids(events) == token_ids(list(new_core().run([one])))
+
+
+def test_closing_the_iterator_aborts_and_frees_the_cache() -> None:
+    core = new_core()
+
+    async def run() -> None:
+        engine = TorchEngine(core)
+        stream = cast(
+            "AsyncGenerator[GenerationEvent]", engine.generate(request("long", max_tokens=200))
+        )
+        async for event in stream:
+            if isinstance(event, Committed):
+                break
+        await stream.aclose()
+        for _ in range(200):
+            if core.allocator.num_used == 0 and not core.has_work:
+                break
+            await asyncio.sleep(0.01)
+        assert core.allocator.num_used == core.allocator.num_reserved == 0
+        await engine.close()
+
+    asyncio.run(run())
+
+
+def test_close_ends_every_stream_with_one_terminal_event() -> None:
+    async def run() -> list[list[GenerationEvent]]:
+        engine = TorchEngine(new_core())
+        wanted = [request(f"long {i}", max_tokens=200) for i in range(4)]
+        tasks = [asyncio.create_task(collect(engine, one)) for one in wanted]
+        await asyncio.sleep(0.05)
+        await engine.close()
+        with pytest.raises(EngineError):
+            await collect(engine, request("late"))
+        return await asyncio.gather(*tasks)
+
+    for events in asyncio.run(run()):
+        last = events[-1]
+        assert isinstance(last, Finished)
+        assert last.reason in ("abort", "stop")
+
+
+def test_refused_requests_leave_the_engine_running() -> None:
+    async def run() -> None:
+        engine = TorchEngine(new_core())
+        with pytest.raises(ModeError):
+            await collect(engine, request("a", mode="no such mode"))
+        with pytest.raises(PromptError):
+            await collect(engine, request("b", prompt=PromptInput(())))
+        with pytest.raises(EngineError):
+            await collect(engine, request("c", prompt=cast("PromptInput", None)))
+        assert_stream(await collect(engine, request("d")), IDS)
+        await engine.close()
+
+    asyncio.run(run())
+
+
+def test_capabilities_list_the_modes() -> None:
+    async def run() -> None:
+        engine = TorchEngine(new_core())
+        assert [mode.name for mode in engine.capabilities.modes] == list(MODES)
+        assert "block_length" in engine.capabilities.modes[1].options
+        await engine.close()
+
+    asyncio.run(run())
