@@ -26,6 +26,7 @@ from vlm_dlm.config import VisionConfig
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.engine.scheduler import EngineConfig
+from vlm_dlm.errors import PromptError
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput, SamplingParams
 
@@ -103,9 +104,18 @@ def test_images_change_the_answer(model: VlmModel) -> None:
         make_core(model),
         picture_request("own", "ar"),
         picture_request("swapped", "ar", swapped),
-        ask("blank", "ar", picture_prompt().token_ids, max_tokens=10),
+        picture_request("turned", "ar", picture_prompt((IMAGES[1], IMAGES[0], IMAGES[0]))),
     )
     assert len({answer.tokens for answer in answers.values()}) == 3
+
+
+@pytest.mark.parametrize("images", [(), IMAGES[:2]])
+def test_placeholders_and_images_must_agree(images: tuple[ImageInput, ...]) -> None:
+    prompt = PromptInput(picture_prompt().token_ids, images)
+    core = make_core()
+    with pytest.raises(PromptError, match="16 image placeholders"):
+        core.submit(picture_request("a", "ar", prompt))
+    assert_no_pages_held(core)
 
 
 def test_a_picture_is_encoded_once(model: VlmModel, monkeypatch: pytest.MonkeyPatch) -> None:
