@@ -79,10 +79,10 @@ class ModelConfig:
             raise CheckpointError(
                 f"config.json has model_type {model_type!r}; supported are {supported}"
             )
-        if not isinstance(raw.get("rope_parameters"), dict):
+        rope = raw.get("rope_parameters")
+        if not isinstance(rope, dict):
             raise CheckpointError("config.json has no rope_parameters object")
         _refuse_unsupported(raw)
-        rope = raw.get("rope_parameters")
         vision = raw.get("vision_config") if model_type == VLM_TYPE else None
         if model_type == VLM_TYPE and not isinstance(vision, dict):
             raise CheckpointError("config.json of a VLM has no vision_config")

@@ -47,7 +47,7 @@ def sample_chart_scene(rng: np.random.Generator, width: int, height: int) -> Sce
         height - float(rng.uniform(0.03, 0.06)) * height - 1.9 * cap,
     )
     bars, scale_max = _sample_bars(rng, plot, cap, background)
-    chart = Chart(bars, plot, cap, scale_max, title, title_box if title else (0.0,) * 4)
+    chart = Chart(bars, plot, cap, scale_max, title, title_box if title else (0.0, 0.0, 0.0, 0.0))
     return Scene(width, height, background, chart=chart)
 
 
@@ -107,7 +107,8 @@ def _sample_ink(backdrop: RGB, rng: np.random.Generator) -> RGB:
     """Near black on light backgrounds, near white on dark ones."""
     level = int(rng.integers(0, 70)) if rng.random() < 0.5 else 0
     is_dark = sum(backdrop) < 330
-    return (255 - level,) * 3 if is_dark else (level,) * 3
+    shade = 255 - level if is_dark else level
+    return shade, shade, shade
 
 
 def _draw_frame(

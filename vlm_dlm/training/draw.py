@@ -118,7 +118,8 @@ def _draws_latin(path: str) -> bool:
     """Whether all capitals and digits have distinct, visible glyphs."""
     try:
         font = load_font(path, 20)
-        glyphs = {bytes(font.getmask(char)) for char in "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"}
+        masks = (font.getmask(char) for char in "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+        glyphs = {np.array(mask, dtype=np.uint8).tobytes() for mask in masks}
     except (OSError, ValueError):
         return False
     return len(glyphs) >= 33 and all(any(glyph) for glyph in glyphs)
@@ -193,7 +194,8 @@ def draw_object(
 
 def _outline_rgb(outline: str, rgb: RGB) -> RGB:
     if outline == "hue":
-        return tuple(int(value * 0.65) for value in rgb)
+        red, green, blue = (int(value * 0.65) for value in rgb)
+        return red, green, blue
     return (20, 20, 20) if outline == "dark" else (235, 235, 235)
 
 
@@ -267,7 +269,8 @@ def draw_text(
     narrow = min(1.0 + stretch, 1.04 * (box[2] - box[0]) / (width * size))
     size *= min(1.0, narrow / 0.8)
     narrow = max(narrow, 0.8)
-    font = load_font(path, max(8, round(size)))
+    font_size = max(8, round(size))
+    font = load_font(path, font_size)
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     left, top, right, bottom = font.getbbox(text)
     if narrow > 0.97 and not slant:
@@ -275,7 +278,7 @@ def draw_text(
         ImageDraw.Draw(image).text(origin, text, fill=rgb, font=font)
         return
     glyphs = Image.new("L", (math.ceil(right - left) + 6, math.ceil(bottom - top) + 4))
-    is_bolder = style.is_text_distorted and font.size >= 16 and rng.random() < 0.3
+    is_bolder = style.is_text_distorted and font_size >= 16 and rng.random() < 0.3
     ImageDraw.Draw(glyphs).text(
         (3 - left, 2 - top), text, fill=255, font=font, stroke_width=int(is_bolder)
     )
