@@ -210,7 +210,7 @@ class EngineCore:
         num_pages = self.allocator.pages_for(sequence.cache_len)
         if not self.allocator.reserve(num_pages):
             return
-        table = PageTable(self.allocator, num_pages)
+        table = PageTable(self.allocator, num_pages, takes_highest=True)
         table.grow_to(sequence.cache_len)
         self.cache.copy(sequence.table, table, sequence.cache_len)
         entry = KeptPrompt(table, sequence.cache_len, logits.clone())

@@ -7,7 +7,6 @@ never find the cache full, and taken one by one as its tokens come.
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass, field
 
 import torch
@@ -23,7 +22,7 @@ class PageAllocator:
         self.num_pages = num_pages
         self.page_size = page_size
         self.num_reserved = 0
-        self._free = list(range(num_pages))  # a heap: lowest first keeps tables contiguous
+        self._free = list(range(num_pages))  # sorted
 
     @property
     def num_used(self) -> int:
@@ -45,23 +44,27 @@ class PageAllocator:
         self.num_reserved += num_pages
         return True
 
-    def take(self) -> int:
-        """One page out of a promise made before."""
-        return heapq.heappop(self._free)
+    def take(self, is_highest: bool = False) -> int:
+        """One page out of a promise made before: the lowest, or the highest there is."""
+        return self._free.pop(-1 if is_highest else 0)
 
     def give_back(self, pages: list[int], num_reserved: int) -> None:
         """Return pages and the promise they came from."""
-        for page in pages:
-            heapq.heappush(self._free, page)
+        self._free = sorted(self._free + pages)
         self.num_reserved -= num_reserved
 
 
 @dataclass(slots=True)
 class PageTable:
-    """The pages of one request, in order. Grows only within its reservation."""
+    """The pages of one request, in order. Grows only within its reservation.
+
+    takes_highest: for what is kept and does not grow, so that it never lies in the way of a request
+    that does: pages in a row are attended without a gather.
+    """
 
     allocator: PageAllocator
     num_reserved: int
+    takes_highest: bool = False
     pages: list[int] = field(default_factory=list[int])
     is_contiguous: bool = True
     _slots: Tensor | None = None
@@ -76,7 +79,7 @@ class PageTable:
         if num_pages > self.num_reserved:
             raise AssertionError(f"{num_pages} pages wanted, {self.num_reserved} reserved")
         while len(self.pages) < num_pages:
-            page = self.allocator.take()
+            page = self.allocator.take(self.takes_highest)
             if self.pages and page != self.pages[-1] + 1:
                 self.is_contiguous = False
             self.pages.append(page)
