@@ -73,7 +73,7 @@ class Autoregressive(DecodingMode[AutoregressiveParams, AutoregressiveState, Pic
 def _commit(state: AutoregressiveState, picked: Picked, num_kv_kept: int) -> StepResult:
     token_id, budget = picked.token_ids[0], state.budget
     if budget.is_open and budget.limit is not None and budget.num_tokens >= budget.limit:
-        token_id = budget.end_id if budget.end_id is not None else token_id
+        token_id = budget.forced_id
     state.pending = token_id
     state.num_steps += 1
     budget.note([token_id])

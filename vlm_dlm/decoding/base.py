@@ -38,6 +38,12 @@ class ThinkingBudget:
         """A budget is set and the thought has not ended yet."""
         return self.limit is not None and self.end_id is not None and not self.has_ended
 
+    @property
+    def forced_id(self) -> int:
+        """The end of the thought. Only for an open budget."""
+        assert self.end_id is not None, "an open budget has an end"
+        return self.end_id
+
     def note(self, token_ids: Sequence[int]) -> None:
         """Count tokens that were written."""
         self.num_tokens += len(token_ids)

@@ -155,7 +155,7 @@ def _begin_block(state: BlockDiffusionState) -> None:
         state.canvas.fill(0, state.seed.token_ids[0], state.num_steps, state.seed.confidences[0])
     start = state.block * params.block_length
     if budget.is_open and budget.limit is not None and start + params.block_length > budget.limit:
-        state.canvas.fill(max(0, budget.limit - start), budget.end_id or 0, state.num_steps, 1.0)
+        state.canvas.fill(max(0, budget.limit - start), budget.forced_id, state.num_steps, 1.0)
     num_masked, num_steps = len(state.masked), params.num_steps
     share, extra = divmod(num_masked, num_steps)
     state.schedule = tuple(share + (i < extra) for i in range(num_steps))

@@ -143,7 +143,7 @@ def _verify(state: LinearSpeculationState, picked: Picked) -> StepResult:
     budget.note([token.id for token in tokens])
     if budget.is_open and budget.limit is not None and budget.num_tokens > budget.limit:
         # As in the reference: the forced token conditions what follows but is not written out.
-        pending = budget.end_id or pending
+        pending = budget.forced_id
     _begin_draft(state, pending)
     canvas = tuple(state.canvas.token_ids)
     return StepResult(tokens, num_kv_kept=len(tokens), canvas=canvas, acceptance_len=len(tokens))

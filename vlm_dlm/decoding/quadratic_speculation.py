@@ -124,7 +124,7 @@ def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> 
         # As in the reference: the end of the thought is put in front of the next round's drafts.
         # The reference counts a head once it is accepted, one round after it was chosen here.
         drafts = [tokens[-1].id, *drafts][: length - 1]
-        tokens[-1] = Token(budget.end_id or 0, step - 1, step, 1.0, Origin.AR)
+        tokens[-1] = Token(budget.forced_id, step - 1, step, 1.0, Origin.AR)
         budget.has_ended = True
     state.pending, state.drafts = tokens[-1].id, drafts
     return StepResult(
