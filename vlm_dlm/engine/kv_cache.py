@@ -113,7 +113,6 @@ class KvCache:
         )
         # empty, not zeros: on a CPU the pages of memory come with the first write
         self.data = torch.empty(shape, device=device, dtype=dtype)
-        self.layers = [(layer[0], layer[1]) for layer in self.data]
 
     @property
     def slot_bytes(self) -> int:

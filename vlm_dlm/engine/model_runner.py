@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vlm_dlm.engine.kv_cache import KvCache, PageTable
 from vlm_dlm.model.attention import CachedAttention, RowGroup, visibility_mask
+from vlm_dlm.model.linear import product
 from vlm_dlm.model.lora import AdapterRows
+from vlm_dlm.model.resident import ResidentDecoder
 from vlm_dlm.model.text_decoder import RotaryInputs
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.step import StepPlan, Visibility
@@ -46,6 +49,8 @@ class ModelRunner:
         self.model = model
         self.cache = cache
         self.image_token_id = image_token_id
+        # None where weights are offloaded: only calls of the modules fetch them.
+        self._resident = ResidentDecoder(model.decoder) if model.main_device is None else None
         self._rotary_table: RotaryInputs | None = None
         self._num_positions = 0
 
@@ -55,9 +60,11 @@ class ModelRunner:
         starts = [0, *accumulate(rows.num_rows for rows in batch)]
         embeds = self._embed(batch, starts)  # [T, D]
         attention = self._attention(batch, starts)
-        hidden = self.model.hidden(
-            embeds, self._rotary(batch), attention, self._adapter(batch, starts)
-        )
+        rotary, adapter = self._rotary(batch), self._adapter(batch, starts)
+        if self._resident is not None and adapter is None:
+            hidden = self._resident(embeds, rotary, attention)
+        else:
+            hidden = self.model.hidden(embeds, rotary, attention, adapter)
         return self._logits(hidden, batch, starts)
 
     def synchronize(self) -> None:
@@ -68,7 +75,10 @@ class ModelRunner:
     def _embed(self, batch: Sequence[PackedRows], starts: Sequence[int]) -> Tensor:
         token_ids = [token for rows in batch for token in rows.plan.token_ids]
         ids = torch.tensor(token_ids, device=self.model.device)
-        embeds = self.model.embed(ids)
+        if self._resident is not None:
+            embeds = F.embedding(ids, self.model.decoder.embed_tokens.weight)  # [T, D]
+        else:
+            embeds = self.model.embed(ids)
         for rows, start in zip(batch, starts, strict=False):
             if rows.features is not None:
                 span = slice(start, start + rows.num_rows)
@@ -110,7 +120,7 @@ class ModelRunner:
             kind = seen if isinstance(seen, Visibility) else id(seen)
             groups.setdefault((rows.num_rows, kind), []).append(i)
         return CachedAttention(
-            self.cache.layers,
+            self.cache.data,
             self._write_slots(batch),
             [self._row_group(batch, starts, members) for members in groups.values()],
         )
@@ -170,7 +180,11 @@ class ModelRunner:
             if not spans:
                 return [hidden.new_empty(0, self.model.config.vocab_size) for _ in batch]
             hidden = torch.cat(spans)
-        return list(self.model.logits(hidden).split(counts))
+        if self._resident is not None:
+            logits = product(hidden, self.model.diffusion_head.weight)
+        else:
+            logits = self.model.logits(hidden)
+        return list(logits.split(counts))
 
 
 def _padded(rows: PackedRows, length: int, device: torch.device) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -47,25 +48,42 @@ class RowGroup:
     mask: Tensor | None
 
 
+class Window(NamedTuple):
+    """Where one request alone writes and reads, in all layers at once: keys and values of layer i
+    are items 2i and 2i + 1.
+
+    written: [2 * layers, Q, K, Dh], the slots of the rows. seen: [2 * layers, 1, K, L, Dh], the
+    cache with the rows. mask: see `RowGroup`.
+    """
+
+    written: Tensor
+    seen: Tensor
+    mask: Tensor | None
+
+
 class CachedAttention:
     """Attention of one packed forward over the cache. Writes the new keys and values first.
 
-    layers: keys and values [num_slots, K, Dh] of every layer; write_slots: slice or int64 [T].
+    data: keys and values of all layers, [layers, 2, num_slots, K, Dh]; write_slots: slice or int64
+    [T]. window: set where one group reads and writes adjacent slots, as one request alone does.
     """
 
     def __init__(
-        self,
-        layers: Sequence[tuple[Tensor, Tensor]],
-        write_slots: slice | Tensor,
-        groups: Sequence[RowGroup],
+        self, data: Tensor, write_slots: slice | Tensor, groups: Sequence[RowGroup]
     ) -> None:
-        self.layers = layers
+        self.data = data
         self.write_slots = write_slots
         self.groups = groups
+        self.window: Window | None = None
+        slots = groups[0].slots
+        if len(groups) == 1 and isinstance(slots, slice) and isinstance(write_slots, slice):
+            flat = data.flatten(0, 1)  # [2 * layers, num_slots, K, Dh]
+            seen = flat[:, None, slots].transpose(2, 3)
+            self.window = Window(flat[:, write_slots], seen, groups[0].mask)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [T, H, Dh], k and v [T, K, Dh] -> [T, H, Dh]."""
-        keys, values = self.layers[layer]
+        keys, values = self.data[layer].unbind()  # [num_slots, K, Dh]
         keys[self.write_slots] = k
         values[self.write_slots] = v
         if len(self.groups) == 1:
@@ -77,14 +95,19 @@ class CachedAttention:
 
 
 def _attend_group(q: Tensor, keys: Tensor, values: Tensor, group: RowGroup) -> Tensor:
-    """q [R * Q, H, Dh] -> [R * Q, H, Dh]."""
+    """q [R * Q, H, Dh], keys and values [num_slots, K, Dh] -> [R * Q, H, Dh]."""
     k, v = keys[group.slots], values[group.slots]  # [L, K, Dh] or [R, L, K, Dh]
     if k.dim() == 3:
         k, v = k.unsqueeze(0), v.unsqueeze(0)
-    k, v = k.transpose(1, 2), v.transpose(1, 2)  # [R, K, L, Dh]
-    folded = _fold(q, group.num_rows, k.shape[1])
-    out = F.scaled_dot_product_attention(folded, k, v, attn_mask=group.mask)
-    return _unfold(out, group.num_rows)
+    return attend_to(q, k.transpose(1, 2), v.transpose(1, 2), group.mask, group.num_rows)
+
+
+def attend_to(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, num_rows: int) -> Tensor:
+    """q [R * Q, H, Dh], k and v [R, K, L, Dh], Q = num_rows -> [R * Q, H, Dh]. Also compiled by
+    TorchScript."""
+    folded = _fold(q, num_rows, k.shape[1])
+    out = F.scaled_dot_product_attention(folded, k, v, attn_mask=mask)
+    return _unfold(out, num_rows)
 
 
 def _fold(q: Tensor, num_rows: int, num_kv_heads: int) -> Tensor:
@@ -101,7 +124,8 @@ def _unfold(out: Tensor, num_rows: int) -> Tensor:
     """[R, K, G * Q, Dh] -> [R * Q, H, Dh], the inverse of `_fold`."""
     if num_rows == 1:
         return out.flatten(1, 2)
-    out = out.unflatten(2, (-1, num_rows))  # [R, K, G, Q, Dh]
+    num_requests, num_kv_heads, num_folded, head_dim = out.shape
+    out = out.view(num_requests, num_kv_heads, num_folded // num_rows, num_rows, head_dim)
     return out.permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm_dlm.errors import CheckpointError
+from vlm_dlm.model.linear import empty_weight
 
 if TYPE_CHECKING:
     from vlm_dlm.model.vlm import VlmModel
@@ -37,6 +38,11 @@ class Placement:
     def device_of(self, parameter: str) -> torch.device:
         """Device on which the loader allocates this parameter."""
         return self.device
+
+    def allocate(self, parameter: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Memory that the loader fills."""
+        is_product = parameter.startswith(("decoder.layers.", "diffusion_head."))
+        return empty_weight(shape, dtype, self.device_of(parameter), is_product)
 
     def store(self, model: VlmModel, parameter: str, value: Tensor) -> None:
         """Take over a filled parameter."""
@@ -61,6 +67,9 @@ class SpilledPlacement(Placement):
     def device_of(self, parameter: str) -> torch.device:
         place = self._place_of(parameter)
         return torch.device("cpu") if place in ("cpu", "disk") else self.device
+
+    def allocate(self, parameter: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=self.device_of(parameter))
 
     def store(self, model: VlmModel, parameter: str, value: Tensor) -> None:
         if self._place_of(parameter) != "disk":

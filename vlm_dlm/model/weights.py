@@ -126,7 +126,7 @@ def load_model(
     total = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     done = 0
     for name, parts in parameter_layout(config).items():
-        value = torch.empty(shapes[name], dtype=dtype, device=placement.device_of(name))
+        value = placement.allocate(name, shapes[name], dtype)
         _fill(value, parts, manifest)
         placement.store(model, name, value)
         done += value.nbytes
