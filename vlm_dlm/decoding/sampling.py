@@ -82,7 +82,7 @@ def pick_rows(
     sizes = [rows.shape[0] for rows in logits]
     rows = logits[0] if len(logits) == 1 else torch.cat(list(logits))  # [N, V]
     if exclude is not None:
-        rows[:, exclude] = float("-inf")
+        rows.select(-1, exclude).fill_(float("-inf"))
     if not is_native_dtype:
         rows = rows.float()
     peak, token_ids = rows.max(dim=-1)  # 2 x [N]
@@ -96,7 +96,7 @@ def pick_rows(
     else:
         # softmax at one token: cheaper than a log-sum-exp over the vocabulary
         total = (rows - peak[:, None]).exp_().sum(dim=-1)  # [N]
-        confidences = (chosen - peak).exp() / total  # [N]
+        confidences = (chosen - peak).exp_().div_(total)  # [N]
     drawn = confidences if drawn is None else torch.where(drawn < 0, confidences.float(), drawn)
     return _split(token_ids, confidences, drawn, sizes)
 
@@ -173,12 +173,9 @@ def _draw(
 def _split(
     token_ids: Tensor, confidences: Tensor, drawn: Tensor, sizes: Sequence[int]
 ) -> list[Picked]:
-    """One copy to the host for all, then one slice per request. float64 holds every id exactly."""
-    import torch
-
+    """One copy to the host for all, then one slice per request."""
     columns = [token_ids, confidences] if drawn is confidences else [token_ids, confidences, drawn]
-    stacked: Any = torch.stack([column.double() for column in columns])  # [2 or 3, N]
-    values: list[list[float]] = stacked.tolist()
+    values = _to_host(columns)
     ids, confs, drawn_confs = values[0], values[1], values[-1]
     picked: list[Picked] = []
     start = 0
@@ -188,3 +185,13 @@ def _split(
         picked.append(Picked(chosen, confs[span], drawn_confs[span], confidences.dtype))
         start += size
     return picked
+
+
+def _to_host(columns: list[Tensor]) -> list[list[float]]:
+    """Values of columns [N] each, in one transfer. float64 holds every id exactly."""
+    import torch
+
+    if columns[0].device.type == "cpu":
+        return [column.tolist() for column in columns]
+    stacked: Any = torch.stack([column.double() for column in columns])  # [2 or 3, N]
+    return stacked.tolist()
