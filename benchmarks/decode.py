@@ -1,10 +1,10 @@
 """Decoding speed of every mode against `ar` and against transformers, batch 1, in one run.
 
 What is measured, and why this way: captions of held-out scenes, greedy, the prompt cached
-beforehand, so only decoding is timed. Modes take turns on each caption, so a slow moment of the
-machine hits all of them; speeds are medians over captions, with quartiles, and every claim is a
-ratio within this run. transformers runs `generate` on the same weights and prompt, its own prefill
-taken off. Last, one forward by number of rows. Prints tables, then one JSON line.
+beforehand, so only decoding is timed. Modes and transformers take turns on each caption, so a slow
+moment of the machine hits all of them; speeds are medians over captions, with quartiles, and every
+claim is a ratio within this run. transformers runs `generate` on the same weights and prompt, its
+own prefill taken off. Last, one forward by number of rows. Prints tables, then one JSON line.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from vlm_dlm.training.samples import make_sample
 ROW_COUNTS = (1, 8, 16, 32, 72, 272)
 # Prefill gives `generate` its first token, so only those behind it are timed; the same for `ar`.
 BEHIND_FIRST = "ar behind its first token"
+TRANSFORMERS = "transformers"
 
 
 def main() -> None:
     args = _arguments()
     runtime = Runtime.load(args.model, device=args.device, dtype=args.dtype)
     prompts = [_prompt(runtime, index) for index in range(args.captions)]
-    speeds, forwards = _modes(runtime.core, prompts, args.max_tokens, args.rounds)
-    speeds["transformers"] = _transformers(runtime, prompts, args.max_tokens)
+    speeds, forwards = _measure(runtime, prompts, args.max_tokens, args.rounds)
     rows = _forward_ms(runtime.core, args.repeats)
     report = _report(runtime, args, speeds, forwards, rows)
     _show(report)
@@ -68,22 +68,26 @@ def _prompt(runtime: Runtime, index: int) -> PromptInput:
     return runtime.inputs(runtime.prompt("Describe the image.", [image]))
 
 
-def _modes(
-    core: EngineCore, prompts: list[PromptInput], max_tokens: int, rounds: int
+def _measure(
+    runtime: Runtime, prompts: list[PromptInput], max_tokens: int, rounds: int
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Tokens/s of every caption, and tokens per forward over all captions. One warm-up round."""
-    speeds: dict[str, list[float]] = {name: [] for name in (*MODES, BEHIND_FIRST)}
+    twin = _Twin(runtime, max_tokens)
+    speeds: dict[str, list[float]] = {name: [] for name in (*MODES, BEHIND_FIRST, TRANSFORMERS)}
     counts = {name: [0, 0] for name in MODES}
     for number in range(rounds + 1):
         for prompt in prompts:
             for name in MODES:
-                stats = _run(core, prompt, name, max_tokens).stats
+                stats = _run(runtime.core, prompt, name, max_tokens).stats
                 if number:
                     speeds[name].append(stats.tokens_per_s)
                     if name == "ar":
                         speeds[BEHIND_FIRST].append((stats.num_tokens - 1) / stats.decode_s)
                     counts[name][0] += stats.num_tokens
                     counts[name][1] += stats.num_forwards
+            speed = twin.tokens_per_s(prompt)
+            if number:
+                speeds[TRANSFORMERS].append(speed)
     return speeds, {name: tokens / forwards for name, (tokens, forwards) in counts.items()}
 
 
@@ -97,23 +101,24 @@ def _run(core: EngineCore, prompt: PromptInput, mode: str, max_tokens: int) -> F
     return last
 
 
-def _transformers(runtime: Runtime, prompts: list[PromptInput], max_tokens: int) -> list[float]:
-    """Tokens/s of `generate` behind its prefill, same weights, prompt, dtype and end token."""
-    cache = runtime.core.cache.data
-    model = mistral3_twin(runtime.model).to(cache.device, cache.dtype)
-    end = next(iter(runtime.core.ids.eos))
-    speeds = []
-    for number in range(2):
-        for prompt in prompts:
-            inputs = _transformers_inputs(prompt, cache.device)
-            short = _seconds(lambda i=inputs: _generate(model, i, 1, end))
-            began = time.perf_counter()
-            output = _generate(model, inputs, max_tokens, end)
-            seconds = time.perf_counter() - began - short
-            if number:
-                num_tokens = output.shape[1] - len(prompt.token_ids)
-                speeds.append((num_tokens - 1) / seconds)
-    return speeds
+class _Twin:
+    """The same weights in transformers."""
+
+    def __init__(self, runtime: Runtime, max_tokens: int) -> None:
+        cache = runtime.core.cache.data
+        self.device = cache.device
+        self.model = mistral3_twin(runtime.model).to(cache.device, cache.dtype)
+        self.end = next(iter(runtime.core.ids.eos))
+        self.max_tokens = max_tokens
+
+    def tokens_per_s(self, prompt: PromptInput) -> float:
+        """Speed of `generate` behind its prefill: same prompt, dtype and end token."""
+        inputs = _transformers_inputs(prompt, self.device)
+        short = _seconds(lambda: _generate(self.model, inputs, 1, self.end))
+        began = time.perf_counter()
+        output = _generate(self.model, inputs, self.max_tokens, self.end)
+        seconds = time.perf_counter() - began - short
+        return (output.shape[1] - len(prompt.token_ids) - 1) / seconds
 
 
 def _transformers_inputs(prompt: PromptInput, device: torch.device) -> dict[str, torch.Tensor]:
@@ -190,7 +195,7 @@ def _report(
             name: round(statistics.median(values) / ar, 2) for name, values in speeds.items()
         },
         "ar_times_transformers": round(
-            statistics.median(speeds[BEHIND_FIRST]) / statistics.median(speeds["transformers"]), 2
+            statistics.median(speeds[BEHIND_FIRST]) / statistics.median(speeds[TRANSFORMERS]), 2
         ),
         "tokens_per_forward": {name: round(value, 2) for name, value in forwards.items()},
         "forward_ms": {str(num): _spread(values) for num, values in rows.items()},
