@@ -7,6 +7,10 @@ VlmDlmError
 |   `-- ModeError            an unknown mode, or parameters that the mode cannot run
 |-- CheckpointError          a checkpoint that is missing, incomplete or of the wrong shape
 |-- CapacityError            the request can never fit into this engine
+|-- BusyError                not now; `retry_after_s` says when to try again
+|   |-- QueueFullError       too much is waiting already
+|   `-- UnavailableError     the engine is loading, draining or down
+|-- DeadlineError            the request's deadline passed before it was done
 `-- EngineError              the engine itself failed while a request was running
 """
 
@@ -57,3 +61,31 @@ class EngineError(VlmDlmError):
     """The engine failed while the request was running."""
 
     code = "engine_error"
+
+
+class BusyError(VlmDlmError):
+    """The request is fine but cannot be taken now. retry_after_s: whole seconds."""
+
+    code = "busy"
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFullError(BusyError):
+    """As much is waiting as may wait."""
+
+    code = "queue_full"
+
+
+class UnavailableError(BusyError):
+    """The engine is loading, draining or down."""
+
+    code = "unavailable"
+
+
+class DeadlineError(VlmDlmError):
+    """The request's deadline passed before it was done."""
+
+    code = "deadline_exceeded"

@@ -1,0 +1,122 @@
+"""Order, bounds and fairness of the waiting queue."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlm_dlm.errors import QueueFullError
+from vlm_dlm.serving.fair_queue import BATCH_TURN, FairQueue, Priority, Waiting
+
+
+def waiting(item: int, client: str = "a", num_tokens: int = 1, **options: object) -> Waiting[int]:
+    return Waiting(item, client, num_tokens, **options)  # type: ignore[arg-type]
+
+
+def drain(queue: FairQueue[int]) -> list[int]:
+    items: list[int] = []
+    while (entry := queue.pop()) is not None:
+        items.append(entry.item)
+    return items
+
+
+def test_clients_take_turns() -> None:
+    queue: FairQueue[int] = FairQueue()
+    for item in range(4):
+        queue.push(waiting(item, "greedy"))
+    queue.push(waiting(10, "b"))
+    queue.push(waiting(20, "c"))
+    queue.push(waiting(11, "b"))
+    assert drain(queue) == [0, 10, 20, 1, 11, 2, 3]
+
+
+def test_a_newcomer_waits_for_at_most_one_request_of_a_greedy_client() -> None:
+    queue: FairQueue[int] = FairQueue()
+    for item in range(20):
+        queue.push(waiting(item, "greedy"))
+    queue.pop()
+    queue.push(waiting(99, "new"))
+    assert 99 in (queue.pop().item, queue.pop().item)  # type: ignore[union-attr]
+
+
+def test_interactive_goes_first_and_batch_does_not_starve() -> None:
+    queue: FairQueue[int] = FairQueue(max_requests=100)
+    for item in range(20):
+        queue.push(waiting(item, f"i{item}"))
+        queue.push(waiting(100 + item, f"b{item}", priority=Priority.BATCH))
+    order = drain(queue)
+    first = order[:BATCH_TURN]
+    assert sum(item >= 100 for item in first) == 1
+    assert first[-1] >= 100
+    assert len(order) == 40
+
+
+def test_bounds_name_what_was_passed() -> None:
+    queue: FairQueue[int] = FairQueue(max_requests=4, max_tokens=10)
+    queue.push(waiting(0, "a", 3))
+    queue.push(waiting(1, "a", 3))
+    with pytest.raises(QueueFullError, match="limit for one client is 2"):
+        queue.push(waiting(2, "a", 1))
+    with pytest.raises(QueueFullError, match="limit is 10"):
+        queue.push(waiting(2, "b", 5))
+    queue.push(waiting(3, "b", 1))
+    queue.push(waiting(4, "b", 1))
+    with pytest.raises(QueueFullError, match="4 requests are waiting; the limit is 4"):
+        queue.push(waiting(5, "c", 1))
+    assert (len(queue), queue.num_tokens) == (4, 8)
+
+
+def test_one_prompt_over_the_token_bound_still_gets_in_alone() -> None:
+    queue: FairQueue[int] = FairQueue(max_tokens=10)
+    queue.push(waiting(0, "a", 50))
+    assert drain(queue) == [0]
+
+
+def test_expired_requests_leave() -> None:
+    queue: FairQueue[int] = FairQueue()
+    queue.push(waiting(0, deadline_s=5.0))
+    queue.push(waiting(1))
+    queue.push(waiting(2, deadline_s=9.0))
+    assert [entry.item for entry in queue.take_expired(5.0)] == [0]
+    assert drain(queue) == [1, 2]
+
+
+def test_removing_twice_is_harmless() -> None:
+    queue: FairQueue[int] = FairQueue()
+    entry = waiting(0, num_tokens=7)
+    queue.push(entry)
+    assert queue.remove(entry)
+    assert not queue.remove(entry)
+    assert (len(queue), queue.num_tokens) == (0, 0)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"), st.sampled_from(Priority), st.integers(1, 9), st.booleans()
+        ),
+        max_size=60,
+    )
+)
+def test_nothing_is_lost_and_counts_stay_true(
+    pushes: list[tuple[str, Priority, int, bool]],
+) -> None:
+    queue: FairQueue[int] = FairQueue(max_requests=20, max_tokens=80)
+    expected: Counter[int] = Counter()
+    popped: Counter[int] = Counter()
+    for item, (client, priority, num_tokens, is_popping) in enumerate(pushes):
+        try:
+            queue.push(Waiting(item, client, num_tokens, priority))
+        except QueueFullError:
+            continue
+        expected[item] += 1
+        if is_popping and (entry := queue.pop()) is not None:
+            popped[entry.item] += 1
+        assert queue.num_tokens == sum(entry.num_tokens for entry in queue)
+        assert len(queue) == len(list(queue)) <= 20
+    popped.update(drain(queue))
+    assert popped == expected
+    assert queue.num_tokens == 0

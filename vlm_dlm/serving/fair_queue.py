@@ -1,0 +1,136 @@
+"""Who waits, and who is next. Bounded, fair between clients, two priorities. No threads, no clock.
+
+Fair means taking turns: a client with a hundred waiting requests is served as often as one with a
+single request, and can fill no more than half of the queue, so that others still get in.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+from vlm_dlm.errors import QueueFullError
+
+T = TypeVar("T")
+
+# Of every so many requests one is a batch request while both kinds wait, so that none starves.
+BATCH_TURN = 8
+
+
+class Priority(IntEnum):
+    """INTERACTIVE goes first; BATCH gets every eighth turn and all that is left over."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waiting(Generic[T]):
+    """One waiting request.
+
+    client: whose it is, an API key or an address. num_tokens: of its prompt. deadline_s: moment on
+    the caller's clock behind which it is not worth starting, None for never.
+    """
+
+    item: T
+    client: str
+    num_tokens: int
+    priority: Priority = Priority.INTERACTIVE
+    deadline_s: float | None = None
+
+
+class FairQueue(Generic[T]):
+    """Round-robin over clients within a priority, first come first served within a client."""
+
+    def __init__(self, max_requests: int = 64, max_tokens: int = 65536) -> None:
+        self.max_requests = max_requests
+        self.max_tokens = max_tokens
+        self.num_tokens = 0
+        self._lanes: dict[Priority, OrderedDict[str, deque[Waiting[T]]]] = {
+            priority: OrderedDict() for priority in Priority
+        }
+        self._num_interactive_turns = 0
+
+    def __len__(self) -> int:
+        return sum(len(line) for lane in self._lanes.values() for line in lane.values())
+
+    def __iter__(self) -> Iterator[Waiting[T]]:
+        for lane in self._lanes.values():
+            for line in lane.values():
+                yield from line
+
+    @property
+    def max_per_client(self) -> int:
+        return max(1, self.max_requests // 2)
+
+    def push(self, waiting: Waiting[T]) -> None:
+        """Line up. Raises QueueFullError, and changes nothing, where there is no room."""
+        self._check_room(waiting)
+        line = self._lanes[waiting.priority].setdefault(waiting.client, deque())
+        line.append(waiting)
+        self.num_tokens += waiting.num_tokens
+
+    def pop(self) -> Waiting[T] | None:
+        """Whose turn it is; the client goes to the end of its lane. None if nobody waits."""
+        lane = self._next_lane()
+        if lane is None:
+            return None
+        client, line = next(iter(lane.items()))
+        waiting = line.popleft()
+        if line:
+            lane.move_to_end(client)
+        else:
+            del lane[client]
+        self.num_tokens -= waiting.num_tokens
+        return waiting
+
+    def remove(self, waiting: Waiting[T]) -> bool:
+        """Leave the queue. False if it was not there, or not any more."""
+        lane = self._lanes[waiting.priority]
+        line = lane.get(waiting.client)
+        if line is None or waiting not in line:
+            return False
+        line.remove(waiting)
+        if not line:
+            del lane[waiting.client]
+        self.num_tokens -= waiting.num_tokens
+        return True
+
+    def take_expired(self, now_s: float) -> list[Waiting[T]]:
+        """Remove and return what waited past its deadline."""
+        expired = [w for w in self if w.deadline_s is not None and w.deadline_s <= now_s]
+        for waiting in expired:
+            self.remove(waiting)
+        return expired
+
+    def _check_room(self, waiting: Waiting[T]) -> None:
+        if len(self) >= self.max_requests:
+            raise QueueFullError(
+                f"{len(self)} requests are waiting; the limit is {self.max_requests}"
+            )
+        num_tokens = self.num_tokens + waiting.num_tokens
+        if num_tokens > self.max_tokens and self.num_tokens:
+            raise QueueFullError(
+                f"{self.num_tokens} prompt tokens are waiting and {waiting.num_tokens} more were "
+                f"sent; the limit is {self.max_tokens}"
+            )
+        own = sum(len(lane.get(waiting.client, ())) for lane in self._lanes.values())
+        if own >= self.max_per_client:
+            raise QueueFullError(
+                f"{own} of your requests are waiting; "
+                f"the limit for one client is {self.max_per_client}"
+            )
+
+    def _next_lane(self) -> OrderedDict[str, deque[Waiting[T]]] | None:
+        interactive, batch = (self._lanes[priority] for priority in Priority)
+        is_batch_due = self._num_interactive_turns >= BATCH_TURN - 1
+        if batch and (not interactive or is_batch_due):
+            self._num_interactive_turns = 0
+            return batch
+        if not interactive:
+            return None
+        self._num_interactive_turns = self._num_interactive_turns + 1 if batch else 0
+        return interactive
