@@ -1,0 +1,105 @@
+"""An engine that replays a script instead of running a model: for tests of what stands around an
+engine, and for work on the page without weights. The text is the request's own prompt ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, fields
+from time import perf_counter
+
+from vlm_dlm.decoding import MODES
+from vlm_dlm.engine.base import Capabilities, Engine, ModeInfo
+from vlm_dlm.errors import EngineError
+from vlm_dlm.events import Canvas, Committed, Failed, Finished, GenerationEvent, Started, Stats
+from vlm_dlm.request import GenerationRequest
+from vlm_dlm.step import Origin, Token
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """How a scripted engine behaves.
+
+    words: the answer, one token each, cut at the request's max_tokens. step_s: pause before every
+    token. has_canvas: show a canvas before every token. fail_after: tokens behind which every
+    request fails, None for never. max_running: what `capabilities` claims.
+    """
+
+    words: tuple[str, ...] = ("There ", "is ", "one ", "object.")
+    step_s: float = 0.0
+    has_canvas: bool = False
+    fail_after: int | None = None
+    max_running: int = 8
+
+
+class ScriptedEngine(Engine):
+    """Every mode gives the same answer."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        self.script = script or Script()
+        self.num_running = 0
+        self.num_aborted = 0
+        self._is_closed = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        modes = (
+            ModeInfo(m.name, m.title, m.is_lossless, tuple(f.name for f in fields(m.Params)))
+            for m in MODES.values()
+        )
+        return Capabilities(tuple(modes), 4096, self.script.max_running)
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+        if self._is_closed:
+            raise EngineError("the engine is shutting down")
+        self.num_running += 1
+        is_done = False
+        try:
+            async for event in self._events(request):
+                is_done = isinstance(event, Finished | Failed)
+                yield event
+        finally:
+            self.num_running -= 1
+            self.num_aborted += not is_done
+
+    async def close(self) -> None:
+        self._is_closed = True
+
+    async def _events(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+        script, name = self.script, request.request_id
+        prompt, began = request.prompt, perf_counter()
+        yield Started(
+            name, request.mode, len(prompt.token_ids), prompt.num_image_tokens, perf_counter()
+        )
+        words = script.words[: request.sampling.max_tokens]
+        for index, word in enumerate(words):
+            await asyncio.sleep(script.step_s)
+            if self._is_closed or index == script.fail_after:
+                yield Failed(name, EngineError.code, "the script says so", perf_counter())
+                return
+            if script.has_canvas:
+                yield Canvas(name, (index,) * 4, index + 1, perf_counter())
+            token = Token(index, index, index + 1, 1.0, Origin.AR)
+            yield Committed(name, (token,), word, index + 1, perf_counter())
+        reason = "stop" if len(words) == len(script.words) else "length"
+        stats = _stats(request, len(words), perf_counter() - began)
+        yield Finished(name, reason, "", stats, perf_counter())
+
+
+def _stats(request: GenerationRequest, num_tokens: int, decode_s: float) -> Stats:
+    prompt = request.prompt
+    return Stats(
+        num_prompt_tokens=len(prompt.token_ids),
+        num_image_tokens=prompt.num_image_tokens,
+        num_tokens=num_tokens,
+        num_forwards=num_tokens,
+        num_rows=num_tokens,
+        queue_s=0.0,
+        vision_s=0.0,
+        prefill_s=0.0,
+        decode_s=decode_s,
+        ttft_s=0.0,
+        acceptance_lengths=None,
+        is_prompt_reused=False,
+    )
