@@ -18,14 +18,14 @@ def test_quality_speed_and_losslessness() -> None:
     scores = {result.mode: result for result in report.results}
     # Guards what the model card states for 500 scenes, less the noise of a small sample. The bar of
     # the project is higher (0.85, 0.97, 0.88) and not reached by this checkpoint.
-    assert scores["ar"].caption_exact_match >= 0.3
-    assert scores["ar"].object_f1 >= 0.8
-    assert scores["ar"].answer_accuracy >= 0.65
+    assert scores["ar"].caption_exact_match >= 0.6
+    assert scores["ar"].object_f1 >= 0.87
+    assert scores["ar"].answer_accuracy >= 0.68
     for name, mode in MODES.items():
         if mode.is_lossless:
             assert scores[name].agreement_with_ar == 1.0
         if name != "ar":
-            assert scores[name].caption_tokens_per_forward >= 3.0
+            assert scores[name].caption_tokens_per_forward >= 5.0
 
 
 def test_files_are_small_and_final() -> None:

@@ -23,9 +23,13 @@ def train(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the finished checkpoint.")],
     minutes: Annotated[
         float, typer.Option(metavar="M", help="Time budget of the whole run.")
-    ] = 89.0,
+    ] = 214.0,
     seed: Annotated[int, typer.Option(metavar="S", help="Of weights and data.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in DIR.")] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Begin with this finished checkpoint's weights."),
+    ] = None,
     device: opt.Device = "auto",
 ) -> None:
     """Train a checkpoint with the recipe of the embedded one.
@@ -42,7 +46,7 @@ def train(
     from vlm_dlm.training.trainer import train as run_training
 
     with _progress(minutes) as on_record:
-        run_training(Recipe(), out, minutes, seed, resume, choose_device(device), on_record)
+        run_training(Recipe(), out, minutes, seed, resume, choose_device(device), on_record, start)
     write_note(f"The checkpoint is in {out}; try it with: vlm-dlm generate --model {out}")
 
 

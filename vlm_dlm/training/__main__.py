@@ -1,4 +1,4 @@
-"""Command line of the training run: `python -m vlm_dlm.training --out FOLDER --minutes 89`."""
+"""Command line of the training run: `python -m vlm_dlm.training --out FOLDER --minutes 214`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ def main() -> None:
     """Parse arguments and train the shipped recipe."""
     parser = argparse.ArgumentParser(description="Train the embedded checkpoint.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished checkpoint")
-    parser.add_argument("--minutes", type=float, default=89.0, help="time budget of the whole run")
+    parser.add_argument("--minutes", type=float, default=214.0, help="time budget of the whole run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    parser.add_argument("--start", type=Path, help="finished checkpoint to begin with")
     parser.add_argument("--vision-share", type=float, help="part of the time for the vision stage")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -37,6 +38,7 @@ def main() -> None:
         arguments.resume,
         arguments.device,
         _log_record,
+        arguments.start,
     )
 
 

@@ -32,7 +32,7 @@ def sample_chart_scene(rng: np.random.Generator, width: int, height: int) -> Sce
     """A random bar chart of two to five bars."""
     background = pick_weighted(rng, BACKGROUNDS, _BACKGROUND_WEIGHTS)
     short_side = min(width, height)
-    cap = float(rng.uniform(MIN_CAP_PX, max(13.0, 0.05 * short_side)))
+    cap = float(rng.uniform(MIN_CAP_PX, max(14.0, 0.05 * short_side)))
     title = pick(rng, WORDS) if rng.random() < 0.3 else ""
     title_cap = cap * float(rng.uniform(1.0, 1.3))
     title_width = title_cap * CAP_ASPECT * len(title)
@@ -56,7 +56,7 @@ def _sample_bars(
 ) -> tuple[tuple[Bar, ...], float]:
     """Bars that leave room for their values above them, and the value at the top of the plot."""
     num_bars = int(rng.integers(2, 6))
-    values = [int(value) for value in rng.integers(1, 10, num_bars)]
+    values = _sample_values(rng, num_bars)
     colours = visible_colours(background)
     order = rng.permutation(len(colours))[:num_bars]
     plot_height = plot[3] - plot[1]
@@ -72,6 +72,14 @@ def _sample_bars(
         box = (centre - bar_width / 2, plot[3] - per_unit * value, centre + bar_width / 2, plot[3])
         bars.append(Bar(colours[order[index]], value, box))
     return tuple(bars), plot_height / per_unit
+
+
+def _sample_values(rng: np.random.Generator, num_bars: int) -> list[int]:
+    """Values 1 to 9 with one tallest and one shortest bar; others may tie."""
+    while True:
+        values = [int(value) for value in rng.integers(1, 10, num_bars)]
+        if values.count(max(values)) == 1 and values.count(min(values)) == 1:
+            return values
 
 
 def draw_chart(

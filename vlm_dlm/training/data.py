@@ -33,15 +33,17 @@ _WORKER_NICENESS = 10
 _NUM_QUESTIONS = 10
 # The kinds that the first checkpoints were weakest at come first more often.
 _KIND_WEIGHTS = {
-    "relation": 4.0,
-    "count": 2.0,
-    "count_colour": 2.0,
-    "count_shape": 2.0,
-    "tallest": 2.5,
-    "shortest": 2.5,
-    "taller": 1.5,
-    "value_of": 1.5,
-    "num_bars": 1.5,
+    "relation": 3.0,
+    "count_colour": 4.0,
+    "count_shape": 4.0,
+    "exists": 4.0,
+    "number": 2.0,
+    "size_of": 2.0,
+    "where": 1.5,
+    "tallest": 1.5,
+    "shortest": 1.5,
+    "taller": 4.0,
+    "value_of": 4.0,
 }
 
 
@@ -113,7 +115,7 @@ class VisionDataset(StageDataset):
     """Images with their dense labels."""
 
     stage = "vision"
-    dense_share = 0.75  # more to read per image, so that words and digits are seen often enough
+    dense_share = 0.5  # more to read per image, so that words and digits are seen often enough
 
     def __getitem__(self, step: int) -> Batch:
         rng = self.rng(step)

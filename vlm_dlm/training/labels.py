@@ -6,6 +6,7 @@ labels train the vision tower before any text is involved.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +16,7 @@ from vlm_dlm.training.charts import value_box
 from vlm_dlm.training.scenes import (
     BACKGROUNDS,
     COLOURS,
+    MIN_OBJECT_PX,
     PLACES,
     SHAPES,
     SIZES,
@@ -33,6 +35,7 @@ _NO_TENS = 11  # class of a one-digit number's missing tens
 _MIN_COVERAGE = 0.12  # of a cell, to count as covered
 _MIN_SHARE = 0.35  # of the object's best cell; small objects may cover no cell well
 _TOUCHED = 0.004  # less coverage than this is background
+_NUM_EXTENTS, _EXTENT_RATIO = 20, 1.16  # bins of a shape's diameter, from MIN_OBJECT_PX up
 _MASK_PX = 8  # resolution of a cell in coverage masks
 
 # Number of classes of each label; 0 is always "none". See `dense_labels`.
@@ -40,6 +43,7 @@ LABEL_SIZES: dict[str, int] = {
     "shape": len(SHAPES) + 3,
     "colour": len(COLOURS) + 1,
     "size": len(SIZES) + 1,
+    "extent": _NUM_EXTENTS + 1,
     "text": len(WORDS) + 2,
     "tens": 12,
     "ones": 11,
@@ -61,15 +65,20 @@ def dense_labels(scene: Scene, num_cells: tuple[int, int]) -> dict[str, np.ndarr
     """Labels of every cell, int64 [h, w] each, in the classes of `LABEL_SIZES`.
 
     0 means none and `IGNORE` marks cells an object only touches. `shape` has two more classes for
-    words and numbers; `text` is the word, or the last class for a number, whose digits are in
-    `tens` and `ones` (digit + 1). `num_bars`, `is_chart` and `background` (which has no "none")
-    hold the same value in every cell.
+    words and numbers. `size` is relative to the image; `extent` bins the diameter in pixels, which
+    is what a tower without absolute positions can see. `text` is the word, or the last class for a
+    number, whose digits are in `tens` and `ones` (digit + 1). `num_bars`, `is_chart` and
+    `background` (which has no "none") hold the same value in every cell.
     """
     labels = {name: np.zeros(num_cells, np.int64) for name in LABEL_SIZES}
     labels["background"][:] = BACKGROUNDS.index(scene.background)
-    names = ("shape", "colour", "size", "text", "tens", "ones", "place")
-    parts = [(_object_coverage(item, scene, num_cells), item) for item in scene.objects]
-    _assign(labels, names, [(cover, _object_classes(item)) for cover, item in parts])
+    names = ("shape", "colour", "size", "extent", "text", "tens", "ones", "place")
+    scale = CELL_PX * math.sqrt(num_cells[0] * num_cells[1] / (scene.width * scene.height))
+    parts = [
+        (_object_coverage(item, scene, num_cells), _object_classes(item, scale))
+        for item in scene.objects
+    ]
+    _assign(labels, names, parts)
     if scene.chart is not None:
         labels["is_chart"][:] = 1
         labels["num_bars"][:] = len(scene.chart.bars)
@@ -121,12 +130,14 @@ def _assign_chart(
         labels["colour"][cover > _TOUCHED] = IGNORE
 
 
-def _object_classes(item: SceneObject) -> dict[str, int]:
+def _object_classes(item: SceneObject, scale: float) -> dict[str, int]:
+    """`scale`: pixels of the token grid per pixel of the scene."""
     classes = {"colour": COLOURS.index(item.colour) + 1, "place": item.place + 1}
     if item.kind == "shape":
         return classes | {
             "shape": SHAPES.index(item.what) + 1,
             "size": SIZES.index(item.size) + 1,
+            "extent": _extent_class(scale * (item.box[2] - item.box[0])),
         }
     if item.kind == "word":
         return classes | {"shape": _WORD_CLASS, "text": WORDS.index(item.what) + 1}
@@ -137,6 +148,11 @@ def _object_classes(item: SceneObject) -> dict[str, int]:
         "tens": tens,
         "ones": int(item.what[-1]) + 1,
     }
+
+
+def _extent_class(diameter: float) -> int:
+    bin_ = int(math.log(max(1.0, diameter / MIN_OBJECT_PX)) / math.log(_EXTENT_RATIO))
+    return 1 + min(bin_, _NUM_EXTENTS - 1)
 
 
 def _object_coverage(item: SceneObject, scene: Scene, num_cells: tuple[int, int]) -> np.ndarray:

@@ -113,11 +113,11 @@ def caption(scene: Scene) -> str:
     phrases = [f"{object_phrase(item)} {PLACES[item.place]}" for item in scene.objects]
     num_objects = len(phrases)
     count = "is one object" if num_objects == 1 else f"are {NUMBER_NAMES[num_objects]} objects"
-    kinds = Counter(item.what if item.kind == "shape" else item.kind for item in scene.objects)
-    totals = _join([f"{NUMBER_NAMES[num]} {_plural(kind, num)}" for kind, num in kinds.items()])
+    kinds = [item.what if item.kind == "shape" else item.kind for item in scene.objects]
+    summary = "object is" if num_objects == 1 else "objects in order are"
     return (
         f"There {count} on a {scene.background} background: {_join(phrases)}. "
-        f"In total the image shows {totals}."
+        f"The {summary} {_join([f'a {kind}' for kind in kinds])}."
     )
 
 
@@ -131,8 +131,8 @@ def _chart_caption(chart: Chart) -> str:
     return f"A bar chart{title} with {NUMBER_NAMES[len(chart.bars)]} bars: {bars}.{summary}"
 
 
-def _plural(name: str, count: int) -> str:
-    return name if count == 1 else name + ("es" if name.endswith("s") else "s")
+def _plural(name: str) -> str:
+    return name + ("es" if name.endswith("s") else "s")
 
 
 def object_phrase(item: SceneObject) -> str:
@@ -245,7 +245,7 @@ def _count_questions(
         if count == 1 and rng.random() < 0.5:  # "one" is almost always true
             continue
         if name in SHAPES:
-            yield _ask(rng, "count_shape", NUMBER_NAMES[count], shapes=_plural(name, 2))
+            yield _ask(rng, "count_shape", NUMBER_NAMES[count], shapes=_plural(name))
         else:
             yield _ask(rng, "count_colour", NUMBER_NAMES[count], colour=name)
 

@@ -38,7 +38,7 @@ class Recipe:
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     num_tokenizer_texts: int = 4000
 
-    vision_share: float = 0.37
+    vision_share: float = 0.32
     vision_steps: int | None = None
     joint_steps: int | None = None
     vision_cells: int = 2304
@@ -49,7 +49,7 @@ class Recipe:
     prefix_buckets: tuple[int, ...] = (32, 64, 96, 128, 192, 288)
 
     text_only_share: float = 0.03
-    caption_share: float = 0.85
+    caption_share: float = 0.7
     masked_loss_weight: float = 0.7
     label_loss_weight: float = 0.1
     padding_weight: float = 0.1

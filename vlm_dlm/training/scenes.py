@@ -74,7 +74,7 @@ _TEXT_INKS: dict[str, frozenset[str]] = {
 
 MIN_SIDE = 56
 MIN_OBJECT_PX = 12.0
-MIN_CAP_PX, MAX_CAP_PX = 11.0, 30.0  # height of a capital letter
+MIN_CAP_PX, MAX_CAP_PX = 12.0, 30.0  # height of a capital letter
 _SIZE_BANDS = {"small": (0.10, 0.16), "medium": (0.21, 0.29), "large": (0.36, 0.48)}
 _SHAPE_SHARE, _DENSE_SHAPE_SHARE = 0.78, 0.4  # of objects; the rest are words and numbers
 _WORD_SHARE = 0.588  # of texts
@@ -191,7 +191,7 @@ def _sample_object(
     if any(what == other.what for other in others):
         return None
     largest = min(MAX_CAP_PX, max(MIN_CAP_PX * 1.2, 0.24 * min(width, height)))
-    cap = float(np.exp(rng.uniform(math.log(MIN_CAP_PX), math.log(largest))))
+    cap = float(rng.uniform(MIN_CAP_PX, largest))
     kind = "word" if is_word else "number"
     inks = _TEXT_INKS.get(background, _DARK_INKS)
     colour = pick(rng, [colour for colour in COLOURS if colour in inks])

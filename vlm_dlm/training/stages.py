@@ -147,7 +147,8 @@ def _label_loss(name: str, scores: Tensor, labels: Tensor) -> tuple[Tensor, floa
 
 
 class JointStage:
-    """Everything on packed rows, the vision part slower and held to its labels."""
+    """Everything on packed rows. The vision part learns slower, held to its labels, or not at all
+    where `joint_vision_factor` is 0."""
 
     name = "joint"
 
@@ -158,8 +159,10 @@ class JointStage:
         self.device = model.device
         self.dataset = JointDataset(recipe, seed, tokenizer)
         self.heldout = JointDataset(recipe, seed, tokenizer, "heldout")
-        model.vision.requires_grad_(True)
+        self.learns_to_see = recipe.joint_vision_factor > 0
+        model.vision.requires_grad_(self.learns_to_see)
         self.head = _new_head(recipe, seed).to(self.device)
+        self.head.requires_grad_(self.learns_to_see)
         if recipe.compile_layers:
             compile_tower(model.vision)
         self.run_layer = compiled_layer_forward(recipe.compile_layers)
@@ -194,7 +197,7 @@ class JointStage:
             "masked_accuracy": _accuracy(masked_scores[is_answer], masked_target[is_answer]),
         }
         loss = next_loss + self.recipe.masked_loss_weight * masked_loss
-        if features is None:
+        if features is None or not self.learns_to_see:
             return loss, metrics
         with _autocast(self.device):
             label_loss, label_metrics = _labels_loss(self.head(features), batch)
@@ -204,7 +207,10 @@ class JointStage:
 
     def _features(self, batch: Batch) -> Tensor | None:
         """[B, h * w, D], or None for a batch without images."""
-        return self.model.encode_images(batch["pixels"]) if "pixels" in batch else None
+        if "pixels" not in batch:
+            return None
+        with torch.set_grad_enabled(self.learns_to_see):
+            return self.model.encode_images(batch["pixels"])
 
     def extra_state(self) -> dict[str, Any]:
         return {"head": self.head.state_dict()}

@@ -14,9 +14,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from vlm_dlm.config import ModelConfig
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.model.vlm import VlmModel
-from vlm_dlm.model.weights import new_model
+from vlm_dlm.model.weights import load_model, new_model
 from vlm_dlm.training.data import Batch, stream
 from vlm_dlm.training.export import export
 from vlm_dlm.training.optimizer import lr_factor
@@ -45,6 +46,7 @@ def train(
     resume: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
+    start: Path | None = None,
 ) -> None:
     """Train the checkpoint and leave it in `out`; intermediate state lives in `out/state`.
 
@@ -56,18 +58,24 @@ def train(
         resume: continue from `out/state` instead of starting over.
         device: where the model trains.
         progress: called with every log record.
+        start: finished checkpoint to begin with instead of fresh weights. Counts restart at 0.
 
     Raises:
-        CheckpointError: `resume` without a state, or a state without `resume`.
+        CheckpointError: `resume` without a state, a state without `resume`, `resume` with `start`,
+            or a `start` that is damaged or of another architecture.
     """
     path = out / STATE_FOLDER / CHECKPOINT
     if resume != path.exists():
         problem = "there is no state to resume from" if resume else "a run is there already"
         raise CheckpointError(f"{problem}: {path}")
+    if resume and start is not None:
+        raise CheckpointError("a resumed run has weights already; it takes no other start")
     model = new_model(recipe.model_config(), seed)
     if resume:
         state = load_state(out)
         model.load_state_dict(state.model)
+    elif start is not None:
+        state = _state_from(start, model, seed)
     else:
         texts = training_texts(recipe.num_tokenizer_texts, seed)
         state = RunState(seed, build_tokenizer(texts, recipe.num_entries).to_str())
@@ -76,6 +84,14 @@ def train(
     if state.stage == "vision":
         run.vision()
     run.joint()
+
+
+def _state_from(folder: Path, model: VlmModel, seed: int) -> RunState:
+    """Fill `model` from a finished checkpoint and keep its tokenizer."""
+    if ModelConfig.from_folder(folder) != model.config:
+        raise CheckpointError(f"{folder} has another architecture than the recipe")
+    model.load_state_dict(load_model(folder).state_dict())
+    return RunState(seed, (folder / "tokenizer.json").read_text(encoding="utf-8"))
 
 
 class _Run:

@@ -112,3 +112,36 @@ def test_state_and_resume_must_agree(finished: Path, tmp_path: Path) -> None:
         train(TOY, tmp_path, minutes=1.0, resume=True)
     with pytest.raises(CheckpointError, match="already"):
         train(TOY, finished, minutes=1.0)
+
+
+def test_start_from_a_finished_checkpoint(finished: Path, tmp_path: Path) -> None:
+    recipe = replace(TOY, vision_steps=1, joint_steps=1, joint_vision_factor=0.0)
+    train(recipe, tmp_path, minutes=1.0, seed=3, start=finished)
+    names = ("tokenizer.json", "chat_template.jinja")
+    assert all((tmp_path / n).read_bytes() == (finished / n).read_bytes() for n in names)
+    losses = [
+        next(
+            r["heldout_loss"] for r in log_of(out) if "heldout_loss" in r and r["stage"] == "joint"
+        )
+        for out in (finished, tmp_path)
+    ]
+    assert losses[1] < losses[0]  # after one joint step each
+
+
+def test_frozen_vision_stays(finished: Path, tmp_path: Path) -> None:
+    recipe = replace(TOY, vision_steps=1, joint_steps=2, joint_vision_factor=0.0)
+    train(recipe, tmp_path, minutes=1.0, seed=3, start=finished)
+    states = [
+        torch.load(tmp_path / "state" / name, weights_only=True)["model"]
+        for name in ("after_vision.pt", "checkpoint.pt")
+    ]
+    moved = {name for name in states[0] if not torch.equal(states[0][name], states[1][name])}
+    assert moved
+    assert not any(name.startswith("vision.") for name in moved)
+
+
+def test_start_must_fit(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="another architecture"):
+        train(replace(TOY, hidden_size=64), tmp_path / "a", minutes=1.0, start=finished)
+    with pytest.raises(CheckpointError, match="no other start"):
+        train(TOY, finished, minutes=1.0, resume=True, start=finished)

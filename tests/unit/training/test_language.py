@@ -43,7 +43,7 @@ def test_caption_of_objects() -> None:
     assert caption(SCENE) == (
         "There are three objects on a white background: a large red circle at the top left, "
         "the word STOP in blue at the top, and a small red star at the bottom right. "
-        "In total the image shows one circle, one word, and one star."
+        "The objects in order are a circle, a word, and a star."
     )
 
 
@@ -51,7 +51,7 @@ def test_caption_of_one_object() -> None:
     item = SceneObject("number", "42", "white", 4, BOX)
     expected = (
         "There is one object on a black background: the number 42 in white in the center. "
-        "In total the image shows one number."
+        "The object is a number."
     )
     assert caption(Scene(60, 60, "black", (item,))) == expected
 
