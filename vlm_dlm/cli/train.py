@@ -34,7 +34,7 @@ def train(
 ) -> None:
     """Train a checkpoint with the recipe of the embedded one.
 
-    The defaults reproduce it. State for --resume and a log stay in DIR/state.
+    It takes as long as --minutes says. State for --resume and a log stay in DIR/state.
     """
     check_number("minutes", minutes, 1e-3, MAX_MINUTES)
     check_number("seed", seed, 0, 2**63 - 1)

@@ -1,5 +1,5 @@
 """An engine that replays a script instead of running a model: for tests of what stands around an
-engine, and for work on the page without weights. The text is the request's own prompt ids.
+engine, and for work on the page without weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Script:
     """How a scripted engine behaves.
 
     words: the answer, one token each, cut at the request's max_tokens. step_s: pause before every
-    token. has_canvas: show a canvas before every token. fail_after: tokens behind which every
+    token. has_canvas: show a canvas before every token. fail_after: tokens behind which a
     request fails, None for never. max_running: what `capabilities` claims.
     """
 
@@ -76,15 +76,23 @@ class ScriptedEngine(Engine):
         for index, word in enumerate(words):
             await asyncio.sleep(script.step_s)
             if self._is_closed or index == script.fail_after:
-                yield Failed(name, EngineError.code, "the script says so", perf_counter())
+                yield _failed(name, self._is_closed)
                 return
             if script.has_canvas:
                 yield Canvas(name, (index,) * 4, index + 1, perf_counter())
             token = Token(index, index, index + 1, 1.0, Origin.AR)
             yield Committed(name, (token,), word, index + 1, perf_counter())
+        if script.fail_after == len(words):
+            yield _failed(name, self._is_closed)
+            return
         reason = "stop" if len(words) == len(script.words) else "length"
         stats = _stats(request, len(words), perf_counter() - began)
         yield Finished(name, reason, "", stats, perf_counter())
+
+
+def _failed(name: str, is_closed: bool) -> Failed:
+    message = "the engine is shutting down" if is_closed else "the script says so"
+    return Failed(name, EngineError.code, message, perf_counter())
 
 
 def _stats(request: GenerationRequest, num_tokens: int, decode_s: float) -> Stats:

@@ -31,7 +31,9 @@ class ResidentDecoder:
 
     def __init__(self, decoder: TextDecoder) -> None:
         self.num_layers = decoder.config.num_hidden_layers
-        self._stack = _scripted(_Stack(decoder))
+        stack = _Stack(decoder)
+        # On a GPU the kernels take the time, and TorchScript would fuse and round them differently.
+        self._stack: Any = _scripted(stack) if stack.norm.device.type == "cpu" else stack
 
     def __call__(self, embeds: Tensor, rotary: RotaryInputs, attend: CachedAttention) -> Tensor:
         turns = (rotary.cos, rotary.sin, rotary.query_scale)
@@ -46,7 +48,8 @@ class ResidentDecoder:
 
 
 class _Stack(nn.Module):
-    """What TorchScript compiles. Weights are shared with the decoder's modules.
+    """What TorchScript compiles. Matrices are shared with the decoder's modules; the norms of
+    float32 weights are scaled copies, so the weights must be final.
 
     layers: of each layer the attention norm, qkv [(H + 2K) * Dh, D], out, mlp norm, gate and up
     [2F, D], down.

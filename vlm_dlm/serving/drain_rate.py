@@ -24,7 +24,7 @@ class DrainRate:
         recent = [end for end in self._ends if now_s - end <= self.window_s]
         if len(recent) < 2:
             return None
-        return len(recent) / max(now_s - recent[0], 1e-3)
+        return (len(recent) - 1) / max(now_s - recent[0], 1e-3)
 
     def retry_after_s(self, num_ahead: int, now_s: float) -> int:
         """Whole seconds until `num_ahead` requests will have left, 1 to 60."""

@@ -7,7 +7,6 @@ single request, and can fill no more than half of the queue, so that others stil
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, TypeVar
@@ -31,15 +30,13 @@ class Priority(IntEnum):
 class Waiting(Generic[T]):
     """One waiting request.
 
-    client: whose it is, an API key or an address. num_tokens: of its prompt. deadline_s: moment on
-    the caller's clock behind which it is not worth starting, None for never.
+    client: whose it is, an API key or an address. num_tokens: of its prompt.
     """
 
     item: T
     client: str
     num_tokens: int
     priority: Priority = Priority.INTERACTIVE
-    deadline_s: float | None = None
 
 
 class FairQueue(Generic[T]):
@@ -56,11 +53,6 @@ class FairQueue(Generic[T]):
 
     def __len__(self) -> int:
         return sum(len(line) for lane in self._lanes.values() for line in lane.values())
-
-    def __iter__(self) -> Iterator[Waiting[T]]:
-        for lane in self._lanes.values():
-            for line in lane.values():
-                yield from line
 
     @property
     def max_per_client(self) -> int:
@@ -98,13 +90,6 @@ class FairQueue(Generic[T]):
             del lane[waiting.client]
         self.num_tokens -= waiting.num_tokens
         return True
-
-    def take_expired(self, now_s: float) -> list[Waiting[T]]:
-        """Remove and return what waited past its deadline."""
-        expired = [w for w in self if w.deadline_s is not None and w.deadline_s <= now_s]
-        for waiting in expired:
-            self.remove(waiting)
-        return expired
 
     def _check_room(self, waiting: Waiting[T]) -> None:
         if len(self) >= self.max_requests:

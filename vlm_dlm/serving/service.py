@@ -1,7 +1,7 @@
 """An engine behind its waiting queue: admission, turns, deadlines, draining. One event loop.
 
-Requests wait here and not in the engine, so that turns are fair, a caller who leaves costs nothing,
-and a dead engine loses only what it was running.
+Requests wait here and not in the engine, so that turns are fair and a caller who leaves costs the
+engine nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from time import monotonic, perf_counter
 from typing import cast
 
 from vlm_dlm.engine.base import Engine
-from vlm_dlm.errors import DeadlineError, QueueFullError, UnavailableError
-from vlm_dlm.events import Failed, GenerationEvent
+from vlm_dlm.errors import BadInputError, DeadlineError, QueueFullError, UnavailableError
+from vlm_dlm.events import Failed, GenerationEvent, is_terminal
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.drain_rate import DrainRate
 from vlm_dlm.serving.fair_queue import FairQueue, Priority, Waiting
@@ -27,10 +27,8 @@ Turn = asyncio.Future[None]
 class ServiceState(StrEnum):
     """Only READY takes new requests."""
 
-    LOADING = "loading"
     READY = "ready"
     DRAINING = "draining"
-    DOWN = "down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,10 @@ class Service:
         self.engine = engine
         self.config = config or ServiceConfig()
         self.state = ServiceState.READY
-        self.max_running = self.config.max_running or engine.capabilities.max_running
+        limit, wanted = engine.capabilities.max_running, self.config.max_running
+        if wanted is not None and not 1 <= wanted <= limit:
+            raise BadInputError(f"max_running is {wanted}; this engine runs 1 to {limit}")
+        self.max_running = limit if wanted is None else wanted
         self.num_running = 0
         self.drain_rate = DrainRate()
         self._queue: FairQueue[Turn] = FairQueue(
@@ -98,7 +99,7 @@ class Service:
             async with aclosing(stream):
                 while (event := await _next(stream, ticket.request, deadline_s)) is not None:
                     yield event
-                    if isinstance(event, Failed):
+                    if is_terminal(event):
                         return
         finally:
             self._end_turn()
@@ -114,7 +115,7 @@ class Service:
         return True
 
     def retry_after_s(self) -> int:
-        """Whole seconds after which a new request may find room."""
+        """Whole seconds until those waiting now will have left."""
         return self.drain_rate.retry_after_s(len(self._queue), monotonic())
 
     async def _await_turn(self, ticket: Ticket, deadline_s: float | None) -> None:
@@ -124,7 +125,7 @@ class Service:
             raise UnavailableError(message, self.retry_after_s())
         turn: Turn = asyncio.get_running_loop().create_future()
         num_tokens = len(ticket.request.prompt.token_ids)
-        waiting = Waiting(turn, ticket.client, num_tokens, ticket.priority, deadline_s)
+        waiting = Waiting(turn, ticket.client, num_tokens, ticket.priority)
         if self.num_running < self.max_running and not len(self._queue):
             self._start(turn)
             return
@@ -178,8 +179,10 @@ async def _next(
 ) -> GenerationEvent | None:
     """The next event, None behind the last, or Failed once the deadline has passed."""
     try:
-        async with asyncio.timeout_at(_loop_time(deadline_s)):
+        async with asyncio.timeout_at(_loop_time(deadline_s)) as limit:
             return await anext(stream, None)
     except TimeoutError:
+        if not limit.expired():  # the engine's own
+            raise
         message = "the deadline passed before the answer was complete"
         return Failed(request.request_id, DeadlineError.code, message, perf_counter())

@@ -59,6 +59,7 @@ def provenance(state: RunState, recipe: Recipe) -> dict[str, Any]:
     """How the weights came about."""
     return {
         "seed": state.seed,
+        "begins_with_trained_weights": state.has_start,
         "seconds": {stage: round(seconds, 1) for stage, seconds in state.seconds.items()},
         "steps": state.steps,
         "samples": state.samples,

@@ -19,11 +19,13 @@ AFTER_VISION = "after_vision.pt"
 class RunState:
     """Where a run is. `optimizer` is None at the first step of a stage, `extra` of the run.
 
+    has_start: the first weights came from a finished checkpoint, whose training is not counted.
     seconds and steps count per stage what was spent, so that interruptions cost no budget.
     """
 
     seed: int
     tokenizer: str
+    has_start: bool = False
     stage: str = "vision"
     seconds: dict[str, float] = field(default_factory=lambda: {"vision": 0.0, "joint": 0.0})
     steps: dict[str, int] = field(default_factory=lambda: {"vision": 0, "joint": 0})

@@ -90,8 +90,12 @@ def _state_from(folder: Path, model: VlmModel, seed: int) -> RunState:
     """Fill `model` from a finished checkpoint and keep its tokenizer."""
     if ModelConfig.from_folder(folder) != model.config:
         raise CheckpointError(f"{folder} has another architecture than the recipe")
+    try:
+        tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    except OSError:
+        raise CheckpointError(f"{folder} has no readable tokenizer.json") from None
     model.load_state_dict(load_model(folder).state_dict())
-    return RunState(seed, (folder / "tokenizer.json").read_text(encoding="utf-8"))
+    return RunState(seed, tokenizer, has_start=True)
 
 
 class _Run:

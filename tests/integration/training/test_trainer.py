@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,12 +121,12 @@ def test_start_from_a_finished_checkpoint(finished: Path, tmp_path: Path) -> Non
     names = ("tokenizer.json", "chat_template.jinja")
     assert all((tmp_path / n).read_bytes() == (finished / n).read_bytes() for n in names)
     losses = [
-        next(
-            r["heldout_loss"] for r in log_of(out) if "heldout_loss" in r and r["stage"] == "joint"
-        )
+        next(r["heldout_next_loss"] for r in log_of(out) if "heldout_next_loss" in r)
         for out in (finished, tmp_path)
     ]
     assert losses[1] < losses[0]  # after one joint step each
+    provenance = json.loads((tmp_path / "training.json").read_text(encoding="utf-8"))
+    assert provenance["begins_with_trained_weights"]
 
 
 def test_frozen_vision_stays(finished: Path, tmp_path: Path) -> None:
@@ -143,5 +144,10 @@ def test_frozen_vision_stays(finished: Path, tmp_path: Path) -> None:
 def test_start_must_fit(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="another architecture"):
         train(replace(TOY, hidden_size=64), tmp_path / "a", minutes=1.0, start=finished)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    shutil.copy(finished / "config.json", bare)
+    with pytest.raises(CheckpointError, match="tokenizer"):
+        train(TOY, tmp_path / "b", minutes=1.0, start=bare)
     with pytest.raises(CheckpointError, match="no other start"):
         train(TOY, finished, minutes=1.0, resume=True, start=finished)

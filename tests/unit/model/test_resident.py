@@ -27,11 +27,14 @@ def _decoder(dtype: torch.dtype) -> TextDecoder:
 
 
 def _attention(data: Tensor, num_rows: int, seen: Visibility, is_alone: bool) -> CachedAttention:
-    """One request in slots 3 and up, by slices, or by indices as in a mixed batch."""
+    """One request in slots 3 and up, by slices and without a mask it does not need, as the runner
+    has it, or by indices and with one, as in a mixed batch."""
     length = NUM_CACHED + num_rows
     mask = visibility_mask(
         seen, torch.tensor([NUM_CACHED]), num_rows, length, repeats=2, dtype=data.dtype
     )
+    if is_alone and (num_rows == 1 or seen is Visibility.FULL):
+        mask = None
     write: slice | Tensor = slice(3 + NUM_CACHED, 3 + length)
     slots: slice | Tensor = slice(3, 3 + length)
     if not is_alone:
@@ -43,15 +46,21 @@ def _attention(data: Tensor, num_rows: int, seen: Visibility, is_alone: bool) ->
 @pytest.mark.parametrize("seen", list(Visibility))
 @pytest.mark.parametrize("num_rows", [1, 5])
 @pytest.mark.parametrize("is_alone", [True, False])
+@pytest.mark.parametrize("max_position", [0, None])  # 0: nobody needs the query scale
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.06)])
 def test_equals_the_modules(
-    seen: Visibility, num_rows: int, is_alone: bool, dtype: torch.dtype, tolerance: float
+    seen: Visibility,
+    num_rows: int,
+    is_alone: bool,
+    max_position: int | None,
+    dtype: torch.dtype,
+    tolerance: float,
 ) -> None:
     decoder = _decoder(dtype)
     embeds = torch.randn(num_rows, 32, generator=torch.Generator().manual_seed(1)).to(dtype)
     before = torch.randn(3, 2, 64, 2, 16, generator=torch.Generator().manual_seed(2)).to(dtype)
     positions = torch.arange(NUM_CACHED, NUM_CACHED + num_rows)
-    rotary = decoder.rotary_inputs(positions, dtype)
+    rotary = decoder.rotary_inputs(positions, dtype, max_position)
     outputs, caches = [], []
     for run in (decoder, ResidentDecoder(decoder)):
         data = before.clone()

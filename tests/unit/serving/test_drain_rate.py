@@ -14,7 +14,7 @@ def test_unknown_rate_gives_the_shortest_wait() -> None:
 @pytest.mark.parametrize(("num_ahead", "seconds"), [(0, 1), (1, 1), (4, 2), (64, 32), (500, 60)])
 def test_wait_follows_the_measured_rate(num_ahead: int, seconds: int) -> None:
     rate = DrainRate()
-    for half_second in range(20):
+    for half_second in range(21):
         rate.note_end(half_second * 0.5)
     assert rate.per_second(10.0) == pytest.approx(2.0)
     assert rate.retry_after_s(num_ahead, 10.0) == seconds

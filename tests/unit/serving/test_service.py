@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import cast
 
 import pytest
 
 from vlm_dlm.engine.scripted_engine import Script, ScriptedEngine
-from vlm_dlm.errors import DeadlineError, QueueFullError, UnavailableError
+from vlm_dlm.errors import BadInputError, DeadlineError, QueueFullError, UnavailableError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.serving.fair_queue import Priority
@@ -146,6 +146,69 @@ def test_a_deadline_ends_a_running_request_with_one_terminal_event() -> None:
         assert (engine.num_running, engine.num_aborted, service.num_running) == (0, 1, 0)
 
     asyncio.run(run())
+
+
+class _LingeringEngine(ScriptedEngine):
+    """Still busy for a while behind its last event."""
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+        async for event in super().generate(request):
+            yield event
+        await asyncio.sleep(10)
+
+
+def test_nothing_follows_the_terminal_event() -> None:
+    async def run() -> list[GenerationEvent]:
+        service = Service(_LingeringEngine())
+        events = await collect(service, ticket(deadline_s=0.5))
+        assert service.num_running == 0
+        return events
+
+    events = asyncio.run(run())
+    assert sum(isinstance(event, Failed | Finished) for event in events) == 1
+    assert isinstance(events[-1], Finished)
+
+
+class _TimingOutEngine(ScriptedEngine):
+    """Fails with an error that looks like a passed deadline."""
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+        async for event in super().generate(request):
+            yield event
+            raise TimeoutError
+
+
+def test_an_engine_timeout_is_not_a_passed_deadline() -> None:
+    async def run() -> None:
+        service = Service(_TimingOutEngine(), ServiceConfig(deadline_s=None))
+        with pytest.raises(TimeoutError):
+            await collect(service, ticket())
+        assert service.num_running == 0
+
+    asyncio.run(run())
+
+
+def test_leaving_in_the_moment_of_ones_turn_passes_the_turn_on() -> None:
+    async def run() -> None:
+        service = Service(ScriptedEngine(SLOW))
+        first = cast(AsyncGenerator[GenerationEvent, None], service.generate(ticket("first")))
+        await anext(first)
+        second = asyncio.create_task(collect(service, ticket("second")))
+        third = asyncio.create_task(collect(service, ticket("third")))
+        await asyncio.sleep(0)
+        await first.aclose()  # grants the turn to the second
+        second.cancel()  # before it has seen it
+        assert isinstance((await third)[-1], Finished)
+        assert second.cancelled()
+        assert (service.num_running, service.num_waiting) == (0, 0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("max_running", [0, 9])
+def test_limits_beyond_the_engine_are_refused(max_running: int) -> None:
+    with pytest.raises(BadInputError, match="1 to 8"):
+        Service(ScriptedEngine(), ServiceConfig(max_running=max_running))
 
 
 def test_an_engine_failure_is_the_only_terminal_event() -> None:

@@ -50,7 +50,21 @@ def test_constructed_scene() -> None:
     assert (labels["background"] == BACKGROUNDS.index("black")).all()
     assert (labels["shape"][:2, :2] == SHAPES.index("circle") + 1).all()
     assert (labels["colour"][:2, :2] == COLOURS.index("red") + 1).all()
+    assert (labels["extent"][:2, :2] == 11).all()  # 56 = 12 * 1.16 ** 10.4
+    assert (labels["extent"][2:] == 0).all()
     assert (labels["text"][3, 3:] == WORDS.index("DOG") + 1).all()
     assert (labels["tens"][3, 0], labels["ones"][3, 0]) == (11, 8)
     assert (labels["shape"][:3, 2:] == 0).all()
     assert (labels["is_chart"] == 0).all()
+
+
+def test_extent_counts_pixels_of_the_token_grid() -> None:
+    def extent(side: int, diameter: float) -> int:
+        circle = SceneObject("shape", "circle", "red", 0, (0.0, 0.0, diameter, diameter), "large")
+        labels = dense_labels(Scene(side, side, "white", (circle,)), grid_of(side, side))
+        return int(labels["extent"].max())
+
+    assert extent(56, 12.0) == 1
+    assert extent(56, 28.0) == 6
+    assert extent(42, 21.0) == 6  # resized to 56
+    assert extent(448, 440.0) == LABEL_SIZES["extent"] - 1
