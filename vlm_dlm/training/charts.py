@@ -162,7 +162,8 @@ def _draw_letters(
 
 
 def extreme_colour(bars: Sequence[Bar], choose: Callable[..., int]) -> str:
-    """Colour of the only tallest or shortest bar; empty when several tie."""
+    """Colour of the only tallest or shortest bar; empty when several tie, which sampled charts
+    never do."""
     value = choose(bar.value for bar in bars)
     colours = [bar.colour for bar in bars if bar.value == value]
     return colours[0] if len(colours) == 1 else ""

@@ -38,7 +38,7 @@ class Recipe:
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     num_tokenizer_texts: int = 4000
 
-    vision_share: float = 0.32
+    vision_share: float = 0.30
     vision_steps: int | None = None
     joint_steps: int | None = None
     vision_cells: int = 2304

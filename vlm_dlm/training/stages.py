@@ -93,7 +93,8 @@ class VisionStage:
         self.head.load_state_dict(state["head"])
 
     def finish(self, batches: Iterator[Batch]) -> None:
-        """Scale the projector so that image features enter the decoder as large as embeddings."""
+        """Scale the projector so that image features enter the decoder as large as embeddings; a
+        decoder that was trained before gets used to it in the joint stage."""
         with _autocast(self.device):  # as in training, or every layer would be compiled again
             squares = [self.vision(batch["pixels"]).detach().square().mean() for batch in batches]
         rms = torch.stack(squares).mean().sqrt()
