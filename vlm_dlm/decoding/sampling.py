@@ -193,6 +193,7 @@ def _to_host(columns: list[Tensor]) -> list[list[float]]:
     import torch
 
     if columns[0].device.type == "cpu":
-        return [column.tolist() for column in columns]
+        plain: list[Any] = list(columns)
+        return [column.tolist() for column in plain]
     stacked: Any = torch.stack([column.double() for column in columns])  # [2 or 3, N]
     return stacked.tolist()

@@ -178,8 +178,9 @@ async def _next(
     deadline_s: float | None,
 ) -> GenerationEvent | None:
     """The next event, None behind the last, or Failed once the deadline has passed."""
+    limit = asyncio.timeout_at(_loop_time(deadline_s))
     try:
-        async with asyncio.timeout_at(_loop_time(deadline_s)) as limit:
+        async with limit:
             return await anext(stream, None)
     except TimeoutError:
         if not limit.expired():  # the engine's own

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -95,7 +97,7 @@ def _refuse(module: object) -> None:
 def test_weights_are_shared() -> None:
     decoder = _decoder(torch.float32)
     stack = resident._Stack(decoder)
-    first = decoder.layers[0]
+    first: Any = decoder.layers[0]
     assert stack.layers[0][1].data_ptr() == first.self_attn.qkv_proj.weight.data_ptr()
 
 
