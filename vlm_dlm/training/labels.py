@@ -36,6 +36,7 @@ _MIN_COVERAGE = 0.12  # of a cell, to count as covered
 _MIN_SHARE = 0.35  # of the object's best cell; small objects may cover no cell well
 _TOUCHED = 0.004  # less coverage than this is background
 _NUM_EXTENTS, _EXTENT_RATIO = 20, 1.16  # bins of a shape's diameter, from MIN_OBJECT_PX up
+_MAX_CELLS = 16  # of the shorter side; larger grids share the last class
 _MASK_PX = 8  # resolution of a cell in coverage masks
 
 # Number of classes of each label; 0 is always "none". See `dense_labels`.
@@ -53,6 +54,7 @@ LABEL_SIZES: dict[str, int] = {
     "num_bars": 6,
     "is_chart": 2,
     "background": len(BACKGROUNDS),
+    "short_side": _MAX_CELLS,
 }
 
 
@@ -66,12 +68,14 @@ def dense_labels(scene: Scene, num_cells: tuple[int, int]) -> dict[str, np.ndarr
 
     0 means none and `IGNORE` marks cells an object only touches. `shape` has two more classes for
     words and numbers. `size` is relative to the image; `extent` bins the diameter in pixels, which
-    is what a tower without absolute positions can see. `text` is the word, or the last class for a
-    number, whose digits are in `tens` and `ones` (digit + 1). `num_bars`, `is_chart` and
-    `background` (which has no "none") hold the same value in every cell.
+    is what a tower without absolute positions can see; `short_side`, the cells of the image's
+    shorter side, tells what it is relative to. `text` is the word, or the last class for a number,
+    whose digits are in `tens` and `ones` (digit + 1). `num_bars`, `is_chart`, `background` and
+    `short_side` hold the same value in every cell; the last two have no "none".
     """
     labels = {name: np.zeros(num_cells, np.int64) for name in LABEL_SIZES}
     labels["background"][:] = BACKGROUNDS.index(scene.background)
+    labels["short_side"][:] = min(min(num_cells), _MAX_CELLS) - 1
     names = ("shape", "colour", "size", "extent", "text", "tens", "ones", "place")
     scale = CELL_PX * math.sqrt(num_cells[0] * num_cells[1] / (scene.width * scene.height))
     parts = [

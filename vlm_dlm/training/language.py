@@ -67,7 +67,6 @@ _TEMPLATES: dict[str, str] = {
 _KIND_WEIGHTS = {"family": 0.3, "background": 0.5, "relation": 0.9, "text": 2.5, "number": 2.5}
 _KIND_WEIGHTS |= {"exists": 1.5, "count": 1.4, "count_colour": 1.2, "count_shape": 1.4}
 _KIND_WEIGHTS |= {"value_of": 1.5, "tallest": 1.4, "shortest": 1.4}
-_MAX_PER_KIND = 2
 # Words, axis (0 rows, 1 columns) and sign of the way to go.
 _SIDEWAYS = (("to the left of", 1, -1), ("to the right of", 1, 1))
 _DIRECTIONS = (*_SIDEWAYS, ("above", 0, -1), ("below", 0, 1))
@@ -157,8 +156,10 @@ def caption_prompt(rng: np.random.Generator) -> str:
     return pick_weighted(rng, CAPTION_PROMPTS, _CAPTION_PROMPT_WEIGHTS)
 
 
-def sample_questions(scene: Scene, rng: np.random.Generator, limit: int = 8) -> tuple[QA, ...]:
-    """At most `limit` distinct questions about the scene, of varied kinds."""
+def sample_questions(
+    scene: Scene, rng: np.random.Generator, limit: int = 8, max_per_kind: int = 2
+) -> tuple[QA, ...]:
+    """At most `limit` distinct questions about the scene, and of one kind `max_per_kind`."""
     by_kind: dict[str, list[QA]] = {}
     source = _object_questions(scene, rng) if scene.chart is None else _chart_questions(scene, rng)
     for qa in source:
@@ -170,7 +171,7 @@ def sample_questions(scene: Scene, rng: np.random.Generator, limit: int = 8) -> 
         kind = pick_weighted(rng, kinds, [_KIND_WEIGHTS.get(kind, 1.0) for kind in kinds])
         chosen.append(by_kind[kind].pop(int(rng.integers(len(by_kind[kind])))))
         num_asked[kind] += 1
-        if not by_kind[kind] or num_asked[kind] == _MAX_PER_KIND:
+        if not by_kind[kind] or num_asked[kind] == max_per_kind:
             del by_kind[kind]
     return tuple(chosen)
 

@@ -49,7 +49,7 @@ class Recipe:
     prefix_buckets: tuple[int, ...] = (32, 64, 96, 128, 192, 288)
 
     text_only_share: float = 0.03
-    caption_share: float = 0.7
+    caption_share: float = 0.4
     masked_loss_weight: float = 0.7
     label_loss_weight: float = 0.1
     padding_weight: float = 0.1
@@ -57,7 +57,7 @@ class Recipe:
 
     vision_muon_lr: float = 0.01
     muon_lr: float = 0.012
-    joint_vision_factor: float = 0.3
+    joint_vision_factor: float = 0.0
     muon_momentum: float = 0.95
     muon_weight_decay: float = 0.01
     adam_lr: float = 0.003

@@ -92,11 +92,12 @@ def make_sample(
     num_questions: int = 8,
     size: tuple[int, int] | None = None,
     is_dense: bool = False,
+    max_per_kind: int = 2,
 ) -> Sample:
     """The sample at `index` of a split, with at most `num_questions` questions.
 
     `size` (height, width) fixes the canvas, for batches that share a grid of image tokens;
-    `is_dense` asks for a crowded scene.
+    `is_dense` asks for a crowded scene, `max_per_kind` limits questions of one kind.
     """
     scene = sample_scene(sample_rng(index, split, seed, "scene"), max_side, size, is_dense)
     num_cells = grid_of(scene.width, scene.height)
@@ -104,7 +105,7 @@ def make_sample(
         image=render(scene, sample_rng(index, split, seed, "style")),
         caption=caption(scene),
         questions=sample_questions(
-            scene, sample_rng(index, split, seed, "questions"), num_questions
+            scene, sample_rng(index, split, seed, "questions"), num_questions, max_per_kind
         ),
         labels=dense_labels(scene, num_cells),
         scene=scene,

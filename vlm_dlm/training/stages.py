@@ -26,7 +26,7 @@ Metrics = dict[str, float]
 
 _NONE_SHARE = 0.5  # weight of all cells labelled "none" over that of the others, which are few
 _MIN_CELLS = 64.0  # a label that hardly occurs in a batch must not dominate its step
-_LABELS_WITHOUT_NONE = ("background", "is_chart")
+_LABELS_WITHOUT_NONE = ("background", "is_chart", "short_side")
 
 
 class Stage(Protocol):
