@@ -85,19 +85,15 @@ def pick_rows(
         rows.select(-1, exclude).fill_(float("-inf"))
     if not is_native_dtype:
         rows = rows.float()
-    peak, token_ids = rows.max(dim=-1)  # 2 x [N]
+    token_ids = rows.argmax(dim=-1)  # [N]
     drawn = None
     if not all(sampler.is_greedy for sampler in samplers):
         token_ids, drawn = _draw(rows, token_ids, sizes, samplers)
-    if is_native_dtype:
-        confidences = rows.softmax(-1).gather(-1, token_ids[:, None]).squeeze(-1)
+    probs = rows.softmax(dim=-1)
+    if drawn is None:
+        confidences = probs.amax(dim=-1)  # [N], of the peak
     else:
-        # softmax at one token: cheaper than a log-sum-exp over the vocabulary
-        total = (rows - peak[:, None]).exp_().sum(dim=-1)  # [N]
-        confidences = total.reciprocal()  # [N], of the peak
-        if drawn is not None:
-            chosen = rows.gather(-1, token_ids[:, None]).squeeze(-1)  # [N]
-            confidences = (chosen - peak).exp_().mul_(confidences)
+        confidences = probs.gather(-1, token_ids[:, None]).squeeze(-1)  # [N]
     drawn = confidences if drawn is None else torch.where(drawn < 0, confidences.float(), drawn)
     return _split(token_ids, confidences, drawn, sizes)
 

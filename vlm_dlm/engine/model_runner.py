@@ -15,7 +15,6 @@ from torch import Tensor
 
 from vlm_dlm.engine.kv_cache import KvCache, PageTable
 from vlm_dlm.model.attention import CachedAttention, RowGroup, visibility_mask
-from vlm_dlm.model.linear import product
 from vlm_dlm.model.lora import AdapterRows
 from vlm_dlm.model.resident import ResidentDecoder
 from vlm_dlm.model.text_decoder import RotaryInputs
@@ -50,13 +49,17 @@ class ModelRunner:
         self.cache = cache
         self.image_token_id = image_token_id
         # None where weights are offloaded: only calls of the modules fetch them.
-        self._resident = ResidentDecoder(model.decoder) if model.main_device is None else None
+        self._resident: ResidentDecoder | None = None
+        if model.main_device is None:
+            self._resident = ResidentDecoder(model.decoder, model.diffusion_head.weight)
         self._rotary_table: RotaryInputs | None = None
         self._num_positions = 0
 
     @torch.inference_mode()
     def run(self, batch: Sequence[PackedRows]) -> list[Tensor]:
         """One forward over all rows of all requests. Returns logits [logit_rows_i, V] of each."""
+        if self._resident is not None and len(batch) == 1 and self._is_plain(batch[0]):
+            return [self._run_alone(self._resident, batch[0])]
         starts = [0, *accumulate(rows.num_rows for rows in batch)]
         embeds = self._embed(batch, starts)  # [T, D]
         attention = self._attention(batch, starts)
@@ -71,6 +74,30 @@ class ModelRunner:
         """Wait for the device, so that a time taken next covers the work behind it."""
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
+
+    def _is_plain(self, rows: PackedRows) -> bool:
+        """Rows in a row that see each other and want logits, over adjacent slots: most of decoding
+        with one request."""
+        plan = rows.plan
+        return (
+            (plan.visibility is Visibility.FULL or rows.num_rows == 1)
+            and rows.logit_rows == rows.num_rows
+            and plan.offsets is None
+            and rows.features is None
+            and rows.table.is_contiguous
+            and not (plan.use_draft_adapter and self.model.has_draft_adapter)
+        )
+
+    def _run_alone(self, resident: ResidentDecoder, rows: PackedRows) -> Tensor:
+        """Logits [Q, V] of rows that `_is_plain` describes."""
+        last = rows.cache_len + rows.num_rows - 1
+        tables = self._positions_up_to(last)
+        if last < self.model.config.rope.original_max_position_embeddings:
+            tables = RotaryInputs(tables.cos, tables.sin, None)
+        ids = torch.tensor(rows.plan.token_ids, device=self.model.device)
+        return resident.logits_alone(
+            ids, tables, self.cache.data, rows.table.first_slot, rows.cache_len
+        )
 
     def _embed(self, batch: Sequence[PackedRows], starts: Sequence[int]) -> Tensor:
         token_ids = [token for rows in batch for token in rows.plan.token_ids]
@@ -181,7 +208,7 @@ class ModelRunner:
                 return [hidden.new_empty(0, self.model.config.vocab_size) for _ in batch]
             hidden = torch.cat(spans)
         if self._resident is not None:
-            logits = product(hidden, self.model.diffusion_head.weight)
+            logits = self._resident.logits(hidden)
         else:
             logits = self.model.logits(hidden)
         return list(logits.split(counts))

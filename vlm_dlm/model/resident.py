@@ -1,10 +1,11 @@
 """The decoder as straight-line code for serving: the arithmetic of `text_decoder` without modules.
 
 When one token runs at a time, calling modules and operators from Python costs more than the
-arithmetic. Here the whole stack is one TorchScript call where one request runs alone, and two
-calls per layer, around the packed attention, where several share a forward. It is for frozen
-weights on one device and rows without the draft adapter; everything else (training, offloaded
-weights, adapters) runs the modules, which the tests compare this with.
+arithmetic. Here a forward from token ids to logits is one TorchScript call where one request runs
+alone and its rows see everything, the stack is one call where a mask or image features are needed,
+and two calls per layer, around the packed attention, where several requests share a forward. It is
+for frozen weights on one device and rows without the draft adapter; everything else (training,
+offloaded weights, adapters) runs the modules, which the tests compare this with.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ Turns = tuple[Tensor, Tensor, Tensor | None]  # the fields of RotaryInputs
 
 
 class ResidentDecoder:
-    """Token embeddings [T, D] to normed hidden states [T, D]."""
+    """Token embeddings [T, D] to normed hidden states [T, D], or token ids to logits."""
 
-    def __init__(self, decoder: TextDecoder) -> None:
+    def __init__(self, decoder: TextDecoder, head: Tensor) -> None:
+        """head: weights of the vocabulary head, [V, D]."""
         self.num_layers = decoder.config.num_hidden_layers
-        stack = _Stack(decoder)
+        self._head = head.detach()
+        stack = _Stack(decoder, self._head)
         # On a GPU the kernels take the time, and TorchScript would fuse and round them differently.
         self._stack: Any = _scripted(stack) if stack.norm.device.type == "cpu" else stack
 
@@ -46,6 +49,21 @@ class ResidentDecoder:
             x = self._stack.after_attention(index, x, attend(index, q, k, v))
         return self._stack.last_norm(x)
 
+    def logits_alone(
+        self, ids: Tensor, tables: RotaryInputs, data: Tensor, first: int, num_cached: int
+    ) -> Tensor:
+        """Logits [Q, V] of one request whose Q rows see each other and all that is cached.
+
+        ids: int64 [Q]. tables: of every position. data: the cache, [layers, 2, num_slots, K, Dh];
+        the request owns the slots from `first` on, and `num_cached` of them are filled.
+        """
+        turns = (tables.cos, tables.sin, tables.query_scale)
+        return self._stack.logits_alone(ids, turns, data, first, num_cached)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden [N, D] -> [N, V]."""
+        return product(hidden, self._head)
+
 
 class _Stack(nn.Module):
     """What TorchScript compiles. Matrices are shared with the decoder's modules; the norms of
@@ -55,9 +73,11 @@ class _Stack(nn.Module):
     [2F, D], down.
     """
 
-    def __init__(self, decoder: TextDecoder) -> None:
+    def __init__(self, decoder: TextDecoder, head: Tensor) -> None:
         super().__init__()
         config = decoder.config
+        self.embeddings = decoder.embed_tokens.weight.detach()
+        self.head = head
         self.num_heads: int = config.num_attention_heads
         self.num_kv_heads: int = config.num_key_value_heads
         norm = decoder.norm.weight.detach()
@@ -77,6 +97,22 @@ class _Stack(nn.Module):
             out = attend_to(q, seen[2 * index], seen[2 * index + 1], mask, x.shape[0])
             x = self.after_attention(index, x, out)
         return self.last_norm(x)
+
+    @torch.jit.export
+    def logits_alone(
+        self, ids: Tensor, turns: Turns, data: Tensor, first: int, num_cached: int
+    ) -> Tensor:
+        """See `ResidentDecoder.logits_alone`; turns: of every position."""
+        cos, sin, query_scale = turns
+        end = num_cached + ids.shape[0]
+        if query_scale is not None:
+            query_scale = query_scale[num_cached:end]
+        here = (cos[num_cached:end], sin[num_cached:end], query_scale)
+        flat = data.flatten(0, 1)  # [2 * layers, num_slots, K, Dh]
+        written = flat[:, first + num_cached : first + end]
+        seen = flat[:, first : first + end].unsqueeze(1).transpose(2, 3)
+        x = self.forward(F.embedding(ids, self.embeddings), here, written, seen, None)
+        return product(x, self.head)
 
     @torch.jit.export
     def before_attention(

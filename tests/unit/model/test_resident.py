@@ -20,12 +20,14 @@ from vlm_dlm.step import Visibility
 NUM_CACHED = 20  # past `original_max_position_embeddings`, so that queries are scaled
 
 
-def _decoder(dtype: torch.dtype) -> TextDecoder:
+def _parts(dtype: torch.dtype) -> tuple[TextDecoder, Tensor]:
+    """A decoder and its vocabulary head [V, D]."""
     model = new_model(tiny_config(), seed=5)
     for number, parameter in enumerate(model.parameters()):
         if parameter.dim() == 1:  # norms that do something
             parameter.data += 0.1 * torch.sin(torch.arange(len(parameter)) + number)
-    return model.decoder.to(dtype).requires_grad_(False)
+    model = model.to(dtype).requires_grad_(False)
+    return model.decoder, model.diffusion_head.weight
 
 
 def _attention(data: Tensor, num_rows: int, seen: Visibility, is_alone: bool) -> CachedAttention:
@@ -58,13 +60,13 @@ def test_equals_the_modules(
     dtype: torch.dtype,
     tolerance: float,
 ) -> None:
-    decoder = _decoder(dtype)
+    decoder, head = _parts(dtype)
     embeds = torch.randn(num_rows, 32, generator=torch.Generator().manual_seed(1)).to(dtype)
     before = torch.randn(3, 2, 64, 2, 16, generator=torch.Generator().manual_seed(2)).to(dtype)
     positions = torch.arange(NUM_CACHED, NUM_CACHED + num_rows)
     rotary = decoder.rotary_inputs(positions, dtype, max_position)
     outputs, caches = [], []
-    for run in (decoder, ResidentDecoder(decoder)):
+    for run in (decoder, ResidentDecoder(decoder, head)):
         data = before.clone()
         with torch.inference_mode():
             outputs.append(run(embeds, rotary, _attention(data, num_rows, seen, is_alone)))
@@ -74,14 +76,36 @@ def test_equals_the_modules(
     assert not torch.equal(caches[0], before)
 
 
+@pytest.mark.parametrize("num_rows", [1, 5])
+@pytest.mark.parametrize("max_position", [0, None])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.06)])
+def test_ids_to_logits_equal_the_modules(
+    num_rows: int, max_position: int | None, dtype: torch.dtype, tolerance: float
+) -> None:
+    decoder, head = _parts(dtype)
+    ids = torch.arange(7, 7 + num_rows)
+    before = torch.randn(3, 2, 64, 2, 16, generator=torch.Generator().manual_seed(2)).to(dtype)
+    everywhere = torch.arange(NUM_CACHED + num_rows + 9)
+    tables = decoder.rotary_inputs(everywhere, dtype, max_position)
+    here = decoder.rotary_inputs(everywhere[NUM_CACHED:][:num_rows], dtype, max_position)
+    wanted_data, data = before.clone(), before.clone()
+    with torch.inference_mode():
+        attention = _attention(wanted_data, num_rows, Visibility.FULL, True)
+        wanted = decoder(decoder.embed_tokens(ids), here, attention) @ head.T
+        logits = ResidentDecoder(decoder, head).logits_alone(ids, tables, data, 3, NUM_CACHED)
+    torch.testing.assert_close(logits, wanted, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(data, wanted_data, rtol=tolerance, atol=tolerance)
+    assert not torch.equal(data, before)
+
+
 def test_runs_without_torchscript(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoder = _decoder(torch.float32)
+    decoder, head = _parts(torch.float32)
     embeds = torch.randn(2, 32, generator=torch.Generator().manual_seed(1))
     rotary = decoder.rotary_inputs(torch.arange(NUM_CACHED, NUM_CACHED + 2), torch.float32)
-    scripted = ResidentDecoder(decoder)
+    scripted = ResidentDecoder(decoder, head)
     assert isinstance(scripted._stack, torch.jit.ScriptModule)
     monkeypatch.setattr(torch.jit, "script", _refuse)
-    plain = ResidentDecoder(decoder)
+    plain = ResidentDecoder(decoder, head)
     assert not isinstance(plain._stack, torch.jit.ScriptModule)
     outputs = [
         run(embeds, rotary, _attention(torch.zeros(3, 2, 64, 2, 16), 2, Visibility.CAUSAL, True))
@@ -95,8 +119,8 @@ def _refuse(module: object) -> None:
 
 
 def test_weights_are_shared() -> None:
-    decoder = _decoder(torch.float32)
-    stack = resident._Stack(decoder)
+    decoder, head = _parts(torch.float32)
+    stack = resident._Stack(decoder, head)
     first: Any = decoder.layers[0]
     assert stack.layers[0][1].data_ptr() == first.self_attn.qkv_proj.weight.data_ptr()
 
