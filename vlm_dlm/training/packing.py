@@ -17,6 +17,7 @@ from vlm_dlm.training.recipe import Recipe
 
 NO_TARGET = -100
 _MAX_LOOKS = 3
+_SHORTEST_ANSWER = 3  # a word, a full stop and the end token
 _BLOCKS = (8, 16, 32)
 _CAPTION_BLOCKS = (0.2, 0.2, 0.6)
 _LONG_ANSWER = 12  # tokens
@@ -29,11 +30,15 @@ _SMALL_BLOCK_MASKS = (0.25, 0.40)
 
 @dataclass(frozen=True, slots=True)
 class PairTokens:
-    """Ids of one pair: everything after the image run, then the answer with its end token."""
+    """Ids of one pair: everything after the image run, then the answer with its end token.
+
+    num_tail: last tokens of the prompt that belong to the template and not to the question.
+    """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
     is_caption: bool = False
+    num_tail: int = 0
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -92,9 +97,21 @@ def pack_row(
         row.clean_index[place] = np.arange(len(ids))
         # The token before the answer predicts its first token.
         row.next_target[at + first - 1 : at + len(ids) - 1] = ids[first:]
+        _add_hints(row, pair, at)
         at += len(ids)
     _fill_noisy(row, pairs, recipe, rng, mask_id, eos_id)
     return row
+
+
+def _add_hints(row: PackedRow, pair: PairTokens, at: int) -> None:
+    """The end of a question tells its answer: the last word predicts the answer's last, the mark
+    behind it the answer's first. Nothing decodes there, but looking up what a question names is
+    learnt in one hop this way; by way of the template's tokens alone it stayed at chance."""
+    mark = len(pair.prompt) - pair.num_tail - 1
+    if pair.is_caption or not pair.num_tail or mark < 1 or len(pair.answer) < _SHORTEST_ANSWER:
+        return
+    row.next_target[at + mark - 1] = pair.answer[-_SHORTEST_ANSWER]
+    row.next_target[at + mark] = pair.answer[0]
 
 
 def _empty_row(recipe: Recipe, eos_id: int) -> PackedRow:

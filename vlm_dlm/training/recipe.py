@@ -15,6 +15,7 @@ class Recipe:
 
     label_loss_weight: of the mean dense-label loss that keeps the vision part honest while it and
         the decoder learn together, at `joint_vision_factor` times the decoder's rate.
+    lesson_steps: first steps of the joint stage, which ask small pictures for look-ups only.
     vision_share: part of the time budget that the vision stage takes.
     vision_steps, joint_steps: fixed lengths of the stages; None means the time budget decides.
     clean_tokens, noisy_tokens: slots of the two streams of a packed row.
@@ -43,6 +44,7 @@ class Recipe:
     joint_steps: int | None = None
     vision_cells: int = 2304
     max_vision_images: int = 96
+    lesson_steps: int = 600
     row_tokens: int = 10240
     clean_tokens: int = 128
     noisy_tokens: int = 128

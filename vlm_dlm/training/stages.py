@@ -148,8 +148,8 @@ def _label_loss(name: str, scores: Tensor, labels: Tensor) -> tuple[Tensor, floa
 
 
 class JointStage:
-    """Everything on packed rows. The vision part learns slower, held to its labels, or not at all
-    where `joint_vision_factor` is 0."""
+    """Everything on packed rows. The tower learns slower, held to its labels, or not at all where
+    `joint_vision_factor` is 0; the projector learns with the decoder."""
 
     name = "joint"
 
@@ -161,7 +161,7 @@ class JointStage:
         self.dataset = JointDataset(recipe, seed, tokenizer)
         self.heldout = JointDataset(recipe, seed, tokenizer, "heldout")
         self.learns_to_see = recipe.joint_vision_factor > 0
-        model.vision.requires_grad_(self.learns_to_see)
+        model.vision.vision_tower.requires_grad_(self.learns_to_see)
         self.head = _new_head(recipe, seed).to(self.device)
         self.head.requires_grad_(self.learns_to_see)
         if recipe.compile_layers:
@@ -171,7 +171,7 @@ class JointStage:
             [*model.named_parameters(), *_named_head(self.head)],
             recipe,
             recipe.muon_lr,
-            slow_prefix="vision.",
+            slow_prefix="vision.vision_tower.",
             slow_factor=recipe.joint_vision_factor,
         )
 
@@ -210,8 +210,7 @@ class JointStage:
         """[B, h * w, D], or None for a batch without images."""
         if "pixels" not in batch:
             return None
-        with torch.set_grad_enabled(self.learns_to_see):
-            return self.model.encode_images(batch["pixels"])
+        return self.model.encode_images(batch["pixels"])
 
     def extra_state(self) -> dict[str, Any]:
         return {"head": self.head.state_dict()}

@@ -31,7 +31,7 @@ class TextCoder:
     def pair(self, question: str, answer: str, is_caption: bool = False) -> PairTokens:
         """What follows the image run up to the end of the answer."""
         prompt = self._encode(question) + self._tail
-        return PairTokens(prompt, (*self._encode(answer), END_OF_TURN), is_caption)
+        return PairTokens(prompt, (*self._encode(answer), END_OF_TURN), is_caption, len(self._tail))
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)

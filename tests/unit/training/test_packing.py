@@ -40,6 +40,17 @@ def test_clean_stream_predicts_every_answer_token_from_the_one_before() -> None:
     assert row.clean_ids[inner].tolist() == list(CAPTION.answer[:-1])
 
 
+def test_the_end_of_a_question_predicts_its_answer() -> None:
+    question = PairTokens((4, 5, 6, 7, 8), (2000, 2001, 2002, END), num_tail=2)
+    caption = PairTokens((4, 5, 6, 7, 8), (2000, 2001, 2002, END), is_caption=True, num_tail=2)
+    short = PairTokens((4, 5, 6, 7, 8), (2000, END), num_tail=2)
+    hinted = packed(0, (question,)).next_target[: len(question)].tolist()
+    none = NO_TARGET
+    assert hinted == [none, 2001, 2000, none, 2000, 2001, 2002, END, none]
+    for pair in (caption, short):
+        assert (packed(0, (pair,)).next_target[: len(pair.prompt) - 1] == none).all()
+
+
 def test_clean_index_restarts_with_every_pair() -> None:
     row = packed(0)
     for number, pair in enumerate((CAPTION, QUESTION)):
