@@ -39,7 +39,7 @@ class Recipe:
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     num_tokenizer_texts: int = 4000
 
-    vision_share: float = 0.30
+    vision_share: float = 0.28
     vision_steps: int | None = None
     joint_steps: int | None = None
     vision_cells: int = 2304
@@ -51,7 +51,7 @@ class Recipe:
     prefix_buckets: tuple[int, ...] = (32, 64, 96, 128, 192, 288)
 
     text_only_share: float = 0.03
-    caption_share: float = 0.4
+    caption_share: float = 0.6
     masked_loss_weight: float = 0.7
     label_loss_weight: float = 0.1
     padding_weight: float = 0.1

@@ -63,18 +63,24 @@ class Stage(Protocol):
 
 
 class VisionStage:
-    """Tower and projector alone, with a linear classifier per dense label on every image token."""
+    """Tower and projector alone, with a linear classifier per dense label on every image token.
+
+    The projector of weights that were trained before stays as it is: their decoder reads what comes
+    out of it, so the tower learns to say more in the same terms.
+    """
 
     name = "vision"
 
-    def __init__(self, model: VlmModel, recipe: Recipe, seed: int) -> None:
+    def __init__(self, model: VlmModel, recipe: Recipe, seed: int, has_start: bool = False) -> None:
         assert model.vision is not None
+        self.has_start = has_start
         self.vision = model.vision
         self.recipe = recipe
         self.device = model.device
         self.dataset = VisionDataset(recipe, seed)
         self.heldout = VisionDataset(recipe, seed, "heldout")
         self.vision.requires_grad_(True)
+        self.vision.multi_modal_projector.requires_grad_(not has_start)
         if recipe.compile_layers:
             compile_tower(self.vision)
         self.head = _new_head(recipe, seed).to(self.device)
@@ -93,8 +99,10 @@ class VisionStage:
         self.head.load_state_dict(state["head"])
 
     def finish(self, batches: Iterator[Batch]) -> None:
-        """Scale the projector so that image features enter the decoder as large as embeddings; a
-        decoder that was trained before gets used to it in the joint stage."""
+        """Scale a fresh projector so that image features enter the decoder as large as
+        embeddings."""
+        if self.has_start:
+            return
         with _autocast(self.device):  # as in training, or every layer would be compiled again
             squares = [self.vision(batch["pixels"]).detach().square().mean() for batch in batches]
         rms = torch.stack(squares).mean().sqrt()
@@ -161,6 +169,7 @@ class JointStage:
         self.dataset = JointDataset(recipe, seed, tokenizer)
         self.heldout = JointDataset(recipe, seed, tokenizer, "heldout")
         self.learns_to_see = recipe.joint_vision_factor > 0
+        model.vision.multi_modal_projector.requires_grad_(True)
         model.vision.vision_tower.requires_grad_(self.learns_to_see)
         self.head = _new_head(recipe, seed).to(self.device)
         self.head.requires_grad_(self.learns_to_see)

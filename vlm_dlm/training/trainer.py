@@ -120,7 +120,7 @@ class _Run:
         (out / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
 
     def vision(self) -> None:
-        stage = VisionStage(self.model, self.recipe, self.state.seed)
+        stage = VisionStage(self.model, self.recipe, self.state.seed, self.state.has_start)
         budget = self.budget * self.recipe.vision_share
         self._run_stage(stage, budget, self.recipe.vision_steps)
         stage.finish(self._on_device(batch) for batch in self._heldout)
