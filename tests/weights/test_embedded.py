@@ -17,10 +17,10 @@ def test_quality_speed_and_losslessness() -> None:
     report = evaluate(runtime, NUM_SCENES, batch=8)
     scores = {result.mode: result for result in report.results}
     # Guards what the model card states for 500 scenes, less the noise of a small sample. The bar of
-    # the project is higher (0.85, 0.97, 0.88) and not reached by this checkpoint.
-    assert scores["ar"].caption_exact_match >= 0.6
-    assert scores["ar"].object_f1 >= 0.87
-    assert scores["ar"].answer_accuracy >= 0.68
+    # the project (0.85, 0.97, 0.88) is reached there but for the F1.
+    assert scores["ar"].caption_exact_match >= 0.7
+    assert scores["ar"].object_f1 >= 0.9
+    assert scores["ar"].answer_accuracy >= 0.88
     for name, mode in MODES.items():
         if mode.is_lossless:
             assert scores[name].agreement_with_ar == 1.0

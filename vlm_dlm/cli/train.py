@@ -23,7 +23,7 @@ def train(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the finished checkpoint.")],
     minutes: Annotated[
         float, typer.Option(metavar="M", help="Time budget of the whole run.")
-    ] = 359.0,
+    ] = 425.0,
     seed: Annotated[int, typer.Option(metavar="S", help="Of weights and data.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in DIR.")] = False,
     start: Annotated[

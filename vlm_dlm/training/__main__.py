@@ -1,4 +1,4 @@
-"""Command line of the training run: `python -m vlm_dlm.training --out FOLDER --minutes 359`."""
+"""Command line of the training run: `python -m vlm_dlm.training --out FOLDER --minutes 425`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main() -> None:
     """Parse arguments and train the shipped recipe."""
     parser = argparse.ArgumentParser(description="Train the embedded checkpoint.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished checkpoint")
-    parser.add_argument("--minutes", type=float, default=359.0, help="time budget of the whole run")
+    parser.add_argument("--minutes", type=float, default=425.0, help="time budget of the whole run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
