@@ -49,6 +49,8 @@ _KIND_WEIGHTS = {
     "value_of": 4.0,
 }
 
+_SMALL_SIDE = 140  # pixels of the longer side of a small picture
+
 # A lesson: small pictures of a few objects, and questions that say what to look up.
 _LESSON_SIDE, _LESSON_MIN_CELLS = 168, 3
 _LESSON_CHART_CELLS = (5, 8)  # from and below; large enough for charts, which half of them hold
@@ -123,7 +125,10 @@ class StageDataset(Dataset[Batch]):
 
 
 def _draw_grid(rng: np.random.Generator, recipe: Recipe) -> tuple[int, int]:
-    return grid_of(*sample_canvas(rng, recipe.max_side))
+    max_side = recipe.max_side
+    if rng.random() < recipe.small_share:
+        max_side = min(_SMALL_SIDE, max_side)
+    return grid_of(*sample_canvas(rng, max_side))
 
 
 def _sample_size(num_cells: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:

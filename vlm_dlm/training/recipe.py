@@ -16,6 +16,8 @@ class Recipe:
     label_loss_weight: of the mean dense-label loss that keeps the vision part honest while it and
         the decoder learn together, at `joint_vision_factor` times the decoder's rate.
     lesson_steps: first steps of the joint stage, which ask small pictures for look-ups only.
+    small_share: of batches that are held to small pictures, on top of those that come out small.
+        An object there is a few pixels wide, and half of what was misread was there.
     vision_share: part of the time budget that the vision stage takes.
     vision_steps, joint_steps: fixed lengths of the stages; None means the time budget decides.
     clean_tokens, noisy_tokens: slots of the two streams of a packed row.
@@ -43,7 +45,8 @@ class Recipe:
     vision_steps: int | None = None
     joint_steps: int | None = None
     vision_cells: int = 2304
-    max_vision_images: int = 96
+    max_vision_images: int = 160
+    small_share: float = 0.3
     lesson_steps: int = 600
     row_tokens: int = 10240
     clean_tokens: int = 128
