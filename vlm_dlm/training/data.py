@@ -22,7 +22,7 @@ from vlm_dlm.training.language import QA, TEXT_ONLY, caption_prompt
 from vlm_dlm.training.packing import PackedRow, PairTokens, choose_pairs, pack_row
 from vlm_dlm.training.recipe import Recipe
 from vlm_dlm.training.samples import Sample, make_sample, sample_rng
-from vlm_dlm.training.scenes import MIN_SIDE, sample_canvas
+from vlm_dlm.training.scenes import MIN_SIDE, sample_canvas, sample_wide_canvas
 from vlm_dlm.training.text_coder import TextCoder
 
 Batch = dict[str, Tensor]
@@ -125,9 +125,11 @@ class StageDataset(Dataset[Batch]):
 
 
 def _draw_grid(rng: np.random.Generator, recipe: Recipe) -> tuple[int, int]:
-    max_side = recipe.max_side
-    if rng.random() < recipe.small_share:
+    max_side, role = recipe.max_side, rng.random()
+    if role < recipe.small_share:
         max_side = min(_SMALL_SIDE, max_side)
+    elif role > 1.0 - recipe.wide_share:
+        return grid_of(*sample_wide_canvas(rng, max_side))
     return grid_of(*sample_canvas(rng, max_side))
 
 

@@ -18,6 +18,7 @@ class Recipe:
     lesson_steps: first steps of the joint stage, which ask small pictures for look-ups only.
     small_share: of batches that are held to small pictures, on top of those that come out small.
         An object there is a few pixels wide, and half of what was misread was there.
+    wide_share: of batches with an aspect of 2:1 to 8:1, which held-out scenes do not have.
     vision_share: part of the time budget that the vision stage takes.
     vision_steps, joint_steps: fixed lengths of the stages; None means the time budget decides.
     clean_tokens, noisy_tokens: slots of the two streams of a packed row.
@@ -47,6 +48,7 @@ class Recipe:
     vision_cells: int = 2304
     max_vision_images: int = 160
     small_share: float = 0.3
+    wide_share: float = 0.1
     lesson_steps: int = 600
     row_tokens: int = 10240
     clean_tokens: int = 128

@@ -150,6 +150,13 @@ def sample_canvas(rng: np.random.Generator, max_side: int = 448) -> tuple[int, i
     return (long_side, short_side) if rng.random() < 0.55 else (short_side, long_side)
 
 
+def sample_wide_canvas(rng: np.random.Generator, max_side: int = 448) -> tuple[int, int]:
+    """Width and height of a banner or a column: 2:1 to 8:1, as far as the shortest side allows."""
+    long_side = round(rng.uniform(min(3 * MIN_SIDE, max_side), max_side))
+    short_side = max(MIN_SIDE, round(long_side * 2.0 ** -rng.uniform(1.0, 3.0)))
+    return (long_side, short_side) if rng.random() < 0.5 else (short_side, long_side)
+
+
 def sample_object_scene(
     rng: np.random.Generator, width: int, height: int, is_dense: bool = False
 ) -> Scene:
