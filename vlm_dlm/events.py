@@ -3,11 +3,16 @@
 Every request yields Started, then any number of Committed and Canvas, then exactly one Finished or
 Failed. The texts of all Committed and of the final event, joined, are the answer. A Canvas may be
 dropped at any time.
+
+Stop strings: text that may begin one is held back until that is clear, and the answer's text ends
+right before the first one to be complete. The token that completed it is the last one handed out
+and counted, like an end token; tokens behind it in the same block are not part of the answer.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vlm_dlm.step import Origin, Token
@@ -54,7 +59,10 @@ class Stats:
     commits and verifies included, prefill not. acceptance_lengths: tokens that every verify step
     accepted (those cut behind an end token included), None in modes that never verify.
     is_prompt_reused: the prompt's cache was there already, so vision_s and prefill_s are those of a
-    copy.
+    copy. forwards_by_kind, rows_by_kind: decode forwards that ran and their rows, by `ForwardKind`
+    (`ar` runs one forward fewer than it counts). num_prefill_forwards: forwards with a piece of the
+    prompt. num_draft_tokens: drafts put before a verifier; it accepted sum(acceptance_lengths) -
+    len(acceptance_lengths) of them.
     """
 
     num_prompt_tokens: int
@@ -69,6 +77,10 @@ class Stats:
     ttft_s: float | None
     acceptance_lengths: tuple[int, ...] | None
     is_prompt_reused: bool
+    forwards_by_kind: Mapping[str, int] = field(default_factory=dict[str, int])
+    rows_by_kind: Mapping[str, int] = field(default_factory=dict[str, int])
+    num_prefill_forwards: int = 0
+    num_draft_tokens: int = 0
 
     @property
     def tokens_per_forward(self) -> float:
@@ -81,7 +93,8 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer is complete. reason: 'stop' (end token), 'length' (max_tokens) or 'abort'."""
+    """The answer is complete. reason: 'stop' (end token or stop string), 'length' (max_tokens)
+    or 'abort'."""
 
     request_id: str
     reason: str

@@ -8,6 +8,9 @@ from typing import Any
 
 from vlm_dlm.errors import BadInputError
 
+MAX_STOP_STRINGS = 16
+MAX_STOP_CHARS = 256  # of one stop string
+
 
 @dataclass(frozen=True, slots=True)
 class DecodingIds:
@@ -23,7 +26,8 @@ class SamplingParams:
     """How tokens are chosen, in every mode. Greedy by default.
 
     seed: None draws a fresh one. max_thinking_tokens: budget after which the end of the thought is
-    forced; needs a checkpoint with an end-of-thought token.
+    forced; needs a checkpoint with an end-of-thought token. stop: the answer ends before the first
+    of these texts to be complete.
     """
 
     temperature: float = 0.0
@@ -31,6 +35,7 @@ class SamplingParams:
     seed: int | None = None
     max_tokens: int = 256
     max_thinking_tokens: int | None = None
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and 0.0 <= self.temperature <= 10.0):
@@ -45,14 +50,30 @@ class SamplingParams:
             raise BadInputError(
                 f"max_thinking_tokens is {self.max_thinking_tokens}; it must be at least 0"
             )
+        if self.stop:
+            _check_stop(self.stop)
+
+
+def _check_stop(stop: tuple[str, ...]) -> None:
+    if len(stop) > MAX_STOP_STRINGS:
+        raise BadInputError(
+            f"stop has {len(stop)} strings; at most {MAX_STOP_STRINGS} are possible"
+        )
+    longest = max(len(text) for text in stop)
+    if longest > MAX_STOP_CHARS:
+        raise BadInputError(
+            f"a stop string has {longest} characters; at most {MAX_STOP_CHARS} are possible"
+        )
+    if "" in stop:
+        raise BadInputError("a stop string is empty; it must have at least 1 character")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
     """One image of a prompt.
 
-    pixels: float32 tensor [3, H, W], resized and normalised. content_hash: key of its features.
-    num_tokens: placeholders this image fills.
+    pixels: float32 tensor or array [3, H, W], resized and normalised. content_hash: key of its
+    features. num_tokens: placeholders this image fills.
     """
 
     pixels: Any

@@ -33,6 +33,20 @@ class Origin(StrEnum):
     BONUS = "bonus"
 
 
+class ForwardKind(StrEnum):
+    """What a forward is for, as its mode sees it; for the figures only, no code branches on it.
+
+    AR: the next token. DENOISE: fill in a canvas. COMMIT: put a finished canvas into the cache.
+    DRAFT: propose tokens. VERIFY: check a draft (it may propose the next one as well).
+    """
+
+    AR = "ar"
+    DENOISE = "denoise"
+    COMMIT = "commit"
+    DRAFT = "draft"
+    VERIFY = "verify"
+
+
 @dataclass(frozen=True, slots=True)
 class StepPlan:
     """What one request puts through the next forward; Q = len(token_ids).
@@ -43,6 +57,7 @@ class StepPlan:
         None means 0..Q-1.
     use_draft_adapter: per request, so drafts and verifies may share a batch.
     num_logits: last rows whose logits the mode wants; None means all.
+    kind: what the forward is counted as.
     """
 
     token_ids: list[int]
@@ -50,6 +65,7 @@ class StepPlan:
     offsets: list[int] | None = None
     use_draft_adapter: bool = False
     num_logits: int | None = None
+    kind: ForwardKind = ForwardKind.AR
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +92,7 @@ class StepResult:
     num_kv_kept: first rows of the plan whose keys and values become cache.
     canvas: the unfinished block, for display only.
     acceptance_len: tokens emitted by a verify step, None for every other step.
+    num_drafts: draft tokens that this verify step had before it.
     num_forwards: forwards this result stands for, as the reference counts them (the `start` of a
         mode runs on the prefill's logits, which are not a decode forward).
     """
@@ -84,4 +101,5 @@ class StepResult:
     num_kv_kept: int = 0
     canvas: tuple[int, ...] | None = None
     acceptance_len: int | None = None
+    num_drafts: int = 0
     num_forwards: int = 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vlm_dlm.decoding.base import DecodingMode, ModeRequest, ThinkingBudget
 from vlm_dlm.decoding.sampling import Picked, RowSampler, pick_rows
-from vlm_dlm.step import Origin, StepPlan, StepResult, Token
+from vlm_dlm.step import ForwardKind, Origin, StepPlan, StepResult, Token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ class Autoregressive(DecodingMode[AutoregressiveParams, AutoregressiveState, Pic
         return state, _commit(state, picked[0], num_kv_kept=0)
 
     def plan(self, state: AutoregressiveState) -> StepPlan:
-        return StepPlan([state.pending])
+        return StepPlan([state.pending], kind=ForwardKind.AR)
 
     def choose(
         self, states: Sequence[AutoregressiveState], logits: Sequence[Tensor]

@@ -21,7 +21,7 @@ from vlm_dlm.decoding.base import (
 from vlm_dlm.decoding.sampling import Picked, RowSampler, pick_rows, round_to
 from vlm_dlm.errors import ModeError
 from vlm_dlm.request import DecodingIds
-from vlm_dlm.step import Origin, StepPlan, StepResult, Token, Visibility
+from vlm_dlm.step import ForwardKind, Origin, StepPlan, StepResult, Token, Visibility
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,8 +115,9 @@ class BlockDiffusion(DecodingMode[BlockDiffusionParams, BlockDiffusionState, Pic
         token_ids = list(state.canvas.token_ids)
         if state.is_committing:
             # Only the last row is asked for: it is the seed of the next block.
-            return StepPlan(token_ids, Visibility.CAUSAL, num_logits=1)
-        return StepPlan(token_ids, Visibility.FULL)
+            kind = ForwardKind.COMMIT
+            return StepPlan(token_ids, Visibility.CAUSAL, num_logits=1, kind=kind)
+        return StepPlan(token_ids, Visibility.FULL, kind=ForwardKind.DENOISE)
 
     def choose(
         self, states: Sequence[BlockDiffusionState], logits: Sequence[Tensor]

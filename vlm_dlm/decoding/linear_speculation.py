@@ -21,7 +21,7 @@ from vlm_dlm.decoding.base import (
     check_threshold,
 )
 from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows, round_to
-from vlm_dlm.step import Origin, StepPlan, StepResult, Token, Visibility
+from vlm_dlm.step import ForwardKind, Origin, StepPlan, StepResult, Token, Visibility
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,9 +96,13 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
     def plan(self, state: LinearSpeculationState) -> StepPlan:
         token_ids = list(state.canvas.token_ids)
         if state.is_verifying:
-            return StepPlan(token_ids, Visibility.CAUSAL)
-        use_adapter = state.params.use_adapter
-        return StepPlan(token_ids, Visibility.FULL, use_draft_adapter=use_adapter)
+            return StepPlan(token_ids, Visibility.CAUSAL, kind=ForwardKind.VERIFY)
+        return StepPlan(
+            token_ids,
+            Visibility.FULL,
+            use_draft_adapter=state.params.use_adapter,
+            kind=ForwardKind.DRAFT,
+        )
 
     def choose(
         self, states: Sequence[LinearSpeculationState], logits: Sequence[Tensor]
@@ -146,4 +150,10 @@ def _verify(state: LinearSpeculationState, picked: Picked) -> StepResult:
         pending = budget.forced_id
     _begin_draft(state, pending)
     canvas = tuple(state.canvas.token_ids)
-    return StepResult(tokens, num_kv_kept=len(tokens), canvas=canvas, acceptance_len=len(tokens))
+    return StepResult(
+        tokens,
+        num_kv_kept=len(tokens),
+        canvas=canvas,
+        acceptance_len=len(tokens),
+        num_drafts=len(drafts),
+    )

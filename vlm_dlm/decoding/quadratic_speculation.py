@@ -20,7 +20,7 @@ from vlm_dlm.decoding.base import (
     check_block_length,
 )
 from vlm_dlm.decoding.sampling import GREEDY, Picked, RowSampler, accept_prefix, pick_rows
-from vlm_dlm.step import Origin, StepPlan, StepResult, Token
+from vlm_dlm.step import ForwardKind, Origin, StepPlan, StepResult, Token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,7 +84,10 @@ class QuadraticSpeculation(
         num_heads, length = 1 + len(state.drafts), state.params.block_length
         token_ids = [state.pending, *state.drafts] + [state.mask_id] * (num_heads * length)
         return StepPlan(
-            token_ids, branch_visibility(num_heads, length), list(branch_offsets(num_heads, length))
+            token_ids,
+            branch_visibility(num_heads, length),
+            list(branch_offsets(num_heads, length)),
+            kind=ForwardKind.VERIFY,
         )
 
     def choose(
@@ -117,6 +120,7 @@ def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> 
     state.num_steps = step
     # Slot 1 of the branch stands for the token that the head has just chosen; the rest follow it.
     start = num_accepted * length
+    num_drafts = len(state.drafts)
     drafts = branch.token_ids[start + 1 : start + length]
     budget = state.budget
     budget.note([token.id for token in tokens])
@@ -132,6 +136,7 @@ def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> 
         num_kv_kept=len(tokens),
         canvas=(state.pending, *drafts),
         acceptance_len=len(tokens),
+        num_drafts=num_drafts,
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from vlm_dlm.engine.sequence import Sequence
+from vlm_dlm.engine.sequence import Detokenizer, Sequence
+from vlm_dlm.engine.stop_strings import StopStrings
 from vlm_dlm.errors import EngineError, VlmDlmError
 from vlm_dlm.events import Canvas, Committed, Failed, Finished, GenerationEvent, Started
 from vlm_dlm.step import StepResult, Token
@@ -28,18 +29,22 @@ def book(
     """Book one step of a running request. Returns its events and, at the end, the reason."""
     sequence.cache_len += result.num_kv_kept
     sequence.num_forwards += result.num_forwards
-    if sequence.plan is not None:
-        sequence.num_rows += sequence.num_rows_wanted
+    sequence.count_forward()
     if result.acceptance_len is not None:
         sequence.acceptance_lengths.append(result.acceptance_len)
+        sequence.num_draft_tokens += result.num_drafts
     events: list[GenerationEvent] = []
     room = sequence.request.sampling.max_tokens - sequence.num_tokens
     tokens, reason = cut(result.committed, room, eos)
     now = perf_counter()
     if tokens:
+        if sequence.stops is None:
+            text = sequence.detokenizer.push([token.id for token in tokens])
+        else:
+            tokens, text = cut_at_stop(tokens, sequence.detokenizer, sequence.stops)
+            reason = "stop" if sequence.stops.is_found else reason
         sequence.num_tokens += len(tokens)
         sequence.clock.first_token = sequence.clock.first_token or now
-        text = sequence.detokenizer.push([token.id for token in tokens])
         events.append(Committed(sequence.id, tokens, text, sequence.num_forwards, now))
     if reason is None and result.canvas is not None:
         events.append(Canvas(sequence.id, result.canvas, sequence.num_forwards, now))
@@ -60,10 +65,28 @@ def cut(
     return tokens, reason
 
 
+def cut_at_stop(
+    tokens: tuple[Token, ...], detokenizer: Detokenizer, stops: StopStrings
+) -> tuple[tuple[Token, ...], str]:
+    """Text of the tokens one by one, up to the one that completes a stop string. Returns the tokens
+    up to that one and the text that is clear."""
+    pieces: list[str] = []
+    for i, token in enumerate(tokens):
+        pieces.append(stops.push(detokenizer.push([token.id])))
+        if stops.is_found:
+            return tokens[: i + 1], "".join(pieces)
+    return tokens, "".join(pieces)
+
+
 def finished(sequence: Sequence, reason: str) -> Finished:
     """The terminal event of a request that ended as it should."""
+    text, stops = sequence.detokenizer.flush(), sequence.stops
+    if stops is not None:
+        text = stops.push(text) + stops.flush()
+        if stops.is_found and reason == "length":  # complete with the last token allowed
+            reason = "stop"
     now = perf_counter()
-    return Finished(sequence.id, reason, sequence.detokenizer.flush(), sequence.stats(now), now)
+    return Finished(sequence.id, reason, text, sequence.stats(now), now)
 
 
 def failed(sequence: Sequence, error: Exception) -> Failed:

@@ -17,15 +17,17 @@ from vlm_dlm.engine.admission import cache_needed, check_prompt
 from vlm_dlm.engine.bookkeeping import book, failed, finished, started
 from vlm_dlm.engine.features import FeatureCache
 from vlm_dlm.engine.kv_cache import KvCache, PageAllocator, PageTable
-from vlm_dlm.engine.model_runner import ModelRunner, PackedRows
+from vlm_dlm.engine.model_runner import ModelRunner
+from vlm_dlm.engine.packing import PackedRows, rows_of
 from vlm_dlm.engine.prompt_cache import KeptPrompt, PromptCache
 from vlm_dlm.engine.scheduler import EngineConfig, Grant, Scheduler
 from vlm_dlm.engine.sequence import Clock, Detokenizer, Sequence
+from vlm_dlm.engine.stop_strings import StopStrings
 from vlm_dlm.errors import BadInputError, ModeError
 from vlm_dlm.events import GenerationEvent
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import DecodingIds, GenerationRequest
-from vlm_dlm.step import StepPlan, StepResult
+from vlm_dlm.step import StepResult
 
 
 class EngineCore:
@@ -60,7 +62,7 @@ class EngineCore:
 
     @property
     def cache_bytes_used(self) -> int:
-        """Bytes of the cache that hold something."""
+        """Bytes of the cache that somebody owns."""
         return self.allocator.num_used * self.config.page_size * self.cache.slot_bytes
 
     def submit(self, request: GenerationRequest) -> None:
@@ -80,6 +82,7 @@ class EngineCore:
             Clock(perf_counter()),
             self._cache_needed(request, max_rows),
             max_rows,
+            stops=StopStrings(request.sampling.stop) if request.sampling.stop else None,
         )
         self._live[request.request_id] = sequence
         self.scheduler.waiting.append(sequence)
@@ -141,7 +144,6 @@ class EngineCore:
     def _reuse(self, sequence: Sequence, kept: KeptPrompt) -> list[GenerationEvent]:
         """Copy a kept prompt instead of computing it."""
         assert sequence.table is not None, "admitted requests own pages"
-        sequence.table.grow_to(kept.num_tokens)
         self.cache.copy(kept.table, sequence.table, kept.num_tokens)
         sequence.cache_len = kept.num_tokens
         sequence.is_prompt_reused = True
@@ -153,7 +155,7 @@ class EngineCore:
         ends."""
         if not grants:
             return []
-        packed = [_pack(grant, self.runner.image_token_id) for grant in grants]
+        packed = [rows_of(grant, self.runner.image_token_id) for grant in grants]
         try:
             return list(self.runner.run(packed))
         except Exception:
@@ -195,6 +197,7 @@ class EngineCore:
         chunk = prompt[sequence.cache_len : sequence.cache_len + num_rows]
         sequence.num_pads_done += chunk.count(self.runner.image_token_id)
         sequence.cache_len += num_rows
+        sequence.num_prefill_forwards += 1
         self.runner.synchronize()
         clock.prefill_s += perf_counter() - max(began, clock.features_ready)
         if sequence.cache_len < len(prompt):
@@ -207,11 +210,12 @@ class EngineCore:
     def _keep_prompt(self, sequence: Sequence, logits: Tensor) -> None:
         """Leave a copy of the prompt behind, if there is room for one."""
         assert sequence.table is not None, "a running request owns pages"
+        # At the far end, so that it lies in nobody's way.
         num_pages = self.allocator.pages_for(sequence.cache_len)
-        if not self.allocator.reserve(num_pages):
+        pages = self.allocator.take(num_pages, is_highest=True)
+        if pages is None:
             return
-        table = PageTable(self.allocator, num_pages, takes_highest=True)
-        table.grow_to(sequence.cache_len)
+        table = PageTable(self.allocator, pages)
         self.cache.copy(sequence.table, table, sequence.cache_len)
         entry = KeptPrompt(table, sequence.cache_len, logits.clone())
         self.prompts.keep(sequence.request.prompt.key, entry)
@@ -244,9 +248,12 @@ class EngineCore:
         events, reason = book(sequence, result, self.ids.eos)
         if reason is not None:
             return [*events, self._finish(sequence, reason)]
-        plan = sequence.mode.plan(sequence.state)
-        num_rows = len(plan.token_ids)
-        assert num_rows <= sequence.max_rows, f"{num_rows} rows, {sequence.max_rows} announced"
+        try:
+            plan = sequence.mode.plan(sequence.state)
+            num_rows = len(plan.token_ids)
+            assert num_rows <= sequence.max_rows, f"{num_rows} rows, {sequence.max_rows} announced"
+        except Exception as error:  # what is booked is final and must still be delivered
+            return [*events, self._fail(sequence, error)]
         sequence.plan = plan
         return events
 
@@ -275,21 +282,3 @@ class EngineCore:
     def _forget(self, sequence: Sequence) -> None:
         self._live.pop(sequence.id, None)
         self.scheduler.remove(sequence)
-
-
-def _pack(grant: Grant, image_token_id: int | None) -> PackedRows:
-    """A piece of the prompt as a causal plan, or the mode's own plan."""
-    sequence = grant.sequence
-    assert sequence.table is not None, "a running request owns pages"
-    if sequence.plan is not None:
-        plan = sequence.plan
-        num_logits = grant.num_rows if plan.num_logits is None else plan.num_logits
-        return PackedRows(plan, sequence.cache_len, sequence.table, num_logits)
-    start, end = sequence.cache_len, sequence.cache_len + grant.num_rows
-    chunk = list(sequence.request.prompt.token_ids[start:end])
-    features = None
-    if sequence.features is not None and image_token_id is not None:
-        first = sequence.num_pads_done
-        features = sequence.features[first : first + chunk.count(image_token_id)]
-    is_last = end == sequence.num_prompt_tokens
-    return PackedRows(StepPlan(chunk), start, sequence.table, int(is_last), features)

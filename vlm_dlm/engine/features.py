@@ -30,7 +30,7 @@ class FeatureCache:
     def _encode(self, image: ImageInput) -> Tensor:
         entry = self._entries.get(image.content_hash)
         if entry is None:
-            pixels = image.pixels.to(self.model.device, self.model.dtype)
+            pixels = torch.as_tensor(image.pixels).to(self.model.device, self.model.dtype)
             entry = self.model.encode_images(pixels[None])[0]  # [h * w, D]
             if entry.shape[0] != image.num_tokens:
                 raise EngineError(

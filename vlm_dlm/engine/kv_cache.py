@@ -1,13 +1,15 @@
 """Memory of keys and values: a page allocator in plain Python, and the tensors the pages index.
 
 A page is `page_size` consecutive slots; a slot holds the keys and values of one token in all
-layers. Pages are reserved for the worst case when a request is admitted, so a running request can
-never find the cache full, and taken one by one as its tokens come.
+layers. A request takes all pages of its worst case when it is admitted, so a running request can
+never find the cache full, and they lie in a row wherever such a gap is free: rows of adjacent slots
+are attended where they lie, others must be gathered first.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,86 +18,89 @@ from vlm_dlm.config import ModelConfig
 
 
 class PageAllocator:
-    """Which pages are free, and how many are promised. No tensors."""
+    """Which pages are free. No tensors."""
 
     def __init__(self, num_pages: int, page_size: int) -> None:
         self.num_pages = num_pages
         self.page_size = page_size
-        self.num_reserved = 0
         self._free = list(range(num_pages))  # sorted
 
     @property
     def num_used(self) -> int:
-        """Pages that hold something."""
+        """Pages that somebody owns."""
         return self.num_pages - len(self._free)
 
     @property
     def num_available(self) -> int:
-        """Pages that may still be promised."""
-        return self.num_pages - self.num_reserved
+        """Pages that may still be taken."""
+        return len(self._free)
 
     def pages_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.page_size)
 
-    def reserve(self, num_pages: int) -> bool:
-        """Promise pages; False, and no change, where there are not that many."""
-        if num_pages > self.num_available:
-            return False
-        self.num_reserved += num_pages
-        return True
+    def take(self, num_pages: int, *, is_highest: bool = False) -> list[int] | None:
+        """Pages in ascending order; None, and no change, where fewer are free. They lie in a row
+        where there is such a gap: in the lowest one, or the highest."""
+        if num_pages > len(self._free):
+            return None
+        start = self._find_gap(num_pages, is_highest)
+        pages = self._free[start : start + num_pages]
+        del self._free[start : start + num_pages]
+        return pages
 
-    def take(self, is_highest: bool = False) -> int:
-        """One page out of a promise made before: the lowest, or the highest there is."""
-        return self._free.pop(-1 if is_highest else 0)
-
-    def give_back(self, pages: list[int], num_reserved: int) -> None:
-        """Return pages and the promise they came from."""
+    def give_back(self, pages: list[int]) -> None:
         self._free = sorted(self._free + pages)
-        self.num_reserved -= num_reserved
+
+    def _find_gap(self, num_pages: int, is_highest: bool) -> int:
+        """Where in the free list a row of pages begins; 0 where there is none."""
+        free, last = self._free, len(self._free) - num_pages
+        for i in range(last, -1, -1) if is_highest else range(last + 1):
+            if free[i + num_pages - 1] - free[i] == num_pages - 1:
+                return i
+        return 0
 
 
 @dataclass(slots=True)
 class PageTable:
-    """The pages of one request, in order. Grows only within its reservation.
-
-    takes_highest: for what is kept and does not grow, so that it never lies in the way of a request
-    that does: pages in a row are attended without a gather.
-    """
+    """The pages of one request, in the order of its tokens."""
 
     allocator: PageAllocator
-    num_reserved: int
-    takes_highest: bool = False
-    pages: list[int] = field(default_factory=list[int])
-    is_contiguous: bool = True
+    pages: list[int]
     _slots: Tensor | None = None
+
+    @property
+    def num_slots(self) -> int:
+        """Tokens that fit."""
+        return len(self.pages) * self.allocator.page_size
+
+    @property
+    def is_contiguous(self) -> bool:
+        """All slots are adjacent. Pages are in ascending order."""
+        return self.pages[-1] - self.pages[0] == len(self.pages) - 1
 
     @property
     def first_slot(self) -> int:
         return self.pages[0] * self.allocator.page_size
 
-    def grow_to(self, num_tokens: int) -> None:
-        """Take pages until `num_tokens` slots exist."""
-        num_pages = self.allocator.pages_for(num_tokens)
-        if num_pages > self.num_reserved:
-            raise AssertionError(f"{num_pages} pages wanted, {self.num_reserved} reserved")
-        while len(self.pages) < num_pages:
-            page = self.allocator.take(self.takes_highest)
-            if self.pages and page != self.pages[-1] + 1:
-                self.is_contiguous = False
-            self.pages.append(page)
-
     def slots(self, device: torch.device) -> Tensor:
-        """Slot of every position the pages can hold, int64 [len(pages) * page_size]."""
-        page_size = self.allocator.page_size
-        if self._slots is None or self._slots.shape[0] != len(self.pages) * page_size:
+        """Slot of every position the pages can hold, int64 [num_slots]."""
+        if self._slots is None:
+            page_size = self.allocator.page_size
             starts = torch.tensor(self.pages, device=device) * page_size  # [P]
             self._slots = (starts[:, None] + torch.arange(page_size, device=device)).flatten()
         return self._slots
 
+    def slots_of(self, start: int, end: int) -> Iterable[int]:
+        """Slots of the positions from `start` to before `end`, without a tensor."""
+        if self.is_contiguous:
+            return range(self.first_slot + start, self.first_slot + end)
+        size = self.allocator.page_size
+        return [self.pages[i // size] * size + i % size for i in range(start, end)]
+
     def release(self) -> None:
         """Give everything back. Safe to call twice."""
-        self.allocator.give_back(self.pages, self.num_reserved)
-        self.pages, self.num_reserved, self._slots = [], 0, None
+        self.allocator.give_back(self.pages)
+        self.pages, self._slots = [], None
 
 
 class KvCache:

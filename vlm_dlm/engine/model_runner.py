@@ -6,39 +6,21 @@ The only place where Python lists become tensors. Knows nothing of modes, queues
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
+from operator import itemgetter
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlm_dlm.engine.kv_cache import KvCache, PageTable
-from vlm_dlm.model.attention import CachedAttention, RowGroup, visibility_mask
+from vlm_dlm.engine.kv_cache import KvCache
+from vlm_dlm.engine.packing import PackedRows, grouped, row_group, write_slots
+from vlm_dlm.model.attention import CachedAttention, RowGroup
 from vlm_dlm.model.lora import AdapterRows
 from vlm_dlm.model.resident import ResidentDecoder
 from vlm_dlm.model.text_decoder import RotaryInputs
 from vlm_dlm.model.vlm import VlmModel
-from vlm_dlm.step import StepPlan, Visibility
-
-
-@dataclass(frozen=True, slots=True)
-class PackedRows:
-    """One request's share of a forward.
-
-    table: its pages, grown to hold cache_len + Q tokens. features: image features [pads, D] for the
-    placeholders among the rows, in order. logit_rows: how many last rows need logits.
-    """
-
-    plan: StepPlan
-    cache_len: int
-    table: PageTable
-    logit_rows: int
-    features: Tensor | None = None
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.plan.token_ids)
+from vlm_dlm.step import Visibility
 
 
 class ModelRunner:
@@ -60,9 +42,20 @@ class ModelRunner:
         """One forward over all rows of all requests. Returns logits [logit_rows_i, V] of each."""
         if self._resident is not None and len(batch) == 1 and self._is_plain(batch[0]):
             return [self._run_alone(self._resident, batch[0])]
+        if len(batch) == 1:
+            return self._run_packed(batch, [[0]])
+        groups = grouped(batch, self.model.device)
+        order = [i for members in groups for i in members]
+        logits = self._run_packed([batch[i] for i in order], groups)
+        return [x for _, x in sorted(zip(order, logits, strict=True), key=itemgetter(0))]
+
+    def _run_packed(
+        self, batch: Sequence[PackedRows], groups: Sequence[Sequence[int]]
+    ) -> list[Tensor]:
+        """As `run`, for requests in the order of their groups."""
         starts = [0, *accumulate(rows.num_rows for rows in batch)]
         embeds = self._embed(batch, starts)  # [T, D]
-        attention = self._attention(batch, starts)
+        attention = self._attention(batch, groups)
         rotary, adapter = self._rotary(batch), self._adapter(batch, starts)
         if self._resident is not None and adapter is None:
             hidden = self._resident(embeds, rotary, attention)
@@ -140,53 +133,19 @@ class ModelRunner:
             self._rotary_table = self.model.decoder.rotary_inputs(positions, self.model.dtype)
         return self._rotary_table
 
-    def _attention(self, batch: Sequence[PackedRows], starts: Sequence[int]) -> CachedAttention:
-        groups: dict[object, list[int]] = {}
-        for i, rows in enumerate(batch):
-            seen = rows.plan.visibility
-            kind = seen if isinstance(seen, Visibility) else id(seen)
-            groups.setdefault((rows.num_rows, kind), []).append(i)
-        return CachedAttention(
-            self.cache.data,
-            self._write_slots(batch),
-            [self._row_group(batch, starts, members) for members in groups.values()],
-        )
-
-    def _write_slots(self, batch: Sequence[PackedRows]) -> slice | Tensor:
-        if len(batch) == 1 and batch[0].table.is_contiguous:
-            start = batch[0].table.first_slot + batch[0].cache_len
-            return slice(start, start + batch[0].num_rows)
-        device = self.model.device
-        return torch.cat(
-            [r.table.slots(device)[r.cache_len : r.cache_len + r.num_rows] for r in batch]
-        )
-
-    def _row_group(
-        self, batch: Sequence[PackedRows], starts: Sequence[int], members: Sequence[int]
-    ) -> RowGroup:
-        device, chosen = self.model.device, [batch[i] for i in members]
-        num_rows, seen = chosen[0].num_rows, chosen[0].plan.visibility
-        length = max(r.cache_len for r in chosen) + num_rows
-        slots: slice | Tensor
-        if len(chosen) == 1 and chosen[0].table.is_contiguous:
-            slots = slice(chosen[0].table.first_slot, chosen[0].table.first_slot + length)
-        else:
-            slots = torch.stack([_padded(r, length, device) for r in chosen])  # [R, L]
-        rows: slice | Tensor
-        if members[-1] - members[0] + 1 == len(members):
-            rows = slice(starts[members[0]], starts[members[-1] + 1])
-        else:
-            spans = [torch.arange(starts[i], starts[i + 1], device=device) for i in members]
-            rows = torch.cat(spans)
-        mask = None
-        if len(chosen) > 1 or (seen is not Visibility.FULL and num_rows > 1):
-            cache_lens = torch.tensor([r.cache_len for r in chosen], device=device)
-            config = self.model.config
-            repeats = config.num_attention_heads // config.num_key_value_heads
-            mask = visibility_mask(
-                seen, cache_lens, num_rows, length, repeats, dtype=self.model.dtype
-            )
-        return RowGroup(len(chosen), num_rows, rows, slots, mask)
+    def _attention(
+        self, batch: Sequence[PackedRows], groups: Sequence[Sequence[int]]
+    ) -> CachedAttention:
+        """groups: sizes of the groups tell the order of `batch`."""
+        model, config = self.model, self.model.config
+        repeats = config.num_attention_heads // config.num_key_value_heads
+        row_groups: list[RowGroup] = []
+        first, start = 0, 0
+        for members in groups:
+            chosen = batch[first : first + len(members)]
+            row_groups.append(row_group(chosen, start, repeats, model.device, model.dtype))
+            first, start = first + len(members), row_groups[-1].end
+        return CachedAttention(self.cache.data, write_slots(batch, model.device), row_groups)
 
     def _adapter(self, batch: Sequence[PackedRows], starts: Sequence[int]) -> AdapterRows | None:
         chosen = [i for i, rows in enumerate(batch) if rows.plan.use_draft_adapter]
@@ -212,10 +171,3 @@ class ModelRunner:
         else:
             logits = self.model.logits(hidden)
         return list(logits.split(counts))
-
-
-def _padded(rows: PackedRows, length: int, device: torch.device) -> Tensor:
-    """Slots of one request, padded to `length` with its first slot: masked, but never unwritten."""
-    slots = rows.table.slots(device)
-    own = rows.cache_len + rows.num_rows
-    return torch.cat((slots[:own], slots[:1].expand(length - own)))

@@ -1,8 +1,8 @@
 """Who runs next, and with how many rows. Knows queues, rows and pages; touches no tensor.
 
 There is no prefill phase and no decode phase: a request wants a number of rows. A mode's plan is
-never split; a prompt is cut to what is left of the budget, so a long one never stalls the others'
-tokens.
+never split; a prompt is cut to what is left of the budget, and to less while others write, so a
+long one never stalls their tokens.
 """
 
 from __future__ import annotations
@@ -10,29 +10,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.kv_cache import PageAllocator, PageTable
 from vlm_dlm.engine.prompt_cache import PromptCache
 from vlm_dlm.engine.sequence import Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """Limits of one engine.
-
-    max_cache_tokens: slots of the key/value cache. max_batched_tokens: rows of one forward.
-    max_prompt_rows: rows of prompt in one forward. max_running: requests that share a forward.
-    max_context: longest prompt plus answer; None takes the checkpoint's own limit.
-    num_kept_features / num_kept_prompts: entries of the two caches.
-    """
-
-    page_size: int = 16
-    max_cache_tokens: int = 32768
-    max_batched_tokens: int = 2048
-    max_prompt_rows: int = 1024
-    max_running: int = 64
-    max_context: int | None = None
-    num_kept_features: int = 32
-    num_kept_prompts: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,50 +35,73 @@ class Scheduler:
         self.prompts = prompts
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
+        self._is_share_due = False
 
     @property
     def has_work(self) -> bool:
         return bool(self.waiting or self.running)
 
     def admit(self) -> list[Sequence]:
-        """Move waiting requests to running while their worst case fits into the cache."""
+        """Move waiting requests to running while their worst case fits into the cache.
+
+        At most one of them has images: these are encoded before the next forward, which everybody
+        waits for.
+        """
         admitted: list[Sequence] = []
+        has_images = False
         while self.waiting and len(self.running) < self.config.max_running:
             sequence = self.waiting[0]
-            num_pages = self.allocator.pages_for(sequence.max_cache_len)
-            while not self.allocator.reserve(num_pages):
-                if not self.prompts.drop_oldest():
-                    return admitted
-            sequence.table = PageTable(self.allocator, num_pages)
+            if has_images and sequence.request.prompt.images:
+                break
+            pages = self._take_pages(self.allocator.pages_for(sequence.max_cache_len))
+            if pages is None:
+                break
+            has_images = has_images or bool(sequence.request.prompt.images)
+            sequence.table = PageTable(self.allocator, pages)
             self.running.append(self.waiting.popleft())
             admitted.append(sequence)
         return admitted
 
+    def _take_pages(self, num_pages: int) -> list[int] | None:
+        """Kept prompts make room, the oldest first."""
+        pages = self.allocator.take(num_pages)
+        while pages is None and self.prompts.drop_oldest():
+            pages = self.allocator.take(num_pages)
+        return pages
+
     def schedule(self) -> list[Grant]:
-        """Plans first, then pieces of prompts, within the row budget. Grows the page tables."""
-        budget = self.config.max_batched_tokens
+        """Plans, then pieces of prompts in the order of arrival, within the row budget.
+
+        Where the plans left the prompts short of their share, up to half of the budget, that share
+        is set aside in the next step.
+        """
+        plans = [sequence for sequence in self.running if not sequence.is_prefilling]
+        prompts = [sequence for sequence in self.running if sequence.is_prefilling]
+        budget, limit = self.config.max_batched_tokens, self.config.max_prompt_rows
+        if plans:
+            limit = min(limit, self.config.max_prompt_rows_beside)
+        wanted = sum(sequence.num_rows_wanted for sequence in prompts)
+        share = min(wanted, limit, max(1, budget // 2))
+        grants = self._grant_plans(plans, budget - share if self._is_share_due else budget)
+        budget -= sum(grant.num_rows for grant in grants)
+        pieces = _grant_pieces(prompts, min(budget, limit))
+        self._is_share_due = sum(piece.num_rows for piece in pieces) < share
+        return grants + pieces
+
+    def _grant_plans(self, plans: list[Sequence], budget: int) -> list[Grant]:
+        """Whole plans; who is left out comes first in the next step."""
         grants: list[Grant] = []
-        for sequence in self.running:
-            if not sequence.is_prefilling and sequence.num_rows_wanted <= budget:
-                budget -= sequence.num_rows_wanted
-                grants.append(Grant(sequence, sequence.num_rows_wanted))
-        budget = min(budget, self.config.max_prompt_rows)
-        for sequence in self.running:
-            if sequence.is_prefilling and budget > 0:
-                num_rows = min(budget, sequence.num_rows_wanted)
+        left_out: list[Sequence] = []
+        for sequence in plans:
+            num_rows = sequence.num_rows_wanted
+            if num_rows <= budget:
                 budget -= num_rows
                 grants.append(Grant(sequence, num_rows))
-        self._rotate(len(grants))
-        for grant in grants:
-            table = grant.sequence.table
-            assert table is not None, "a running request owns pages"
-            table.grow_to(grant.sequence.cache_len + grant.num_rows)
+            else:
+                left_out.append(sequence)
+        if left_out:
+            self.running.sort(key=lambda sequence: sequence not in left_out)
         return grants
-
-    def _rotate(self, num_granted: int) -> None:
-        """Where the budget left somebody out, the next step starts with them."""
-        if num_granted < len(self.running):
-            self.running = self.running[1:] + self.running[:1]
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a request in any state and free what it holds."""
@@ -106,3 +110,15 @@ class Scheduler:
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
         sequence.release()
+
+
+def _grant_pieces(prompts: list[Sequence], budget: int) -> list[Grant]:
+    """As much of each prompt as there is budget for."""
+    grants: list[Grant] = []
+    for sequence in prompts:
+        if budget <= 0:
+            break
+        num_rows = min(budget, sequence.num_rows_wanted)
+        budget -= num_rows
+        grants.append(Grant(sequence, num_rows))
+    return grants

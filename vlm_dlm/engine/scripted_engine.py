@@ -11,10 +11,11 @@ from time import perf_counter
 
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.base import Capabilities, Engine, ModeInfo
+from vlm_dlm.engine.stop_strings import StopStrings
 from vlm_dlm.errors import EngineError
 from vlm_dlm.events import Canvas, Committed, Failed, Finished, GenerationEvent, Started, Stats
 from vlm_dlm.request import GenerationRequest
-from vlm_dlm.step import Origin, Token
+from vlm_dlm.step import ForwardKind, Origin, Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,9 @@ class ScriptedEngine(Engine):
         yield Started(
             name, request.mode, len(prompt.token_ids), prompt.num_image_tokens, perf_counter()
         )
+        stops = StopStrings(request.sampling.stop)
         words = script.words[: request.sampling.max_tokens]
+        num_tokens = len(words)
         for index, word in enumerate(words):
             await asyncio.sleep(script.step_s)
             if self._is_closed or index == script.fail_after:
@@ -81,13 +84,17 @@ class ScriptedEngine(Engine):
             if script.has_canvas:
                 yield Canvas(name, (index,) * 4, index + 1, perf_counter())
             token = Token(index, index, index + 1, 1.0, Origin.AR)
-            yield Committed(name, (token,), word, index + 1, perf_counter())
-        if script.fail_after == len(words):
+            yield Committed(name, (token,), stops.push(word), index + 1, perf_counter())
+            if stops.is_found:
+                num_tokens = index + 1
+                break
+        if script.fail_after == num_tokens == len(words):
             yield _failed(name, self._is_closed)
             return
-        reason = "stop" if len(words) == len(script.words) else "length"
-        stats = _stats(request, len(words), perf_counter() - began)
-        yield Finished(name, reason, "", stats, perf_counter())
+        is_whole = len(words) == len(script.words)
+        reason = "stop" if is_whole or stops.is_found else "length"
+        stats = _stats(request, num_tokens, perf_counter() - began)
+        yield Finished(name, reason, stops.flush(), stats, perf_counter())
 
 
 def _failed(name: str, is_closed: bool) -> Failed:
@@ -110,4 +117,7 @@ def _stats(request: GenerationRequest, num_tokens: int, decode_s: float) -> Stat
         ttft_s=0.0,
         acceptance_lengths=None,
         is_prompt_reused=False,
+        forwards_by_kind={ForwardKind.AR.value: num_tokens},
+        rows_by_kind={ForwardKind.AR.value: num_tokens},
+        num_prefill_forwards=1,
     )

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from vlm_dlm.decoding import DecodingMode
 from vlm_dlm.engine.kv_cache import PageTable
+from vlm_dlm.engine.stop_strings import StopStrings
 from vlm_dlm.events import Stats
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.step import StepPlan
@@ -35,7 +36,10 @@ class Clock:
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """State of one request. `cache_len` tokens are cached; `plan` is what it wants to run next."""
+    """State of one request. `cache_len` tokens are cached; `plan` is what it wants to run next.
+
+    stops: None where no stop string is set, so that these requests do not pay for it.
+    """
 
     request: GenerationRequest
     mode: DecodingMode[Any, Any, Any]
@@ -54,6 +58,11 @@ class Sequence:
     num_forwards: int = 0
     num_rows: int = 0
     acceptance_lengths: list[int] = field(default_factory=list)
+    forwards_by_kind: dict[str, int] = field(default_factory=dict)
+    rows_by_kind: dict[str, int] = field(default_factory=dict)
+    num_prefill_forwards: int = 0
+    num_draft_tokens: int = 0
+    stops: StopStrings | None = None
     is_prompt_reused: bool = False
 
     @property
@@ -74,6 +83,15 @@ class Sequence:
         if self.plan is None:
             return self.num_prompt_tokens - self.cache_len
         return len(self.plan.token_ids)
+
+    def count_forward(self) -> None:
+        """Book that `plan` has run."""
+        if self.plan is None:
+            return
+        kind, num_rows = self.plan.kind, len(self.plan.token_ids)
+        self.num_rows += num_rows
+        self.forwards_by_kind[kind] = self.forwards_by_kind.get(kind, 0) + 1
+        self.rows_by_kind[kind] = self.rows_by_kind.get(kind, 0) + num_rows
 
     def release(self) -> None:
         """Free cache and features at once. Safe to call twice."""
@@ -101,4 +119,13 @@ class Sequence:
                 tuple(self.acceptance_lengths) if self.mode.is_speculative else None
             ),
             is_prompt_reused=self.is_prompt_reused,
+            forwards_by_kind=_plain(self.forwards_by_kind),
+            rows_by_kind=_plain(self.rows_by_kind),
+            num_prefill_forwards=self.num_prefill_forwards,
+            num_draft_tokens=self.num_draft_tokens,
         )
+
+
+def _plain(counts: dict[str, int]) -> dict[str, int]:
+    """Keys as plain strings, as they come out of JSON."""
+    return {str(kind): count for kind, count in counts.items()}

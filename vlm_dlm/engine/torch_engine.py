@@ -34,9 +34,19 @@ class _Caller:
     items: asyncio.Queue[Item]
 
     def put(self, item: Item) -> None:
-        # A loop that has been closed has no listener left; its request is aborted below anyway.
-        with suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self.items.put_nowait, item)
+        _wake(self.loop, [(self.items, item)])
+
+
+def _wake(loop: asyncio.AbstractEventLoop, items: list[tuple[asyncio.Queue[Item], Item]]) -> None:
+    """Fill queues of a loop from another thread, with one call however many items there are."""
+    # A loop that has been closed has no listener left; its request is aborted below anyway.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(_put_all, items)
+
+
+def _put_all(items: list[tuple[asyncio.Queue[Item], Item]]) -> None:
+    for queue_of_caller, item in items:
+        queue_of_caller.put_nowait(item)
 
 
 class TorchEngine(Engine):
@@ -128,13 +138,16 @@ class TorchEngine(Engine):
             self._deliver(self._core.abort(request_id))
 
     def _deliver(self, events: list[GenerationEvent]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Queue[Item], Item]]] = {}
         for event in events:
             caller = self._callers.get(event.request_id)
             if caller is None:
                 continue
             if is_terminal(event):
                 del self._callers[event.request_id]
-            caller.put(event)
+            by_loop.setdefault(caller.loop, []).append((caller.items, event))
+        for loop, items in by_loop.items():
+            _wake(loop, items)
 
     def _fail_all(self) -> None:
         """A step failed as a whole, which the core does not allow. Nobody may be left waiting."""

@@ -8,7 +8,6 @@ values are never repeated.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -32,19 +31,20 @@ class DenseAttention:
         return out.transpose(-3, -2)  # [B, T, H, Dh]
 
 
-@dataclass(frozen=True, slots=True)
-class RowGroup:
-    """Requests of one packed forward that put the same number of rows through it.
+class RowGroup(NamedTuple):
+    """Requests of one packed forward that are attended in one call.
 
-    rows: packed rows of the group, a slice when they are adjacent, else int64 [R * Q].
-    slots: cache slots of every request, a slice when R = 1 and they are adjacent, else [R, L].
-    mask: additive [R, 1, G * Q, L], or None when every row sees every slot.
+    start, end: packed rows of the group. num_rows: Q of each request. length: L, slots that each
+    request reads. slots: int64 [R * L], or None for one request whose slots are adjacent, from
+    `first` on. mask: additive [R, 1, G * Q, L], or None when every row sees every slot.
     """
 
-    num_requests: int
+    start: int
+    end: int
     num_rows: int
-    rows: slice | Tensor
-    slots: slice | Tensor
+    first: int
+    length: int
+    slots: Tensor | None
     mask: Tensor | None
 
 
@@ -65,7 +65,8 @@ class CachedAttention:
     """Attention of one packed forward over the cache. Writes the new keys and values first.
 
     data: keys and values of all layers, [layers, 2, num_slots, K, Dh]; write_slots: slice or int64
-    [T]. window: set where one group reads and writes adjacent slots, as one request alone does.
+    [T]. groups: in the order of their rows. window: set where one group reads and writes adjacent
+    slots, as one request alone does.
     """
 
     def __init__(
@@ -73,33 +74,49 @@ class CachedAttention:
     ) -> None:
         self.data = data
         self.write_slots = write_slots
-        self.groups = groups
+        # As lists side by side, which TorchScript takes as they are.
+        self.bounds = [group[:5] for group in groups]
+        self.slots = [group.slots for group in groups]
+        self.masks = [group.mask for group in groups]
         self.window: Window | None = None
-        slots = groups[0].slots
-        if len(groups) == 1 and isinstance(slots, slice) and isinstance(write_slots, slice):
+        only = groups[0]
+        if len(groups) == 1 and only.slots is None and isinstance(write_slots, slice):
             flat = data.flatten(0, 1)  # [2 * layers, num_slots, K, Dh]
-            seen = flat[:, None, slots].transpose(2, 3)
-            self.window = Window(flat[:, write_slots], seen, groups[0].mask)
+            seen = flat[:, None, only.first : only.first + only.length].transpose(2, 3)
+            self.window = Window(flat[:, write_slots], seen, only.mask)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [T, H, Dh], k and v [T, K, Dh] -> [T, H, Dh]."""
         keys, values = self.data[layer].unbind()  # [num_slots, K, Dh]
         keys[self.write_slots] = k
         values[self.write_slots] = v
-        if len(self.groups) == 1:
-            return _attend_group(q, keys, values, self.groups[0])
-        out = torch.empty_like(q)
-        for group in self.groups:
-            out[group.rows] = _attend_group(q[group.rows], keys, values, group)
-        return out
+        return attend_groups(q, keys, values, self.bounds, self.slots, self.masks)
 
 
-def _attend_group(q: Tensor, keys: Tensor, values: Tensor, group: RowGroup) -> Tensor:
-    """q [R * Q, H, Dh], keys and values [num_slots, K, Dh] -> [R * Q, H, Dh]."""
-    k, v = keys[group.slots], values[group.slots]  # [L, K, Dh] or [R, L, K, Dh]
-    if k.dim() == 3:
-        k, v = k.unsqueeze(0), v.unsqueeze(0)
-    return attend_to(q, k.transpose(1, 2), v.transpose(1, 2), group.mask, group.num_rows)
+def attend_groups(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    bounds: list[tuple[int, int, int, int, int]],
+    slots: list[Tensor | None],
+    masks: list[Tensor | None],
+) -> Tensor:
+    """q [T, H, Dh], keys and values [num_slots, K, Dh] -> [T, H, Dh]. bounds: start, end, num_rows,
+    first and length of every `RowGroup`. Also compiled by TorchScript."""
+    outs: list[Tensor] = []
+    for i in range(len(bounds)):
+        start, end, num_rows, first, length = bounds[i]
+        chosen, mask = slots[i], masks[i]
+        if chosen is None:
+            k = keys.narrow(0, first, length).unsqueeze(0)  # [1, L, K, Dh]
+            v = values.narrow(0, first, length).unsqueeze(0)
+        else:
+            # Whole slots are copied at once here; `keys[chosen]` would go number by number.
+            k = keys.index_select(0, chosen).unflatten(0, (-1, length))  # [R, L, K, Dh]
+            v = values.index_select(0, chosen).unflatten(0, (-1, length))
+        rows = q.narrow(0, start, end - start)
+        outs.append(attend_to(rows, k.transpose(1, 2), v.transpose(1, 2), mask, num_rows))
+    return outs[0] if len(outs) == 1 else torch.cat(outs)
 
 
 def attend_to(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, num_rows: int) -> Tensor:

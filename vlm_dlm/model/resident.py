@@ -2,10 +2,10 @@
 
 When one token runs at a time, calling modules and operators from Python costs more than the
 arithmetic. Here a forward from token ids to logits is one TorchScript call where one request runs
-alone and its rows see everything, the stack is one call where a mask or image features are needed,
-and two calls per layer, around the packed attention, where several requests share a forward. It is
-for frozen weights on one device and rows without the draft adapter; everything else (training,
-offloaded weights, adapters) runs the modules, which the tests compare this with.
+alone and its rows see everything; the stack is one call where a mask or image features are needed,
+or where several requests share a forward. It is for frozen weights on one device and rows without
+the draft adapter; everything else (training, offloaded weights, adapters) runs the modules, which
+the tests compare this with.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlm_dlm.model.attention import CachedAttention, attend_to
+from vlm_dlm.model.attention import CachedAttention, attend_groups, attend_to
 from vlm_dlm.model.linear import product
 from vlm_dlm.model.text_decoder import RotaryInputs, TextDecoder
 
@@ -32,7 +32,6 @@ class ResidentDecoder:
 
     def __init__(self, decoder: TextDecoder, head: Tensor) -> None:
         """head: weights of the vocabulary head, [V, D]."""
-        self.num_layers = decoder.config.num_hidden_layers
         self._head = head.detach()
         stack = _Stack(decoder, self._head)
         # On a GPU the kernels take the time, and TorchScript would fuse and round them differently.
@@ -43,11 +42,15 @@ class ResidentDecoder:
         window = attend.window
         if window is not None:
             return self._stack.forward(embeds, turns, window.written, window.seen, window.mask)
-        x = embeds
-        for index in range(self.num_layers):
-            q, k, v = self._stack.before_attention(index, x, turns)
-            x = self._stack.after_attention(index, x, attend(index, q, k, v))
-        return self._stack.last_norm(x)
+        return self._stack.packed(
+            embeds,
+            turns,
+            attend.data,
+            attend.write_slots,
+            attend.bounds,
+            attend.slots,
+            attend.masks,
+        )
 
     def logits_alone(
         self, ids: Tensor, tables: RotaryInputs, data: Tensor, first: int, num_cached: int
@@ -95,6 +98,28 @@ class _Stack(nn.Module):
             written[2 * index].copy_(k)
             written[2 * index + 1].copy_(v)
             out = attend_to(q, seen[2 * index], seen[2 * index + 1], mask, x.shape[0])
+            x = self.after_attention(index, x, out)
+        return self.last_norm(x)
+
+    @torch.jit.export
+    def packed(
+        self,
+        x: Tensor,
+        turns: Turns,
+        data: Tensor,
+        write_slots: Tensor,
+        bounds: list[tuple[int, int, int, int, int]],
+        slots: list[Tensor | None],
+        masks: list[Tensor | None],
+    ) -> Tensor:
+        """All layers for several requests. data and write_slots: see `CachedAttention`; bounds,
+        slots and masks: see `attend_groups`."""
+        for index in range(len(self.layers)):
+            q, k, v = self.before_attention(index, x, turns)
+            keys, values = data[index].unbind()  # [num_slots, K, Dh]
+            keys.index_copy_(0, write_slots, k)
+            values.index_copy_(0, write_slots, v)
+            out = attend_groups(q, keys, values, bounds, slots, masks)
             x = self.after_attention(index, x, out)
         return self.last_norm(x)
 

@@ -29,7 +29,7 @@ from vlm_dlm.events import (
     from_dict,
     to_dict,
 )
-from vlm_dlm.step import Origin, Token
+from vlm_dlm.step import ForwardKind, Origin, Token
 
 
 def events_for(mode: str, seed: int = 0, **sampling: Any) -> list[GenerationEvent]:
@@ -123,6 +123,39 @@ def test_figures_agree_with_the_events(mode: str) -> None:
         assert seconds >= 0.0
     assert stats.ttft_s is not None
     assert 0.0 < stats.ttft_s <= stats.prefill_s + stats.decode_s + 1.0
+
+
+KINDS = {
+    "ar": {ForwardKind.AR},
+    "diffusion": {ForwardKind.DENOISE, ForwardKind.COMMIT},
+    "linear_spec": {ForwardKind.DRAFT, ForwardKind.VERIFY},
+    "quadratic_spec": {ForwardKind.VERIFY},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_forwards_are_counted_by_kind(mode: str) -> None:
+    last = events_for(mode, 1, max_tokens=20)[-1]
+    assert isinstance(last, Finished)
+    stats = last.stats
+    assert set(stats.forwards_by_kind) == set(stats.rows_by_kind) == KINDS[mode]
+    assert sum(stats.forwards_by_kind.values()) == stats.num_forwards - (mode == "ar")
+    assert sum(stats.rows_by_kind.values()) == stats.num_rows
+    assert stats.num_prefill_forwards == 1
+    if stats.acceptance_lengths is None:
+        assert stats.num_draft_tokens == 0
+    else:
+        num_verifies = stats.forwards_by_kind[ForwardKind.VERIFY]
+        assert num_verifies == len(stats.acceptance_lengths)
+        assert 0 < sum(stats.acceptance_lengths) - num_verifies <= stats.num_draft_tokens
+
+
+@pytest.mark.parametrize("max_rows", [2, 6])
+def test_pieces_of_a_prompt_are_counted(max_rows: int) -> None:
+    core = make_core(max_prompt_rows=max_rows)
+    last = list(core.run([ask("a", "ar", prompt_of(6))]))[-1]
+    assert isinstance(last, Finished)
+    assert last.stats.num_prefill_forwards == 6 // max_rows
 
 
 def test_a_failure_survives_json_too() -> None:

@@ -113,6 +113,17 @@ def test_a_mode_that_raises_for_one_request(mode: str, where: str) -> None:
     assert "ValueError" in failure.message
 
 
+def test_tokens_booked_before_a_plan_raised_are_delivered() -> None:
+    core = make_core()
+    core.modes["ar"] = poisoned("ar", "plan")
+    events = list(core.run([ask("bad", "ar", prompt_of(6, 8), seed=POISON, max_tokens=50)]))
+    tokens = [token for event in events for token in getattr(event, "tokens", ())]
+    assert len(tokens) == 2, "the second one came in the step whose plan raised"
+    assert isinstance(events[-1], Failed)
+    assert_one_ending(events)
+    assert_no_pages_held(core)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("is_early", [True, False])
 def test_a_forward_that_raises_with_one_request_in_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.integration.engine.harness import (
     Answer,
@@ -38,9 +39,9 @@ def alone() -> dict[str, Answer]:
 def fragment(core: EngineCore) -> list[int]:
     """Occupy every second page, so that no two free ones are neighbours."""
     allocator = core.allocator
-    assert allocator.reserve(allocator.num_pages)
-    pages = [allocator.take() for _ in range(allocator.num_pages)]
-    allocator.give_back(pages[0::2], len(pages[0::2]))
+    pages = allocator.take(allocator.num_pages)
+    assert pages is not None
+    allocator.give_back(pages[0::2])
     return pages[1::2]
 
 
@@ -96,19 +97,30 @@ def test_accounts_balance_after_every_step() -> None:
     assert core.cache_bytes_used == 0
 
 
-def test_the_allocator_promises_before_it_gives() -> None:
-    allocator = PageAllocator(num_pages=4, page_size=8)
+def test_pages_lie_in_a_row_where_they_can() -> None:
+    allocator = PageAllocator(num_pages=8, page_size=8)
     assert [allocator.pages_for(n) for n in (0, 1, 8, 9)] == [0, 1, 1, 2]
-    assert allocator.reserve(3)
-    assert not allocator.reserve(2)
-    assert (allocator.num_available, allocator.num_used) == (1, 0)
-    table = PageTable(allocator, 3)
-    table.grow_to(17)
-    table.grow_to(5)
-    assert table.pages == [0, 1, 2]
-    assert allocator.num_used == 3
-    with pytest.raises(AssertionError, match="4 pages wanted, 3 reserved"):
-        table.grow_to(25)
-    table.release()
-    table.release()
-    assert (allocator.num_available, allocator.num_used) == (4, 0)
+    first, second, third = (allocator.take(2) for _ in range(3))
+    assert (first, second, third) == ([0, 1], [2, 3], [4, 5])
+    allocator.give_back([0, 1])
+    assert allocator.take(1, is_highest=True) == [7]
+    assert allocator.take(4) is None
+    assert (allocator.num_available, allocator.num_used) == (3, 5), "a refusal changes nothing"
+    allocator.give_back([3])
+    assert allocator.take(3) == [0, 1, 3], "no gap is wide enough"
+    allocator.give_back([3, 4])
+    assert allocator.take(2) == [3, 4]
+
+
+def test_a_table_knows_its_slots_and_gives_them_back_once() -> None:
+    allocator = PageAllocator(num_pages=5, page_size=2)
+    pages = allocator.take(5)
+    assert pages == [0, 1, 2, 3, 4]
+    whole, torn = PageTable(allocator, [1, 2, 3]), PageTable(allocator, [0, 4])
+    assert (whole.first_slot, whole.num_slots, whole.is_contiguous) == (2, 6, True)
+    assert not torn.is_contiguous
+    assert torn.slots(torch.device("cpu")).tolist() == [0, 1, 8, 9]
+    for table in (whole, torn, whole):
+        table.release()
+    assert allocator.num_used == 0
+    assert allocator.take(5) == pages

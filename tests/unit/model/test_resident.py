@@ -40,11 +40,14 @@ def _attention(data: Tensor, num_rows: int, seen: Visibility, is_alone: bool) ->
     if is_alone and (num_rows == 1 or seen is Visibility.FULL):
         mask = None
     write: slice | Tensor = slice(3 + NUM_CACHED, 3 + length)
-    slots: slice | Tensor = slice(3, 3 + length)
+    slots: Tensor | None = None
     if not is_alone:
         write = torch.arange(3 + NUM_CACHED, 3 + length)
-        slots = torch.arange(3, 3 + length)[None]
-    return CachedAttention(data, write, [RowGroup(1, num_rows, slice(0, num_rows), slots, mask)])
+        slots = torch.arange(3, 3 + length)
+    first = 3 if slots is None else 0
+    return CachedAttention(
+        data, write, [RowGroup(0, num_rows, num_rows, first, length, slots, mask)]
+    )
 
 
 @pytest.mark.parametrize("seen", list(Visibility))

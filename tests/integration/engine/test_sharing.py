@@ -1,0 +1,108 @@
+"""Who shares a forward with whom: nobody's tokens wait long, and nobody is left out for long."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.engine.harness import ask, make_core, prompt_of, run, run_alone
+from tests.integration.engine.test_chunks import image, model, picture_prompt, picture_request
+from tests.invariants import events_of
+from vlm_dlm.decoding import MODES
+from vlm_dlm.engine.core import EngineCore
+from vlm_dlm.events import Committed, Started
+from vlm_dlm.model.vlm import VlmModel
+from vlm_dlm.request import GenerationRequest
+
+__all__ = ["model"]  # a fixture
+
+
+def endless(name: str, mode: str = "ar", block_length: int = 6) -> GenerationRequest:
+    options = {"block_length": block_length, "threshold": 1.0} if mode == "diffusion" else None
+    return ask(name, mode, prompt_of(9, 2), options, max_tokens=100)
+
+
+def num_cached(core: EngineCore, name: str) -> int:
+    return next(s.cache_len for s in core.scheduler.running if s.id == name)
+
+
+def is_prefilling(core: EngineCore, name: str) -> bool:
+    return next(s.is_prefilling for s in core.scheduler.running if s.id == name)
+
+
+def test_a_long_prompt_goes_in_small_pieces_beside_others() -> None:
+    core = make_core(max_prompt_rows=100, max_prompt_rows_beside=7)
+    core.submit(endless("writes"))
+    core.step()
+    core.submit(ask("long", "ar", prompt_of(60), max_tokens=4))
+    for step in range(1, 9):
+        events = core.step()
+        assert num_cached(core, "long") == 7 * step
+        assert any(isinstance(e, Committed) for e in events_of(events, "writes")), "every step"
+    core.close()
+
+
+def test_a_prompt_alone_goes_in_at_once() -> None:
+    core = make_core(max_prompt_rows=100, max_prompt_rows_beside=7)
+    core.submit(ask("long", "ar", prompt_of(60), max_tokens=4))
+    core.step()
+    assert not is_prefilling(core, "long")
+    core.close()
+
+
+def test_pieces_beside_others_change_no_answer() -> None:
+    core = make_core(max_prompt_rows_beside=5)
+    batch = [ask(mode, mode, prompt_of(20 + i, i), max_tokens=9) for i, mode in enumerate(MODES)]
+    assert run(core, *batch) == {request.request_id: run_alone(request) for request in batch}
+
+
+def test_images_of_one_request_are_encoded_per_step(
+    model: VlmModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    encode = model.encode_images
+    monkeypatch.setattr(model, "encode_images", lambda x: encoded.append(1) or encode(x))
+    core = make_core(model)
+    core.submit(endless("writes"))
+    core.step()
+    for i in range(3):
+        prompt = picture_prompt((image(20 + i, 2, 2), image(30 + i, 2, 2)))
+        core.submit(picture_request(f"picture {i}", "ar", prompt))
+    core.submit(ask("text", "ar", prompt_of(5)))
+    started: list[list[str]] = []
+    for _ in range(4):
+        before = len(encoded)
+        events = core.step()
+        assert len(encoded) - before <= 2
+        assert any(isinstance(e, Committed) for e in events_of(events, "writes"))
+        started.append([e.request_id for e in events if isinstance(e, Started)])
+    assert started == [["picture 0"], ["picture 1"], ["picture 2", "text"], []]
+    core.close()
+
+
+def test_plans_that_fill_the_budget_leave_prompts_their_share() -> None:
+    core = make_core(max_batched_tokens=12)
+    for name in ("a", "b"):
+        core.submit(endless(name, "diffusion"))
+    core.step()
+    while any(sequence.is_prefilling for sequence in core.scheduler.running):
+        core.step()
+    core.submit(endless("late", "diffusion"))
+    for _ in range(6):
+        core.step()
+    assert not is_prefilling(core, "late"), "9 tokens, 6 of them every second step"
+    core.close()
+
+
+def test_a_plan_as_wide_as_the_budget_takes_turns_with_prompts() -> None:
+    core = make_core(max_batched_tokens=12, max_running=4)
+    core.submit(endless("wide", "diffusion", 12))
+    core.submit(endless("narrow", "ar"))
+    for i in range(40):
+        core.submit(ask(f"{i}", "ar", prompt_of(30, i), max_tokens=1))
+    for _ in range(31):
+        core.step()
+    counts = {s.id: s.num_forwards for s in core.scheduler.running}
+    assert counts["wide"] >= 8, "at least every third step"
+    assert counts["narrow"] >= 8
+    assert int(core.scheduler.waiting[0].id) >= 5, "prompts come through as well"
+    core.close()

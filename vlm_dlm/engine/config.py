@@ -1,0 +1,27 @@
+"""Limits of an engine. Free of torch, so that a process without weights can name them too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Limits of one engine.
+
+    max_cache_tokens: slots of the key/value cache. max_batched_tokens: rows of one forward.
+    max_prompt_rows: rows of prompt in one forward. max_prompt_rows_beside: the same while others
+    write, whose next tokens wait for that forward. max_running: requests that share a forward.
+    max_context: longest prompt plus answer; None takes the checkpoint's own limit.
+    num_kept_features / num_kept_prompts: entries of the two caches.
+    """
+
+    page_size: int = 16
+    max_cache_tokens: int = 32768
+    max_batched_tokens: int = 2048
+    max_prompt_rows: int = 1024
+    max_prompt_rows_beside: int = 256
+    max_running: int = 64
+    max_context: int | None = None
+    num_kept_features: int = 32
+    num_kept_prompts: int = 4
