@@ -3,6 +3,8 @@
 VlmDlmError
 |-- BadInputError            what was sent cannot be served; the message says why
 |   |-- ImageError           an image that is unreadable or over a limit
+|   |   |-- ImageTooLargeError   over a limit of bytes, pixels or sides
+|   |   `-- ImageFormatError     not in one of the formats that are read
 |   |-- PromptError          a prompt that does not fit or contradicts its images
 |   `-- ModeError            an unknown mode, or parameters that the mode cannot run
 |-- CheckpointError          a checkpoint that is missing, incomplete or of the wrong shape
@@ -31,6 +33,18 @@ class ImageError(BadInputError):
     """An image is unreadable or over a limit."""
 
     code = "bad_image"
+
+
+class ImageTooLargeError(ImageError):
+    """An image, or all of a request together, is over a limit of bytes, pixels or sides."""
+
+    code = "image_too_large"
+
+
+class ImageFormatError(ImageError):
+    """An image is not in one of the formats that are read."""
+
+    code = "unsupported_image"
 
 
 class PromptError(BadInputError):

@@ -115,13 +115,18 @@ def prepare_prompt(
 ) -> PreparedPrompt:
     """Prompt ids. Raises PromptError if prompt and answer together exceed the context."""
     prepared = checkpoint.processor.prepare(messages, images, enable_thinking=enable_thinking)
-    num_prompt, limit = len(prepared.token_ids), checkpoint.config.max_position_embeddings
+    check_context(checkpoint, len(prepared.token_ids), max_tokens)
+    return prepared
+
+
+def check_context(checkpoint: Checkpoint, num_prompt: int, max_tokens: int) -> None:
+    """Raise PromptError if a prompt of so many tokens and its answer exceed the context."""
+    limit = checkpoint.config.max_position_embeddings
     if num_prompt + max_tokens > limit:
         raise PromptError(
             f"the prompt has {num_prompt} tokens and up to {max_tokens} are to follow; "
             f"this model's context holds {limit}"
         )
-    return prepared
 
 
 def check_number(name: str, value: float, low: float, high: float) -> None:

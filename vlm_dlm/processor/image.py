@@ -1,7 +1,7 @@
 """Picture to the pixel grid of the vision tower.
 
 Owns the size rule, the resize and the normalisation (`docs/checkpoint.md`, image preprocessing).
-Reading files is `image_input.py`. torch is imported only when pixels are made.
+Reading files is `image_input.py`. torch is imported only where a tensor is asked for.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 CONFIG_FILE = "preprocessor_config.json"
+_A = -0.75  # of the cubic
+_Plane = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +103,32 @@ class Preprocessor:
         return Grid(rows, columns, self.cell)
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
-        """RGB image to normalised pixels, float32 `[3, cell * rows, cell * columns]`, on the CPU.
+        """What `array` gives, as a tensor on the CPU. Imports torch."""
+        import torch
+
+        return torch.from_numpy(self.array(image))
+
+    def array(self, image: Image.Image) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """RGB image to normalised pixels, float32 `[3, cell * rows, cell * columns]`.
 
         One resize from the original: bicubic with A = -0.75, half-pixel centres, replicated border,
         no antialiasing, no clipping of overshoots. PIL's bicubic differs in all of these.
         """
-        import torch
-
         if image.mode != "RGB":
             raise ValueError(f"expected an RGB image, got mode {image.mode}")
         height, width = self.grid(image.height, image.width).resized
-        out = torch.empty(3, height, width)
+        out = np.empty((3, height, width), np.float32)
         for channel in range(3):  # one at a time: a large photo costs a third of the memory
-            plane = _resize(image.getchannel(channel), height, width)
-            out[channel] = (plane / 255.0 - self.mean[channel]) / self.std[channel]  # [h, w]
+            plane = np.asarray(image.getchannel(channel))
+            if plane.shape == (height, width):  # the resize would change nothing
+                levels = self._normalised(np.arange(256, dtype=np.float64), channel)
+                out[channel] = levels.astype(np.float32).take(plane)  # [h, w]
+            else:
+                out[channel] = self._normalised(_resize(plane, height, width), channel)  # [h, w]
         return out
+
+    def _normalised(self, values: _Plane, channel: int) -> _Plane:
+        return (values / 255.0 - self.mean[channel]) / self.std[channel]
 
     def content_hash(self, image: Image.Image) -> str:
         """Hex digest of everything `pixels` depends on: pixels, shape, mode and settings."""
@@ -124,24 +137,33 @@ class Preprocessor:
         return digest.hexdigest()
 
 
-def _resize(channel: Image.Image, height: int, width: int) -> torch.Tensor:
-    """One channel to float64 `[height, width]`.
+def _resize(plane: np.ndarray[Any, Any], height: int, width: int) -> _Plane:
+    """One channel to float64 `[height, width]`, first along the rows, then along the columns.
 
-    float64, because torch places its samples in the type of the data, and float32 positions are off
-    by a visible amount far from the origin.
+    float64, because float32 sample positions are off by a visible amount far from the origin.
     """
-    import torch
-    from torch.nn.functional import interpolate
+    narrow = _resample(np.ascontiguousarray(plane.T), width)  # [w, H]
+    return _resample(np.ascontiguousarray(narrow.T), height)  # [h, w]
 
-    plane = torch.from_numpy(np.array(channel, dtype=np.float64))
-    resized = interpolate(
-        plane[None, None],  # [1, 1, H, W]
-        size=(height, width),
-        mode="bicubic",
-        align_corners=False,
-        antialias=False,
-    )
-    return resized[0, 0]
+
+def _resample(rows: np.ndarray[Any, Any], num_out: int) -> _Plane:
+    """`[N, M]` to float64 `[num_out, M]`: each row out is four rows in, weighted."""
+    num_in = len(rows)
+    positions = (np.arange(num_out) + 0.5) * (num_in / num_out) - 0.5
+    before = np.floor(positions).astype(np.int64)
+    out = np.zeros((num_out, rows.shape[1]))
+    for offset in range(-1, 3):
+        weights = _cubic(np.abs(positions - before - offset))
+        taken = rows.take((before + offset).clip(0, num_in - 1), axis=0)
+        out += taken * weights[:, None]
+    return out
+
+
+def _cubic(distance: _Plane) -> _Plane:
+    """Weight of a sample that is 0 to 2 samples away."""
+    near = ((_A + 2) * distance - (_A + 3)) * distance * distance + 1
+    far = ((_A * distance - 5 * _A) * distance + 8 * _A) * distance - 4 * _A
+    return np.where(distance <= 1, near, far)
 
 
 def _max_size(raw: dict[str, Any]) -> int:

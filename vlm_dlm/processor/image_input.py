@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vlm_dlm.errors import ImageError
+from vlm_dlm.errors import ImageError, ImageFormatError, ImageTooLargeError
 
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
@@ -53,7 +53,7 @@ def read_image(
     if not data:
         raise ImageError(f"{name} is empty")
     if len(data) > limits.max_bytes:
-        raise ImageError(f"{name} has {len(data)} bytes; the limit is {limits.max_bytes}")
+        raise ImageTooLargeError(f"{name} has {len(data)} bytes; the limit is {limits.max_bytes}")
     return upright_rgb(_open(data, name, limits), name, limits, apply_exif)
 
 
@@ -88,7 +88,9 @@ def _read_file(path: Path, limits: ImageLimits) -> tuple[bytes, str]:
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{name} is not a regular file")
         if status.st_size > limits.max_bytes:
-            raise ImageError(f"{name} has {status.st_size} bytes; the limit is {limits.max_bytes}")
+            raise ImageTooLargeError(
+                f"{name} has {status.st_size} bytes; the limit is {limits.max_bytes}"
+            )
         with path.open("rb") as file:
             return file.read(limits.max_bytes + 1), name
     except FileNotFoundError:
@@ -103,12 +105,12 @@ def _open(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
         return Image.open(BytesIO(data), formats=limits.formats)
     except UnidentifiedImageError:
         known = ", ".join(limits.formats)
-        raise ImageError(f"{name} is not an image in a supported format ({known})") from None
+        raise ImageFormatError(f"{name} is not an image in a supported format ({known})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # raised before our own check can see the size; only the number is taken from the text
         found = re.search(r"\d+", str(error))
         size = f"{found.group()} pixels" if found else "too many pixels"
-        raise ImageError(f"{name} has {size}; the limit is {limits.max_pixels}") from None
+        raise ImageTooLargeError(f"{name} has {size}; the limit is {limits.max_pixels}") from None
     except Exception:  # header parsers raise many types on hostile bytes; none may pass
         raise ImageError(f"{name} is damaged or cut short") from None
 
@@ -118,11 +120,11 @@ def _check_size(size: tuple[int, int], name: str, limits: ImageLimits) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"{name} is {width} x {height} pixels; it has no content")
     if max(width, height) > limits.max_side:
-        raise ImageError(
+        raise ImageTooLargeError(
             f"{name} is {width} x {height} pixels; the limit is {limits.max_side} per side"
         )
     if width * height > limits.max_pixels:
-        raise ImageError(
+        raise ImageTooLargeError(
             f"{name} is {width} x {height} = {width * height} pixels; "
             f"the limit is {limits.max_pixels}"
         )

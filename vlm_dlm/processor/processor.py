@@ -14,7 +14,7 @@ from vlm_dlm.errors import PromptError
 from vlm_dlm.processor.chat_template import ChatTemplate
 from vlm_dlm.processor.detokenizer import IncrementalDetokenizer
 from vlm_dlm.processor.image import Grid, Preprocessor
-from vlm_dlm.processor.prompt import Message, PromptBuilder
+from vlm_dlm.processor.prompt import Message, Prompt, PromptBuilder
 from vlm_dlm.processor.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -72,12 +72,9 @@ class Processor:
 
         `max_positions` lowers the model's own limit. Raises PromptError.
         """
-        if images and not self.reads_images:
-            raise PromptError(f"this checkpoint reads text only; {len(images)} images were given")
-        limit = min(self.max_positions, max_positions or self.max_positions)
         grids = tuple(self.preprocessor.grid(image.height, image.width) for image in images)
-        prompt = self.prompts.build(
-            messages, grids, max_positions=limit, enable_thinking=enable_thinking
+        prompt = self.prompt(
+            messages, grids, enable_thinking=enable_thinking, max_positions=max_positions
         )
         return PreparedPrompt(
             token_ids=prompt.token_ids,
@@ -86,6 +83,22 @@ class Processor:
             images=tuple(images),
             grids=grids,
             image_hashes=tuple(self.preprocessor.content_hash(image) for image in images),
+        )
+
+    def prompt(
+        self,
+        messages: Sequence[Message],
+        grids: Sequence[Grid] = (),
+        *,
+        enable_thinking: bool = False,
+        max_positions: int | None = None,
+    ) -> Prompt:
+        """The prompt of a conversation about images of these grids. Raises PromptError."""
+        if grids and not self.reads_images:
+            raise PromptError(f"this checkpoint reads text only; {len(grids)} images were given")
+        limit = min(self.max_positions, max_positions or self.max_positions)
+        return self.prompts.build(
+            messages, grids, max_positions=limit, enable_thinking=enable_thinking
         )
 
     def pixels(self, prepared: PreparedPrompt) -> list[torch.Tensor]:
