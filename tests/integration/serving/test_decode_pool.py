@@ -1,0 +1,270 @@
+"""Decoding in children: the same pictures, hard limits, and a fresh child after every death."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import struct
+import zlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from PIL import Image
+
+from tests.corpus.images import encode, noise, png
+from vlm_dlm.errors import ImageError, UnavailableError
+from vlm_dlm.processor.image_input import ImageLimits, read_image
+from vlm_dlm.serving import decode_child, decode_pool
+from vlm_dlm.serving.decode_pool import DecodePool
+from vlm_dlm.serving.image_header import header_size
+
+T = TypeVar("T")
+PATIENT_S = 120.0  # for a machine that is busy with other things
+
+
+def with_pool(
+    use: Callable[[DecodePool], Awaitable[T]],
+    num_workers: int = 1,
+    limits: ImageLimits | None = None,
+    max_side: int | None = None,
+    wall_s: float = PATIENT_S,
+    memory_bytes: int = 2**30,
+    cpu_s: int = 60,
+) -> T:
+    async def run() -> T:
+        pool = DecodePool(num_workers, limits, max_side, wall_s, memory_bytes, cpu_s)
+        try:
+            return await use(pool)
+        finally:
+            await pool.close()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+@pytest.mark.parametrize("apply_exif", [True, False])
+def test_a_child_gives_what_read_image_gives(kind: str, apply_exif: bool) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {} if kind == "GIF" else {"exif": exif}
+    data = encode(noise(40, 30), kind, **options)
+    expected = read_image(data, apply_exif=apply_exif)
+    picture = with_pool(lambda pool: pool.decode(data, apply_exif))
+    assert (picture.mode, picture.size, picture.info) == ("RGB", expected.size, {})
+    assert picture.tobytes() == expected.tobytes()
+    assert not picture.getexif()
+
+
+def test_many_images_at_once_come_back_to_their_callers() -> None:
+    data = [encode(noise(20 + number, 30, number)) for number in range(12)]
+
+    async def use(pool: DecodePool) -> list[Image.Image]:
+        return await asyncio.gather(*(pool.decode(one) for one in data))
+
+    for one, picture in zip(data, with_pool(use, num_workers=2), strict=True):
+        assert picture.tobytes() == read_image(one).tobytes()
+
+
+def test_only_pictures_over_16_megapixels_are_shrunk() -> None:
+    small, large = (encode(Image.new("1", size)) for size in ((4000, 4000), (4004, 4000)))
+
+    async def use(pool: DecodePool) -> list[tuple[int, int]]:
+        return [(await pool.decode(data)).size for data in (small, large)]
+
+    assert with_pool(use, max_side=1001) == [(4000, 4000), (1001, 1000)]
+
+
+def peak_rss_kb() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1])
+    raise AssertionError("no VmHWM in /proc/self/status")
+
+
+def test_a_bomb_costs_the_caller_next_to_nothing() -> None:
+    bomb = encode(Image.new("1", (13000, 13000)))
+    assert len(bomb) < 25_000
+
+    async def use(pool: DecodePool) -> int:
+        await pool.decode(encode(noise(20, 20)))
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+        before = peak_rss_kb()
+        with pytest.raises(ImageError, match="13000 x 13000 = 169000000"):
+            await pool.decode(bomb)
+        return peak_rss_kb() - before
+
+    assert with_pool(use) <= 5 * 1024
+
+
+def test_a_lie_about_the_size_is_found_before_decoding() -> None:
+    """The picture has a second header, which the decoder believes."""
+    data = png(20, 20)
+    ihdr = data[8:33]
+    second = b"IHDR" + struct.pack(">IIBBBBB", 5000, 5000, 8, 0, 0, 0, 0)
+    lie = data[:8] + ihdr + ihdr[:4] + second + struct.pack(">I", zlib.crc32(second)) + data[33:]
+    assert header_size(lie) == (20, 20)
+    with pytest.raises(ImageError, match="another size than its header says"):
+        with_pool(lambda pool: pool.decode(lie))
+
+
+def test_a_child_over_its_memory_says_so() -> None:
+    data = encode(Image.new("RGBA", (4000, 4000)), compress_level=1)
+
+    async def use(pool: DecodePool) -> tuple[int, int]:
+        with pytest.raises(ImageError, match="limit of 160 MiB"):
+            await pool.decode(data)
+        return (await pool.decode(encode(noise(20, 20)))).size
+
+    assert with_pool(use, memory_bytes=160 * 2**20) == (20, 20)
+
+
+async def wait_for_pid(pool: DecodePool, other_than: int | None = None) -> int:
+    async with asyncio.timeout(PATIENT_S):
+        while not pool.pids or pool.pids[0] == other_than:
+            await asyncio.sleep(0.01)
+    return pool.pids[0]
+
+
+def freeze(pool: DecodePool) -> int:
+    """A child that never answers."""
+    os.kill(pool.pids[0], signal.SIGSTOP)
+    return pool.pids[0]
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_a_slow_child_is_ended_and_replaced() -> None:
+    data = encode(noise(20, 20))
+
+    async def use(pool: DecodePool) -> int:
+        await pool.start()
+        pid = freeze(pool)
+        with pytest.raises(ImageError, match=r"too long to decode; the limit is 0\.5 s"):
+            await pool.decode(data)
+        assert await wait_for_pid(pool, pid) != pid
+        async with asyncio.timeout(PATIENT_S):
+            while not is_gone(pid):
+                await asyncio.sleep(0.01)
+        return pool.num_deaths
+
+    assert with_pool(use, wall_s=0.5) == 1
+
+
+def test_a_dying_child_fails_its_own_image_only() -> None:
+    data = encode(noise(20, 20))
+
+    async def use(pool: DecodePool) -> int:
+        await pool.start()
+        pid = freeze(pool)
+        lost, waiting = (asyncio.create_task(pool.decode(data)) for _ in range(2))
+        await asyncio.sleep(0.3)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(ImageError, match="could not be decoded within 60 processor seconds"):
+            await lost
+        assert (await waiting).size == (20, 20)
+        return pool.num_deaths
+
+    assert with_pool(use) == 1
+
+
+def test_a_child_that_died_idle_is_replaced_unseen() -> None:
+    data = encode(noise(20, 20))
+
+    async def use(pool: DecodePool) -> int:
+        await pool.decode(data)
+        os.kill(pool.pids[0], signal.SIGKILL)
+        await asyncio.sleep(0.2)
+        assert (await pool.decode(data)).size == (20, 20)
+        return pool.num_deaths
+
+    assert with_pool(use) == 0
+
+
+def test_cancelling_ends_the_work_at_once() -> None:
+    data = encode(noise(20, 20))
+
+    async def use(pool: DecodePool) -> None:
+        await pool.start()
+        pid = freeze(pool)
+        task = asyncio.create_task(pool.decode(data))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await wait_for_pid(pool, pid) != pid
+        assert (await pool.decode(data)).size == (20, 20)
+        assert pool.num_deaths == 0
+
+    with_pool(use)
+
+
+def test_cancelling_spares_a_child_that_is_done_in_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A crowd that leaves at once must not cost a fresh child for each of them."""
+    monkeypatch.setattr(decode_pool, "CANCEL_GRACE_S", PATIENT_S)
+    data = encode(noise(20, 20))
+
+    async def use(pool: DecodePool) -> None:
+        await pool.start()
+        pid = pool.pids[0]
+        for _ in range(20):
+            task = asyncio.create_task(pool.decode(data))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert (await pool.decode(data)).size == (20, 20)
+        assert pool.pids == [pid]
+
+    with_pool(use)
+
+
+def test_closing_ends_children_and_fails_what_is_under_way() -> None:
+    data = encode(noise(20, 20))
+    pids: list[int] = []
+
+    async def use(pool: DecodePool) -> None:
+        await pool.start()
+        pids.append(freeze(pool))
+        tasks = [asyncio.create_task(pool.decode(data)) for _ in range(3)]
+        await asyncio.sleep(0.3)
+        await pool.close()
+        for task in tasks:
+            with pytest.raises(UnavailableError, match="cannot be decoded at the moment"):
+                await task
+
+    with_pool(use)
+    assert is_gone(pids[0])
+
+
+def test_the_child_cannot_open_files_and_holds_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLM_DLM_API_KEYS", "secret")
+
+    async def use(pool: DecodePool) -> None:
+        await pool.start()
+        status = Path(f"/proc/{pool.pids[0]}")
+        limits = (status / "limits").read_text()
+        for name, limit in (("address space", 2**30), ("open files", 3), ("file size", 0)):
+            (line,) = (line for line in limits.splitlines() if line.startswith(f"Max {name}"))
+            assert line.split()[3] == str(limit)
+        assert b"secret" not in (status / "environ").read_bytes()
+
+    with_pool(use)
+
+
+def test_the_processor_limit_counts_for_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(decode_child.resource, "setrlimit", lambda _, both: limits.append(both))
+    decode_child._limit_cpu(7)
+    used_s = sum(os.times()[:2])
+    assert used_s + 6 < limits[0][0] < used_s + 10

@@ -1,0 +1,145 @@
+"""Untrusted image bytes to RGB pictures, decoded in child processes with hard limits.
+
+Owns who decodes when. What a child may cost is `decode_worker.py`; what a header may promise,
+checked before any decoding, is `image_header.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from vlm_dlm.errors import ImageError, UnavailableError
+from vlm_dlm.processor.image_input import ImageLimits
+from vlm_dlm.serving.decode_child import Request
+from vlm_dlm.serving.decode_worker import UNAVAILABLE, ChildLimits, DecodeWorker
+from vlm_dlm.serving.image_header import header_size
+
+T = TypeVar("T")
+
+CANCEL_GRACE_S = 0.1
+MAX_INLINE_BYTES = 64 * 1024
+
+
+class DecodePool:
+    """Decodes up to `num_workers` images at once; more wait in order. One event loop.
+
+    max_side: longest side of what comes back from pictures above 16 megapixels, best twice the
+    model's own; None hands every picture over whole. Smaller pictures are never resized here.
+    """
+
+    def __init__(
+        self,
+        num_workers: int = 2,
+        limits: ImageLimits | None = None,
+        max_side: int | None = None,
+        wall_s: float = 5.0,
+        memory_bytes: int = 2**30,
+        cpu_s: int = 10,
+    ) -> None:
+        self.limits = limits or ImageLimits()
+        self.max_side = max_side
+        self.num_deaths = 0
+        self._child_limits = ChildLimits(wall_s, cpu_s, memory_bytes)
+        self._workers = {DecodeWorker(self._child_limits) for _ in range(num_workers)}
+        self._idle = list(self._workers)
+        self._slots = asyncio.Semaphore(num_workers)
+        self._threads = ThreadPoolExecutor(num_workers, thread_name_prefix="decode")
+        self._is_closed = False
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the children that were started."""
+        return [worker.pid for worker in self._workers if worker.pid is not None]
+
+    async def start(self) -> None:
+        """Start every child now rather than at its first image. Raises UnavailableError."""
+        loop = asyncio.get_running_loop()
+        starts = [loop.run_in_executor(self._threads, worker.start) for worker in self._workers]
+        await asyncio.gather(*starts)
+
+    async def header_size(self, data: bytes) -> tuple[int, int]:
+        """(width, height) as the header promises. Raises ImageError as `decode` would."""
+        if len(data) <= MAX_INLINE_BYTES:  # a few milliseconds at the very worst
+            return header_size(data, self.limits)
+        return await asyncio.to_thread(header_size, data, self.limits)
+
+    async def decode(self, data: bytes, apply_exif: bool = True) -> Image.Image:
+        """The first frame as RGB, upright, without metadata. Raises as `decode_to` does."""
+        return await self.decode_to(_same, data, await self.header_size(data), apply_exif)
+
+    async def decode_to(
+        self,
+        make: Callable[[Image.Image], T],
+        data: bytes,
+        size: tuple[int, int],
+        apply_exif: bool = True,
+    ) -> T:
+        """What `make` makes of the picture, in the same thread. size: as `header_size` found it.
+
+        Raises ImageError for anything unreadable, UnavailableError when no child can be started or
+        the pool is closed. Cancelling ends the child that is at work, unless it is done within a
+        moment: a fresh child costs more than most pictures.
+        """
+        request = Request(len(data), *size, self.max_side or 0, apply_exif)
+        await self._slots.acquire()
+        if self._is_closed:
+            self._slots.release()
+            raise UnavailableError(UNAVAILABLE)
+        worker = self._idle.pop()
+        if worker.has_ended:  # while nobody used it, so this image is not to blame
+            worker = self._replace(worker)
+        loop = asyncio.get_running_loop()
+        job = loop.run_in_executor(self._threads, lambda: make(worker.decode(data, request)))
+        job.add_done_callback(partial(self._release, worker))
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            loop.call_later(CANCEL_GRACE_S, _kill_unless_done, worker, job)
+            raise
+
+    async def close(self) -> None:
+        """End all children. Images being decoded fail with UnavailableError."""
+        self._is_closed = True
+        for worker in self._workers:
+            worker.kill()
+        await asyncio.to_thread(self._threads.shutdown, wait=True)
+        await asyncio.to_thread(_reap, self._workers)
+
+    def _release(self, worker: DecodeWorker, job: asyncio.Future[Any]) -> None:
+        """The worker is free again; a dead one is replaced by a fresh child at once."""
+        # asking for the error also marks it as seen when the caller has left
+        if not job.cancelled() and isinstance(job.exception(), ImageError) and worker.is_dead:
+            self.num_deaths += 1
+        if worker.is_dead and not self._is_closed:
+            worker = self._replace(worker)
+        self._idle.append(worker)
+        self._slots.release()
+
+    def _replace(self, worker: DecodeWorker) -> DecodeWorker:
+        """A fresh worker, its child already starting."""
+        fresh = DecodeWorker(self._child_limits)
+        self._workers.remove(worker)
+        self._workers.add(fresh)
+        self._threads.submit(worker.reap)
+        self._threads.submit(fresh.start)
+        return fresh
+
+
+def _same(picture: Image.Image) -> Image.Image:
+    return picture
+
+
+def _kill_unless_done(worker: DecodeWorker, job: asyncio.Future[Any]) -> None:
+    if not job.done():
+        worker.kill()
+
+
+def _reap(workers: set[DecodeWorker]) -> None:
+    for worker in workers:
+        worker.reap()

@@ -1,0 +1,169 @@
+"""What an image's header promises, read without a decoder.
+
+Plain byte arithmetic, so that hostile bytes meet no native code in this process. The size found is
+the one that Pillow reports; the decoding child refuses a picture that turns out otherwise, so a
+budget over these sizes holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vlm_dlm.errors import ImageError, ImageFormatError, ImageTooLargeError
+from vlm_dlm.processor.image_input import ImageLimits
+
+MIN_SIDE = 16
+MAX_ASPECT = 200
+DAMAGED = "the image is damaged or cut short"
+# A walk over markers or blocks longer than this is no picture that anyone made.
+MAX_STEPS = 10_000
+
+_JPEG_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_WITHOUT_LENGTH = frozenset({0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
+_JPEG_START_OF_SCAN = 0xDA
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """signature: how such a file begins; kind: what stands at byte 8, if that tells it from others.
+    measure: its bytes to (width, height)."""
+
+    name: str
+    signature: tuple[bytes, ...]
+    measure: Callable[[bytes], tuple[int, int]]
+    kind: bytes = b""
+
+    def is_of(self, data: bytes) -> bool:
+        return data.startswith(self.signature) and data[8 : 8 + len(self.kind)] == self.kind
+
+
+def header_size(data: bytes, limits: ImageLimits | None = None) -> tuple[int, int]:
+    """(width, height) of an image that may be decoded.
+
+    Raises ImageFormatError for another format, ImageTooLargeError for anything over a limit, and
+    ImageError for a damaged header or a picture too small or too thin to be read.
+    """
+    limits = limits or ImageLimits()
+    if not data:
+        raise ImageError("the image is empty")
+    if len(data) > limits.max_bytes:
+        raise ImageTooLargeError(
+            f"the image has {len(data)} bytes; the limit is {limits.max_bytes}"
+        )
+    try:
+        width, height = _format_of(data, limits).measure(data)
+    except (IndexError, ValueError):
+        raise ImageError(DAMAGED) from None
+    _check_size(width, height, limits)
+    return width, height
+
+
+def _format_of(data: bytes, limits: ImageLimits) -> _Format:
+    for known in _FORMATS:
+        if known.name in limits.formats and known.is_of(data):
+            return known
+    listed = ", ".join(limits.formats)
+    raise ImageFormatError(f"the image is not an image in a supported format ({listed})")
+
+
+def _check_size(width: int, height: int, limits: ImageLimits) -> None:
+    found = f"the image is {width} x {height} pixels"
+    if max(width, height) > limits.max_side:
+        raise ImageTooLargeError(f"{found}; the limit is {limits.max_side} per side")
+    if width * height > limits.max_pixels:
+        raise ImageTooLargeError(
+            f"the image is {width} x {height} = {width * height} pixels; "
+            f"the limit is {limits.max_pixels}"
+        )
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{found}; each side needs at least {MIN_SIDE}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(f"{found}; the limit is {MAX_ASPECT} times as long as wide")
+
+
+def _png(data: bytes) -> tuple[int, int]:
+    if data[12:16] != b"IHDR":
+        raise ValueError
+    return _big(data, 16, 4), _big(data, 20, 4)
+
+
+def _jpeg(data: bytes) -> tuple[int, int]:
+    """The last frame header before the first scan, as Pillow takes it."""
+    size: tuple[int, int] | None = None
+    position = 2
+    for _ in range(MAX_STEPS):
+        position = data.index(b"\xff", position)
+        marker = data[position + 1]
+        if marker == 0xFF:  # padding
+            position += 1
+            continue
+        position += 2
+        if marker == _JPEG_START_OF_SCAN and size is not None:
+            return size
+        if marker == 0 or marker in _JPEG_WITHOUT_LENGTH:
+            continue
+        if marker in _JPEG_START_OF_FRAME:
+            size = _big(data, position + 5, 2), _big(data, position + 3, 2)
+        position += _big(data, position, 2)
+    raise ValueError
+
+
+def _gif(data: bytes) -> tuple[int, int]:
+    """The screen, grown to hold the first frame, as Pillow does."""
+    width, height = _little(data, 6, 2), _little(data, 8, 2)
+    position = 13 + _palette_bytes(data[10])
+    for _ in range(MAX_STEPS):
+        kind = data[position]
+        if kind == 0x2C:  # an image
+            left, top, across, down = (_little(data, position + at, 2) for at in (1, 3, 5, 7))
+            return max(width, left + across), max(height, top + down)
+        if kind == 0x3B:  # the end
+            break
+        if kind != 0x21:  # Pillow skips stray bytes one by one
+            position += 1
+            continue
+        position += 2
+        while length := data[position]:
+            position += length + 1
+        position += 1
+    raise ValueError
+
+
+def _palette_bytes(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 128 else 0
+
+
+def _webp(data: bytes) -> tuple[int, int]:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return _little(data, 24, 3) + 1, _little(data, 27, 3) + 1
+    if kind == b"VP8L" and data[20] == 0x2F:
+        bits = _little(data, 21, 4)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
+        return _little(data, 26, 2) & 0x3FFF, _little(data, 28, 2) & 0x3FFF
+    raise ValueError
+
+
+def _big(data: bytes, start: int, num_bytes: int) -> int:
+    return int.from_bytes(_cut(data, start, num_bytes), "big")
+
+
+def _little(data: bytes, start: int, num_bytes: int) -> int:
+    return int.from_bytes(_cut(data, start, num_bytes), "little")
+
+
+def _cut(data: bytes, start: int, num_bytes: int) -> bytes:
+    piece = data[start : start + num_bytes]
+    if len(piece) < num_bytes:
+        raise ValueError
+    return piece
+
+
+_FORMATS = (
+    _Format("JPEG", (b"\xff\xd8\xff",), _jpeg),
+    _Format("PNG", (b"\x89PNG\r\n\x1a\n",), _png),
+    _Format("WEBP", (b"RIFF",), _webp, b"WEBP"),
+    _Format("GIF", (b"GIF87a", b"GIF89a"), _gif),
+)
