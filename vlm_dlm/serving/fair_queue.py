@@ -58,9 +58,27 @@ class FairQueue(Generic[T]):
     def max_per_client(self) -> int:
         return max(1, self.max_requests // 2)
 
+    def check_room(self, client: str, num_tokens: int) -> None:
+        """Raises QueueFullError if `push` would."""
+        if len(self) >= self.max_requests:
+            raise QueueFullError(
+                f"{len(self)} requests are waiting; the limit is {self.max_requests}"
+            )
+        if self.num_tokens + num_tokens > self.max_tokens and self.num_tokens:
+            raise QueueFullError(
+                f"{self.num_tokens} prompt tokens are waiting and {num_tokens} more were "
+                f"sent; the limit is {self.max_tokens}"
+            )
+        own = sum(len(lane.get(client, ())) for lane in self._lanes.values())
+        if own >= self.max_per_client:
+            raise QueueFullError(
+                f"{own} of your requests are waiting; "
+                f"the limit for one client is {self.max_per_client}"
+            )
+
     def push(self, waiting: Waiting[T]) -> None:
         """Line up. Raises QueueFullError, and changes nothing, where there is no room."""
-        self._check_room(waiting)
+        self.check_room(waiting.client, waiting.num_tokens)
         line = self._lanes[waiting.priority].setdefault(waiting.client, deque())
         line.append(waiting)
         self.num_tokens += waiting.num_tokens
@@ -90,24 +108,6 @@ class FairQueue(Generic[T]):
             del lane[waiting.client]
         self.num_tokens -= waiting.num_tokens
         return True
-
-    def _check_room(self, waiting: Waiting[T]) -> None:
-        if len(self) >= self.max_requests:
-            raise QueueFullError(
-                f"{len(self)} requests are waiting; the limit is {self.max_requests}"
-            )
-        num_tokens = self.num_tokens + waiting.num_tokens
-        if num_tokens > self.max_tokens and self.num_tokens:
-            raise QueueFullError(
-                f"{self.num_tokens} prompt tokens are waiting and {waiting.num_tokens} more were "
-                f"sent; the limit is {self.max_tokens}"
-            )
-        own = sum(len(lane.get(waiting.client, ())) for lane in self._lanes.values())
-        if own >= self.max_per_client:
-            raise QueueFullError(
-                f"{own} of your requests are waiting; "
-                f"the limit for one client is {self.max_per_client}"
-            )
 
     def _next_lane(self) -> OrderedDict[str, deque[Waiting[T]]] | None:
         interactive, batch = (self._lanes[priority] for priority in Priority)

@@ -1,27 +1,29 @@
 """An engine behind its waiting queue: admission, turns, deadlines, draining. One event loop.
 
 Requests wait here and not in the engine, so that turns are fair and a caller who leaves costs the
-engine nothing.
+engine nothing. What a running request costs is `running.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from time import monotonic, perf_counter
-from typing import cast
+from time import monotonic
 
 from vlm_dlm.engine.base import Engine
 from vlm_dlm.errors import BadInputError, DeadlineError, QueueFullError, UnavailableError
-from vlm_dlm.events import Failed, GenerationEvent, is_terminal
+from vlm_dlm.events import Finished, GenerationEvent, is_terminal
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.drain_rate import DrainRate
+from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.fair_queue import FairQueue, Priority, Waiting
+from vlm_dlm.serving.managed import ManagedEngine, unavailable
+from vlm_dlm.serving.running import SHUTTING_DOWN, Running
 
 Turn = asyncio.Future[None]
+LOST = "the engine stopped while this request was waiting"
 
 
 class ServiceState(StrEnum):
@@ -69,8 +71,12 @@ class Service:
         self._queue: FairQueue[Turn] = FairQueue(
             self.config.max_waiting, self.config.max_waiting_tokens
         )
+        self._running: set[Running] = set()
+        self._num_open = 0  # requests whose caller has not had the last event
         self._idle = asyncio.Event()
         self._idle.set()
+        if isinstance(engine, ManagedEngine):
+            engine.on_lost(lambda: self._refuse_waiting(LOST))
 
     @property
     def num_waiting(self) -> int:
@@ -81,6 +87,13 @@ class Service:
         """Prompt tokens of the requests that wait."""
         return self._queue.num_tokens
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are taken, as far as the queue has room."""
+        engine = self.engine
+        is_up = not isinstance(engine, ManagedEngine) or engine.state.phase is Phase.READY
+        return is_up and self.state is ServiceState.READY
+
     async def generate(self, ticket: Ticket) -> AsyncIterator[GenerationEvent]:
         """Events of one request, ending in exactly one Finished or Failed.
 
@@ -89,23 +102,40 @@ class Service:
         one that never got its turn; and what the engine refuses.
         """
         limit = self.config.deadline_s if ticket.deadline_s is None else ticket.deadline_s
-        deadline_s = None if limit is None else monotonic() + limit
-        await self._await_turn(ticket, deadline_s)
+        deadline_s = None if limit is None else asyncio.get_running_loop().time() + limit
+        self._num_open += 1
+        self._idle.clear()
         try:
-            # Engine.generate is an async generator in every engine; closing it aborts.
-            stream = cast(
-                AsyncGenerator[GenerationEvent, None], self.engine.generate(ticket.request)
-            )
-            async with aclosing(stream):
-                while (event := await _next(stream, ticket.request, deadline_s)) is not None:
-                    yield event
+            began_s = monotonic()
+            await self._await_turn(ticket, deadline_s)
+            waited_s = monotonic() - began_s
+            running = Running(self.engine, ticket.request, deadline_s, self._end_turn)
+            self._running.add(running)
+            try:
+                while (event := await running.next()) is not None:
+                    yield _with_wait(event, waited_s)
                     if is_terminal(event):
                         return
+            finally:
+                self._running.discard(running)
+                await running.close()
         finally:
-            self._end_turn()
+            self._num_open -= 1
+            if not self._num_open:
+                self._idle.set()
+
+    def check_room(self, client: str, num_tokens: int = 1) -> None:
+        """Raises what `generate` would raise at once for a request with such a prompt.
+
+        Takes microseconds: to be asked before anything is done for a request.
+        """
+        self._check_ready()
+        if not self._has_free_turn:
+            self._check_queue(client, num_tokens)
 
     async def drain(self, grace_s: float) -> bool:
-        """Take nothing new and wait for what runs and waits. False if the grace was too short."""
+        """Take nothing new and wait until everybody has had the last event. False if the grace was
+        too short."""
         self.state = ServiceState.DRAINING
         try:
             async with asyncio.timeout(grace_s):
@@ -114,42 +144,57 @@ class Service:
             return False
         return True
 
+    def abort_all(self) -> None:
+        """Take nothing new and end everything now: who runs gets Failed as the last event, who
+        waits gets UnavailableError."""
+        self.state = ServiceState.DRAINING
+        self._refuse_waiting(SHUTTING_DOWN)
+        for running in tuple(self._running):
+            running.abort()
+
     def retry_after_s(self) -> int:
         """Whole seconds until those waiting now will have left."""
         return self.drain_rate.retry_after_s(len(self._queue), monotonic())
 
-    async def _await_turn(self, ticket: Ticket, deadline_s: float | None) -> None:
-        """Return once a slot is this request's. Leaves nothing behind if it never is."""
+    @property
+    def _has_free_turn(self) -> bool:
+        return self.num_running < self.max_running and not len(self._queue)
+
+    def _check_ready(self) -> None:
         if self.state is not ServiceState.READY:
             message = f"the service is {self.state} and takes no new requests"
             raise UnavailableError(message, self.retry_after_s())
-        turn: Turn = asyncio.get_running_loop().create_future()
-        num_tokens = len(ticket.request.prompt.token_ids)
-        waiting = Waiting(turn, ticket.client, num_tokens, ticket.priority)
-        if self.num_running < self.max_running and not len(self._queue):
-            self._start(turn)
-            return
+        if not self.is_ready:
+            assert isinstance(self.engine, ManagedEngine)
+            raise unavailable(self.engine.state)
+
+    def _check_queue(self, client: str, num_tokens: int) -> None:
         try:
-            self._queue.push(waiting)
+            self._queue.check_room(client, num_tokens)
         except QueueFullError as error:
             error.retry_after_s = self.retry_after_s()
             raise
-        self._idle.clear()
+
+    async def _await_turn(self, ticket: Ticket, deadline_s: float | None) -> None:
+        """Return once a slot is this request's. Leaves nothing behind if it never is."""
+        self._check_ready()
+        if self._has_free_turn:
+            self.num_running += 1
+            return
+        num_tokens = len(ticket.request.prompt.token_ids)
+        self._check_queue(ticket.client, num_tokens)
+        turn: Turn = asyncio.get_running_loop().create_future()
+        waiting = Waiting(turn, ticket.client, num_tokens, ticket.priority)
+        self._queue.push(waiting)
         try:
-            async with asyncio.timeout_at(_loop_time(deadline_s)):
+            async with asyncio.timeout_at(deadline_s):
                 await turn
         except BaseException as error:
-            if not self._queue.remove(waiting) and turn.done() and not turn.cancelled():
+            if not self._queue.remove(waiting) and _was_granted(turn):
                 self._end_turn()  # the turn came in the same moment
-            self._note_idle()
             if isinstance(error, TimeoutError):
                 raise DeadlineError("the deadline passed while the request was waiting") from None
             raise
-
-    def _start(self, turn: Turn) -> None:
-        self.num_running += 1
-        self._idle.clear()
-        turn.set_result(None)
 
     def _end_turn(self) -> None:
         """A request left the engine: the next ones get their turn."""
@@ -157,33 +202,23 @@ class Service:
         self.drain_rate.note_end(monotonic())
         while self.num_running < self.max_running and (waiting := self._queue.pop()) is not None:
             if not waiting.item.done():
-                self._start(waiting.item)
-        self._note_idle()
+                self.num_running += 1
+                waiting.item.set_result(None)
 
-    def _note_idle(self) -> None:
-        if not self.num_running and not len(self._queue):
-            self._idle.set()
-
-
-def _loop_time(deadline_s: float | None) -> float | None:
-    """The moment on the event loop's clock."""
-    if deadline_s is None:
-        return None
-    return asyncio.get_running_loop().time() + deadline_s - monotonic()
+    def _refuse_waiting(self, reason: str) -> None:
+        """Nobody who waits will get a turn."""
+        while (waiting := self._queue.pop()) is not None:
+            if not waiting.item.done():
+                waiting.item.set_exception(UnavailableError(reason))
 
 
-async def _next(
-    stream: AsyncGenerator[GenerationEvent, None],
-    request: GenerationRequest,
-    deadline_s: float | None,
-) -> GenerationEvent | None:
-    """The next event, None behind the last, or Failed once the deadline has passed."""
-    limit = asyncio.timeout_at(_loop_time(deadline_s))
-    try:
-        async with limit:
-            return await anext(stream, None)
-    except TimeoutError:
-        if not limit.expired():  # the engine's own
-            raise
-        message = "the deadline passed before the answer was complete"
-        return Failed(request.request_id, DeadlineError.code, message, perf_counter())
+def _with_wait(event: GenerationEvent, waited_s: float) -> GenerationEvent:
+    """The engine knows only how long a request waited in it; here it waits as well."""
+    if not isinstance(event, Finished):
+        return event
+    stats = replace(event.stats, queue_s=event.stats.queue_s + waited_s)
+    return replace(event, stats=stats)
+
+
+def _was_granted(turn: Turn) -> bool:
+    return turn.done() and not turn.cancelled() and turn.exception() is None

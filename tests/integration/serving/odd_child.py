@@ -1,0 +1,60 @@
+"""Engine processes that misbehave, as `VLM_DLM_TEST_ODD` says. Not a test."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from vlm_dlm.serving import engine_process
+from vlm_dlm.serving.engine_process import EngineServer
+from vlm_dlm.serving.launch import Launch
+from vlm_dlm.serving.wire import Frame
+
+ODD = "VLM_DLM_TEST_ODD"
+
+
+def write_garbage(self: EngineServer, frame: Frame) -> None:
+    self._link.send([b"\xff" * 64])
+
+
+def raise_something(self: EngineServer, frame: Frame) -> None:
+    raise RuntimeError("a bug in the engine process")
+
+
+def segfault(self: EngineServer, frame: Frame) -> None:
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def ignore(self: EngineServer, frame: Frame) -> None:
+    """Hear nothing."""
+
+
+def compute(launch: Launch) -> None:
+    """Keep the interpreter busy, as an import or a long forward does."""
+    until_s = time.monotonic() + 4.0
+    while time.monotonic() < until_s:
+        pass
+
+
+def main() -> None:
+    odd = os.environ.get(ODD, "")
+    if odd == "no start":
+        sys.exit("cannot start")
+    if odd == "garbage":
+        EngineServer._on_submit = write_garbage
+    if odd == "exception":
+        EngineServer._on_submit = raise_something
+    if odd == "segfault":
+        EngineServer._on_submit = segfault
+    if odd == "deaf":
+        EngineServer._on_close = ignore
+    if odd == "busy":
+        engine_process.prepare = compute
+    engine_process.main()
+
+
+if __name__ == "__main__":
+    main()

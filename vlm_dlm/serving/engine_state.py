@@ -1,0 +1,35 @@
+"""How an engine with a life of its own is doing, as health checks and metrics show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """Only READY takes requests. DOWN is for good: it takes an operator to start again."""
+
+    LOADING = "loading"
+    WARMING = "warming"
+    READY = "ready"
+    DOWN = "down"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """progress: 0 to 1 within the phase. reason: why it is not ready, or why it last was not; a
+    sentence without a full stop. num_restarts: of the process that serves, after it was lost.
+    device, dtype: what it runs on, empty before it has loaded once."""
+
+    phase: Phase = Phase.LOADING
+    progress: float = 0.0
+    reason: str = ""
+    num_restarts: int = 0
+    device: str = ""
+    dtype: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it will never be READY again."""
+        return self.phase in (Phase.DOWN, Phase.CLOSED)

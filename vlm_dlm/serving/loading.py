@@ -1,0 +1,119 @@
+"""A launch becomes an engine that has run every mode once. Needs torch, and imports it late.
+
+Blocking parts are for a worker thread; `warm_up` runs in the engine's own event loop.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image
+
+from vlm_dlm.decoding import MODES
+from vlm_dlm.engine.base import Engine
+from vlm_dlm.engine.scripted_engine import ScriptedEngine
+from vlm_dlm.errors import EngineError
+from vlm_dlm.events import Failed, GenerationEvent
+from vlm_dlm.preflight import Checkpoint, open_checkpoint
+from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput, SamplingParams
+from vlm_dlm.serving.launch import Launch
+
+OnProgress = Callable[[float], None]  # 0 to 1, from any thread
+WARM_UP_TOKENS = 4
+WARM_UP_TEXT = "What is in the picture?"
+# Most of a start's time. The second part is what an image tower makes `Runtime.load` import.
+SLOW_IMPORTS = ("vlm_dlm.runtime", "vlm_dlm.engine.torch_engine", "accelerate")
+VISION_IMPORTS = (
+    "transformers.models.pixtral.modeling_pixtral",
+    "transformers.models.mistral3.modeling_mistral3",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An engine, what to warm it up with (None: nothing to warm), and what it runs on."""
+
+    engine: Engine
+    prompt: PromptInput | None = None
+    device: str = ""
+    dtype: str = ""
+
+
+def prepare(launch: Launch) -> Checkpoint | None:
+    """Open the checkpoint and import what loading will need; no weights, no devices. Blocking.
+
+    Raises CheckpointError, before it imports anything slow.
+    """
+    if launch.engine == "scripted":
+        return None
+    checkpoint = open_checkpoint(launch.model)
+    has_vision = checkpoint.config.vision is not None
+    for name in (*SLOW_IMPORTS, *(VISION_IMPORTS if has_vision else ())):
+        importlib.import_module(name)
+    return checkpoint
+
+
+def load_engine(launch: Launch, checkpoint: Checkpoint | None, progress: OnProgress) -> Loaded:
+    """Load the weights of what `prepare` gave and start the engine. Blocking.
+
+    Raises what `Runtime.load` raises.
+    """
+    if checkpoint is None:
+        return Loaded(ScriptedEngine(launch.script))
+    from vlm_dlm.engine.torch_engine import TorchEngine
+    from vlm_dlm.runtime import Runtime
+
+    runtime = Runtime.load(
+        checkpoint,
+        launch.device,
+        launch.dtype,
+        None if launch.adapter is None else Path(launch.adapter),
+        lambda done, total: progress(done / max(total, 1)),
+        launch.limits,
+    )
+    sees_images = checkpoint.config.vision is not None
+    # Noise: a plain picture could be answered by a shortcut that a real one does not take.
+    noise = np.random.default_rng(0).integers(0, 256, (84, 112, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(noise)] if sees_images else []
+    prompt = runtime.inputs(runtime.prompt(WARM_UP_TEXT, pictures, max_tokens=WARM_UP_TOKENS))
+    return Loaded(TorchEngine(runtime.core), prompt, runtime.device, runtime.dtype)
+
+
+async def warm_up(loaded: Loaded, progress: OnProgress) -> None:
+    """Run every mode for a few tokens. Raises EngineError if one cannot run."""
+    if loaded.prompt is None:
+        return
+    sampling = SamplingParams(max_tokens=WARM_UP_TOKENS)
+    for number, mode in enumerate(MODES):
+        progress(number / len(MODES))
+        request = GenerationRequest(f"warm-up-{mode}", loaded.prompt, mode, sampling=sampling)
+        events = cast(AsyncGenerator[GenerationEvent, None], loaded.engine.generate(request))
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Failed):
+                    raise EngineError(f"warming up mode {mode} failed: {event.message}")
+
+
+def with_tensors(request: GenerationRequest) -> GenerationRequest:
+    """The same request, its pixels as the engine takes them, sharing their memory."""
+    if not request.prompt.images:
+        return request
+    images = tuple(_with_tensor(image) for image in request.prompt.images)
+    return replace(request, prompt=replace(request.prompt, images=images))
+
+
+def _with_tensor(image: ImageInput) -> ImageInput:
+    return replace(image, pixels=to_tensor(image.pixels))
+
+
+def to_tensor(pixels: Any) -> Any:
+    """float32 pixels [3, H, W], an array or a tensor already, as a tensor."""
+    import torch
+
+    return torch.as_tensor(pixels)

@@ -1,0 +1,82 @@
+"""An engine with a life of its own: it loads after it is built, and may be lost and come back."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from vlm_dlm.engine.base import Engine
+from vlm_dlm.errors import UnavailableError
+from vlm_dlm.serving.engine_state import EngineState, Phase
+
+OnLost = Callable[[], None]
+SOON_S, LATER_S = 2, 60  # when to come back: while it loads; when an operator is needed
+
+
+class ManagedEngine(Engine):
+    """`capabilities` are known as soon as it is built; requests are taken once it is READY.
+
+    One event loop owns it: `start`, `generate` and `close` are called there, and so are callbacks.
+    """
+
+    @property
+    @abstractmethod
+    def state(self) -> EngineState:
+        """How it is doing now. A new value at every change; never waits."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Begin to load and return at once; `state` tells the rest. To be called once."""
+
+    @abstractmethod
+    async def wait_ready(self) -> None:
+        """Return once it is READY. Raises UnavailableError once it is DOWN or CLOSED."""
+
+    @abstractmethod
+    def on_lost(self, callback: OnLost) -> None:
+        """Call `callback` whenever what serves requests is lost, before it is back.
+
+        Requests that were running get their own Failed; this is for those that still wait.
+        """
+
+
+class StatefulEngine(ManagedEngine):
+    """The part of a managed engine that has nothing to do with where it runs."""
+
+    def __init__(self) -> None:
+        self._state = EngineState()
+        self._changed = asyncio.Event()
+        self._callbacks: list[OnLost] = []
+
+    @property
+    def state(self) -> EngineState:
+        return self._state
+
+    async def wait_ready(self) -> None:
+        while self._state.phase is not Phase.READY:
+            if self._state.is_final:
+                raise unavailable(self._state)
+            await self._changed.wait()
+
+    def on_lost(self, callback: OnLost) -> None:
+        self._callbacks.append(callback)
+
+    def _set(self, **changes: Any) -> None:
+        self._state = replace(self._state, **changes)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _tell_lost(self) -> None:
+        for callback in self._callbacks:
+            callback()
+
+
+def unavailable(state: EngineState) -> UnavailableError:
+    """Why an engine in this state takes no request, and when to come back."""
+    if state.is_final:
+        reason = state.reason or "the server is shutting down"
+        return UnavailableError(f"the model is not available: {reason}", LATER_S)
+    return UnavailableError("the model is being loaded; try again soon", SOON_S)
