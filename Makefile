@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint fmt types check bench clean
+.PHONY: help install demo serve test lint fmt types check bench clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)  ## Compare the decoding modes on an example image
 	@$(BIN)/vlm-dlm compare --image "$(EXAMPLE)" --prompt "$(PROMPT)" $(ARGS)
+
+serve: $(STAMP)  ## Serve the embedded model on http://127.0.0.1:8000
+	@$(BIN)/vlm-dlm serve $(ARGS)
 
 test: $(STAMP)  ## Run the tests (ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest -q $(ARGS)

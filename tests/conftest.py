@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-TIERS = ("unit", "integration", "gpu", "weights", "browser")
+# An example may take long on a busy machine; what a test means to bound it measures itself.
+settings.register_profile("default", settings.get_profile("default"), deadline=None)
+settings.load_profile("default")
+
+TIERS = ("unit", "integration", "api", "e2e", "gpu", "weights", "browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

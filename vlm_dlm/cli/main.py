@@ -20,6 +20,7 @@ from vlm_dlm.cli.compare import compare
 from vlm_dlm.cli.doctor import doctor
 from vlm_dlm.cli.evaluate import evaluate
 from vlm_dlm.cli.generate import generate
+from vlm_dlm.cli.serve import serve
 from vlm_dlm.cli.train import train
 from vlm_dlm.errors import EngineError, VlmDlmError
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(compare)
+app.command()(serve)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(doctor)

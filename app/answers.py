@@ -1,0 +1,186 @@
+"""Events of the engine to an answer, and the figures that every reply carries."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from app.errors import ApiError, to_api_error
+from app.schemas.common import (
+    Diffusion,
+    PromptTokensDetails,
+    RequestMetrics,
+    SpeculativeDecoding,
+    Timings,
+    Usage,
+)
+from vlm_dlm import errors
+from vlm_dlm.errors import UnavailableError, VlmDlmError
+from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started, Stats
+from vlm_dlm.step import ForwardKind
+
+ABORTED = "the server is shutting down and ended the answer before it was complete"
+LOST = "the answer ended before it was complete"
+_BY_CODE = {
+    cls.code: cls
+    for cls in vars(errors).values()
+    if isinstance(cls, type) and issubclass(cls, VlmDlmError)
+}
+
+
+class Answer:
+    """Gathers the events of one request.
+
+    finish_reason: 'stop', 'length' or 'abort', None until it is there. failed: what the engine
+    said if it could not finish. mode: the one that wrote, '' until it started.
+    """
+
+    def __init__(self) -> None:
+        self.mode = ""
+        self.token_ids: list[int] = []
+        self.finish_reason: str | None = None
+        self.stats: Stats | None = None
+        self.failed: Failed | None = None
+        self._texts: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """All text so far."""
+        return "".join(self._texts)
+
+    def add(self, event: GenerationEvent) -> str:
+        """Take in one event; returns the text it brought, '' for none."""
+        text = ""
+        if isinstance(event, Committed):
+            self.token_ids += [token.id for token in event.tokens]
+            text = event.text
+        elif isinstance(event, Started):
+            self.mode = event.mode
+        elif isinstance(event, Finished):
+            self.finish_reason, self.stats, text = event.reason, event.stats, event.text
+        elif isinstance(event, Failed):
+            self.failed = event
+        if text:
+            self._texts.append(text)
+        return text
+
+    @property
+    def error(self) -> ApiError | None:
+        """Why there is no whole answer: the engine failed or was shut down. None for a good one,
+        or one that may still become whole."""
+        if self.failed is not None:
+            cls = _BY_CODE.get(self.failed.code, VlmDlmError)
+            return to_api_error(cls(self.failed.message))
+        if self.finish_reason == "abort":
+            return to_api_error(UnavailableError(ABORTED))
+        return None
+
+    def finished(self) -> Stats:
+        """The figures of a whole answer. Raises `error`; an answer that never ended is one too."""
+        error = self.error
+        if error is not None:
+            raise error
+        if self.stats is None:
+            raise to_api_error(errors.EngineError(LOST))
+        return self.stats
+
+
+def usage_of(stats: Sequence[Stats]) -> Usage:
+    """Of one or more answers to one prompt, which counts once."""
+    first = stats[0]
+    num_tokens = sum(one.num_tokens for one in stats)
+    return Usage(
+        prompt_tokens=first.num_prompt_tokens,
+        completion_tokens=num_tokens,
+        total_tokens=first.num_prompt_tokens + num_tokens,
+        prompt_tokens_details=PromptTokensDetails(
+            cached_tokens=_num_cached(first), image_tokens=first.num_image_tokens
+        ),
+    )
+
+
+def timings_of(stats: Stats) -> Timings:
+    """Of one answer."""
+    num_computed = stats.num_prompt_tokens - _num_cached(stats)
+    prompt_s = stats.vision_s + stats.prefill_s
+    return Timings(
+        cache_n=_num_cached(stats),
+        prompt_n=num_computed,
+        prompt_ms=_ms(prompt_s),
+        prompt_per_second=round(num_computed / prompt_s, 3) if prompt_s > 0 else 0.0,
+        predicted_n=stats.num_tokens,
+        predicted_ms=_ms(stats.decode_s),
+        predicted_per_second=round(stats.tokens_per_s, 3),
+        draft_n=stats.num_draft_tokens,
+        draft_n_accepted=_num_accepted(stats.acceptance_lengths or ()),
+    )
+
+
+def metrics_of(stats: Stats, mode: str, device: str, dtype: str) -> RequestMetrics:
+    """Of one answer."""
+    ttft_s = stats.ttft_s
+    busy_s = stats.vision_s + stats.prefill_s + stats.decode_s
+    itl_s = None
+    if ttft_s is not None and stats.num_tokens > 1:
+        itl_s = max(busy_s - ttft_s, 0.0) / (stats.num_tokens - 1)
+    return RequestMetrics(
+        mode=mode,
+        time_to_first_token_ms=None if ttft_s is None else _ms(stats.queue_s + ttft_s),
+        generation_time_ms=_ms(stats.decode_s),
+        queue_time_ms=_ms(stats.queue_s),
+        vision_time_ms=_ms(stats.vision_s),
+        prefill_time_ms=_ms(stats.prefill_s),
+        decode_time_ms=_ms(stats.decode_s),
+        mean_itl_ms=None if itl_s is None else _ms(itl_s),
+        tokens_per_second=round(stats.tokens_per_s, 3),
+        num_forwards=stats.num_forwards,
+        tokens_per_forward=round(stats.tokens_per_forward, 3),
+        speculative_decoding=_speculation(stats),
+        diffusion=_diffusion(stats),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _speculation(stats: Stats) -> SpeculativeDecoding | None:
+    """None in modes that never verify."""
+    lengths = stats.acceptance_lengths
+    if lengths is None:
+        return None
+    counts = Counter(length - 1 for length in lengths)
+    num_accepted, num_drafts = _num_accepted(lengths), stats.num_draft_tokens
+    return SpeculativeDecoding(
+        mean_acceptance_length=round(sum(lengths) / max(len(lengths), 1), 3),
+        draft_acceptance_rate=round(num_accepted / num_drafts, 4) if num_drafts else None,
+        acceptance_histogram=[counts[k] for k in range(max(counts, default=-1) + 1)],
+        num_spec_steps=len(lengths),
+        num_accepted_draft_tokens=num_accepted,
+        num_draft_tokens=num_drafts,
+    )
+
+
+def _diffusion(stats: Stats) -> Diffusion | None:
+    """None in modes that never denoise."""
+    num_steps = stats.forwards_by_kind.get(ForwardKind.DENOISE, 0)
+    num_commits = stats.forwards_by_kind.get(ForwardKind.COMMIT, 0)
+    if not num_steps and not num_commits:
+        return None
+    return Diffusion(
+        num_denoising_steps=num_steps,
+        num_blocks=num_commits,  # a block is handed out when it is put into the cache, not before
+        num_commit_forwards=num_commits,
+        mean_steps_per_block=round(num_steps / num_commits, 3) if num_commits else None,
+    )
+
+
+def _num_accepted(lengths: Sequence[int]) -> int:
+    """Drafts kept: every verify step gives one token of its own."""
+    return sum(lengths) - len(lengths)
+
+
+def _num_cached(stats: Stats) -> int:
+    return stats.num_prompt_tokens if stats.is_prompt_reused else 0
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

@@ -1,0 +1,159 @@
+"""Answers as OpenAI's clients expect them: one completion, or chunks of one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+from uuid import uuid4
+
+from app.answers import Answer, metrics_of, timings_of, usage_of
+from app.chat import ChatAsk
+from app.choices import Indexed, choices
+from app.drafts import draft_of
+from app.intake import prepare, ticket
+from app.schemas.chat import ChatAnswer, ChatChoice, ChatCompletion
+from app.schemas.common import RequestMetrics
+from app.state import Services
+from app.streaming import DONE, KEEP_ALIVE, PATIENCE_S, Primed, sse
+from app.tracking import preparing
+from vlm_dlm import __version__
+from vlm_dlm.events import Canvas, Started, Stats, is_terminal
+
+FINGERPRINT = f"vlm-dlm-{__version__}"
+DRAFT_EVENT = "draft"
+DRAFT_OBJECT = "vlm_dlm.draft"
+
+
+class ChatRun:
+    """One request on its way to its answers. client: whose it is. request_id: for the log."""
+
+    def __init__(self, services: Services, chat: ChatAsk, client: str, request_id: str) -> None:
+        self.services = services
+        self.chat = chat
+        self.client = client
+        self.request_id = request_id
+        self.id = f"chatcmpl-{uuid4().hex}"
+        self.created = int(time.time())
+        self.answers = [Answer() for _ in range(chat.num_answers)]
+
+    async def whole(self) -> bytes:
+        """The completion as JSON. Raises ApiError or VlmDlmError."""
+        async with aclosing(await self._events()) as events:
+            async for index, event in events:
+                self.answers[index].add(event)
+        stats = [answer.finished() for answer in self.answers]
+        several = len(stats) > 1
+        reply = ChatCompletion(
+            id=self.id,
+            created=self.created,
+            model=self.chat.model,
+            choices=[
+                ChatChoice(
+                    index=index,
+                    message=ChatAnswer(content=answer.text),
+                    finish_reason="length" if answer.finish_reason == "length" else "stop",
+                    timings=timings_of(stats[index]) if several else None,
+                    metrics=self._metrics(stats[index]) if several else None,
+                )
+                for index, answer in enumerate(self.answers)
+            ],
+            usage=usage_of(stats),
+            timings=timings_of(stats[0]),
+            metrics=self._metrics(stats[0]),
+            system_fingerprint=FINGERPRINT,
+        )
+        return reply.model_dump_json().encode()
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The completion as server-sent events, whose texts joined are that of `whole`.
+
+        Nothing is yielded before there is a first event or a long wait for it, so that what is
+        refused is raised before. Raises ApiError or VlmDlmError at any time.
+        """
+        events = Primed(await self._events())
+        async with aclosing(events):
+            if not await events.wait(PATIENCE_S):
+                yield KEEP_ALIVE
+            async for index, event in events:
+                if isinstance(event, Canvas):
+                    if self.chat.include_drafts:
+                        yield sse(self._draft(index, event), DRAFT_EVENT)
+                    continue
+                answer = self.answers[index]
+                text = answer.add(event)
+                if isinstance(event, Started):
+                    yield sse(self._delta(index, {"role": "assistant", "content": ""}))
+                if text:
+                    yield sse(self._delta(index, {"content": text}))
+                if is_terminal(event):
+                    yield sse(self._end(index, answer))
+        stats = [answer.finished() for answer in self.answers]
+        if self.chat.include_usage:
+            yield sse(self._usage(stats))
+        yield DONE
+
+    async def _events(self) -> AsyncGenerator[Indexed, None]:
+        """Prepares the prompt, once for all answers, and lines up."""
+        ask, mode, num = self.chat.ask, self.chat.mode, self.chat.num_answers
+        async with preparing(self.services):
+            prompt = await prepare(self.services, ask, self.client)
+        tickets = [
+            ticket(
+                ask,
+                prompt,
+                self.client,
+                mode,
+                self.chat.params,
+                seed_offset=index,
+                keep_prompt=num > 1 and index == 0,
+            )
+            for index in range(num)
+        ]
+        return choices(self.services, tickets, self.request_id)
+
+    def _chunk(self, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        chunk: dict[str, Any] = {
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": self.chat.model,
+            "system_fingerprint": FINGERPRINT,
+            "choices": entries,
+        }
+        if self.chat.include_usage:
+            chunk["usage"] = None
+        return chunk
+
+    def _delta(
+        self, index: int, delta: dict[str, str], reason: str | None = None
+    ) -> dict[str, Any]:
+        entry = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
+        return self._chunk([entry])
+
+    def _end(self, index: int, answer: Answer) -> dict[str, Any]:
+        """The last chunk of one answer, with its figures. Raises ApiError if it is not whole."""
+        stats = answer.finished()
+        return self._delta(index, {}, answer.finish_reason) | self._figures(stats)
+
+    def _usage(self, stats: Sequence[Stats]) -> dict[str, Any]:
+        """The chunk of `include_usage`: that of all answers, and the figures of the first."""
+        usage = {"usage": usage_of(stats).model_dump()}
+        return self._chunk([]) | usage | self._figures(stats[0])
+
+    def _figures(self, stats: Stats) -> dict[str, Any]:
+        return {
+            "timings": timings_of(stats).model_dump(),
+            "metrics": self._metrics(stats).model_dump(),
+        }
+
+    def _metrics(self, stats: Stats) -> RequestMetrics:
+        services = self.services
+        return metrics_of(stats, self.chat.mode, services.device, services.dtype)
+
+    def _draft(self, index: int, canvas: Canvas) -> dict[str, Any]:
+        """A block that is not final yet. index: of the answer that it belongs to."""
+        tokenizer = self.services.checkpoint.processor.tokenizer
+        draft = {"index": index, **draft_of(tokenizer, canvas)}
+        return self._chunk([]) | {"object": DRAFT_OBJECT, "draft": draft}

@@ -1,0 +1,232 @@
+"""One prompt in several modes: who runs when, what each has said so far, and how they differ.
+
+The first mode computes the prompt and leaves it behind; the others take it over. A mode that fails
+is an entry of its own and stops none of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from time import monotonic
+
+from app.answers import Answer, metrics_of, timings_of, usage_of
+from app.disconnect import ended
+from app.errors import ApiError, ErrorDetail, error_body, to_api_error
+from app.schemas.compare import Agreement, Difference, ModeResult, Summary
+from vlm_dlm.errors import BusyError, DeadlineError, QueueFullError, VlmDlmError
+from vlm_dlm.events import GenerationEvent, Started
+from vlm_dlm.serving.service import Ticket
+
+# A mode behind the first waits for room in the queue, instead of being lost to a full one.
+MAX_PAUSE_S = 2.0
+
+Generate = Callable[[Ticket], AsyncGenerator[GenerationEvent, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happened in one mode; an error ends a mode that could not be finished. text: what the
+    event added to its answer."""
+
+    mode: str
+    event: GenerationEvent | ApiError
+    text: str = ""
+
+
+@dataclass(slots=True)
+class ModeRun:
+    """One mode of a comparison: its ticket, and what came of it so far."""
+
+    ticket: Ticket
+    answer: Answer = field(default_factory=Answer)
+    error: ApiError | None = None
+
+
+class Comparison:
+    """tickets: by mode, in the order in which they run, all with the same prompt. deadline_s: for
+    the whole comparison, None leaves it to each ticket. patience_s: longest wait of a later mode
+    for room in the queue."""
+
+    def __init__(
+        self,
+        generate: Generate,
+        tickets: Mapping[str, Ticket],
+        *,
+        is_parallel: bool = False,
+        deadline_s: float | None = None,
+        patience_s: float = 300.0,
+    ) -> None:
+        self.runs = {mode: ModeRun(ticket) for mode, ticket in tickets.items()}
+        self.is_parallel = is_parallel
+        self._generate = generate
+        self._first = next(iter(tickets))
+        self._began = monotonic()
+        self._deadline = None if deadline_s is None else self._began + deadline_s
+        self._patience_s = patience_s if deadline_s is None else deadline_s
+
+    @property
+    def total_s(self) -> float:
+        """Since it was made."""
+        return monotonic() - self._began
+
+    async def steps(self) -> AsyncGenerator[Step]:
+        """What happens, as it happens. Closing it ends every mode.
+
+        Raises BusyError where the first mode is refused: then nothing has been done yet.
+        """
+        order = self._together() if self.is_parallel else self._in_turn()
+        async with aclosing(order) as steps:
+            async for step in steps:
+                run, event = self.runs[step.mode], step.event
+                if isinstance(event, ApiError):
+                    run.error = event
+                    yield step
+                else:
+                    text = run.answer.add(event)
+                    run.error = run.answer.error
+                    yield replace(step, text=text)
+
+    def raise_if_all_failed(self) -> None:
+        """Raise the first mode's error unless some mode has an answer."""
+        errors = [run.error for run in self.runs.values()]
+        if errors[0] is not None and all(errors):
+            raise errors[0]
+
+    async def _in_turn(self) -> AsyncGenerator[Step]:
+        for mode in self.runs:
+            async with aclosing(self._run(mode)) as steps:
+                async for step in steps:
+                    yield step
+
+    async def _together(self) -> AsyncGenerator[Step]:
+        """The others start once the first has its prompt, which is when it says more than that it
+        started."""
+        steps: asyncio.Queue[Step | Exception | None] = asyncio.Queue(maxsize=64)
+        is_prompt_ready = asyncio.Event()
+
+        async def feed(mode: str) -> None:
+            try:
+                if mode != self._first:
+                    await is_prompt_ready.wait()
+                async with aclosing(self._run(mode)) as own:
+                    async for step in own:
+                        await steps.put(step)
+                        if not isinstance(step.event, Started):
+                            is_prompt_ready.set()
+            except Exception as error:
+                await steps.put(error)
+            await steps.put(None)
+
+        tasks = [asyncio.create_task(feed(mode)) for mode in self.runs]
+        try:
+            num_open = len(tasks)
+            while num_open:
+                step = await steps.get()
+                if isinstance(step, Exception):
+                    raise step
+                if step is None:
+                    num_open -= 1
+                    is_prompt_ready.set()
+                else:
+                    yield step
+        finally:
+            await ended(*tasks)
+
+    async def _run(self, mode: str) -> AsyncGenerator[Step]:
+        """One mode, in its turn of the queue."""
+        has_begun, is_first = False, mode == self._first
+        while True:
+            try:
+                async with aclosing(self._generate(self._ticket(mode))) as events:
+                    async for event in events:
+                        has_begun = True
+                        yield Step(mode, event)
+                return
+            except VlmDlmError as error:
+                if is_first and not has_begun and isinstance(error, BusyError):
+                    raise
+                if not isinstance(error, QueueFullError) or self.total_s > self._patience_s:
+                    yield Step(mode, to_api_error(error))
+                    return
+                await asyncio.sleep(min(error.retry_after_s, MAX_PAUSE_S))
+
+    def _ticket(self, mode: str) -> Ticket:
+        """With what is left of the whole comparison's deadline."""
+        ticket = self.runs[mode].ticket
+        if self._deadline is None:
+            return ticket
+        left_s = self._deadline - monotonic()
+        if left_s <= 0:
+            raise DeadlineError("the deadline passed before this mode's turn came")
+        return replace(ticket, deadline_s=left_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Turns runs into results. to_text: the text of one token."""
+
+    runs: Mapping[str, ModeRun]
+    to_text: Callable[[int], str]
+    device: str
+    dtype: str
+
+    def result(self, mode: str) -> ModeResult:
+        """What the mode has said. Its agreement is null until `ar` has finished."""
+        run = self.runs[mode]
+        answer, error = run.answer, run.error
+        stats = answer.stats if error is None else None
+        return ModeResult(
+            mode=mode,
+            text=answer.text,
+            num_tokens=len(answer.token_ids),
+            finish_reason=answer.finish_reason if error is None else None,
+            usage=None if stats is None else usage_of([stats]),
+            timings=None if stats is None else timings_of(stats),
+            metrics=None if stats is None else metrics_of(stats, mode, self.device, self.dtype),
+            agreement=self.agreement(mode),
+            error=None if error is None else ErrorDetail(**error_body(error)["error"]),
+        )
+
+    def agreement(self, mode: str) -> Agreement | None:
+        """With `ar`; None unless both have a whole answer."""
+        ar, own = self.runs.get("ar"), self.runs[mode]
+        if ar is None or any(run.error or run.answer.stats is None for run in (ar, own)):
+            return None
+        return agreement_of(ar.answer.token_ids, own.answer.token_ids, self.to_text)
+
+    def summary(self, comparison: Comparison) -> Summary:
+        """Of all that was done. Zeros where no mode got that far."""
+        done = [run.answer.stats for run in self.runs.values() if run.answer.stats is not None]
+        computed = [stats for stats in done if not stats.is_prompt_reused]
+        # Without one, the shortest copy stands for what the prompt cost.
+        first = (computed or done or [None])[0]
+        return Summary(
+            vision_ms=0.0 if first is None else round(first.vision_s * 1000, 3),
+            prefill_ms=0.0 if first is None else round(first.prefill_s * 1000, 3),
+            prompt_tokens=0 if first is None else first.num_prompt_tokens,
+            image_tokens=0 if first is None else first.num_image_tokens,
+            is_prompt_cached=bool(done) and not computed,
+            is_parallel=comparison.is_parallel,
+            total_ms=round(comparison.total_s * 1000, 3),
+            agreement={mode: self.agreement(mode) for mode in self.runs},
+        )
+
+
+def agreement_of(ar: Sequence[int], own: Sequence[int], to_text: Callable[[int], str]) -> Agreement:
+    """How far two answers are the same."""
+    longest = max(len(ar), len(own))
+    pairs = zip(ar, own, strict=False)
+    num_equal = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ar), len(own)))
+    difference = None
+    if num_equal < longest:
+        texts = [to_text(ids[num_equal]) if num_equal < len(ids) else None for ids in (ar, own)]
+        difference = Difference(index=num_equal, ar=texts[0], own=texts[1])
+    return Agreement(
+        is_identical=difference is None,
+        num_equal_tokens=num_equal,
+        share=round(num_equal / longest, 4) if longest else 1.0,
+        first_difference=difference,
+    )

@@ -1,0 +1,222 @@
+"""From what a client asks for to what the service takes: limits, images, modes, tickets.
+
+Order: what is refused by looking at the request alone, then whether there is room, and only then
+work on images and text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+from app.errors import ApiError
+from app.image_sources import image_contents
+from app.schemas.common import AnswerOptions
+from app.state import Services
+from vlm_dlm.decoding import MODES, find_mode
+from vlm_dlm.errors import (
+    DeadlineError,
+    ImageError,
+    ModeError,
+    PromptError,
+)
+from vlm_dlm.preflight import mode_params
+from vlm_dlm.processor.prompt import Message, TextPart
+from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
+from vlm_dlm.serving.fair_queue import Priority
+from vlm_dlm.serving.service import Ticket
+
+DEFAULT_MODE = "linear_spec"
+DEFAULT_MAX_TOKENS = 256
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked, whichever route it came by.
+
+    images: contents of files, data URIs or http(s) URLs, in the order in which `messages` number
+    them; nobody has looked at them yet. deadline_s: seconds for the whole answer, None takes the
+    server's. arrived_s: when they began, on the monotonic clock.
+    """
+
+    messages: tuple[Message, ...]
+    images: tuple[bytes | str, ...] = ()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    priority: Priority = Priority.INTERACTIVE
+    deadline_s: float | None = None
+    enable_thinking: bool = False
+    arrived_s: float = field(default_factory=monotonic)
+
+    @property
+    def rest_s(self) -> float | None:
+        """What is left of the deadline, at least 1 ms; None if there is none."""
+        if self.deadline_s is None:
+            return None
+        return max(self.deadline_s - (monotonic() - self.arrived_s), 0.001)
+
+
+async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput:
+    """The prompt, with its images fetched, decoded and scaled.
+
+    Raises ApiError or VlmDlmError: what is over a limit, then UnavailableError or QueueFullError
+    where there is no room now for this client, before any image is touched; then ImageError and
+    PromptError, or DeadlineError.
+    """
+    check_conversation(services, ask.messages)
+    check_num_images(services, len(ask.images))
+    services.service.check_room(client)
+    try:
+        async with asyncio.timeout(ask.rest_s):
+            images = await image_contents(services, ask.images)
+            return await services.preparer.prepare(
+                ask.messages, images, ask.sampling.max_tokens, ask.enable_thinking
+            )
+    except TimeoutError:
+        message = "the deadline passed while the request was being prepared"
+        raise DeadlineError(message) from None
+
+
+def ticket(
+    ask: Ask,
+    prompt: PromptInput,
+    client: str,
+    mode: str,
+    params: Any,
+    *,
+    seed_offset: int = 0,
+    keep_prompt: bool = False,
+) -> Ticket:
+    """One answer for the service, under an id of its own. seed_offset: for further answers to the
+    same request, which must differ from the first."""
+    sampling = ask.sampling
+    if seed_offset and sampling.seed is not None:
+        sampling = replace(sampling, seed=(sampling.seed + seed_offset) % 2**63)
+    request = GenerationRequest(
+        request_id=uuid4().hex,  # never the client's own, which may come twice
+        prompt=prompt,
+        mode=mode,
+        params=params,
+        sampling=sampling,
+        keep_prompt=keep_prompt,
+    )
+    return Ticket(request, client, ask.priority, ask.rest_s)
+
+
+def resolve_mode(services: Services, model: str | None, generation_mode: str | None = None) -> str:
+    """The mode that a model id (NAME, NAME:MODE) and a mode's name or alias ask for.
+
+    Neither, or 'auto', means `linear_spec`. Raises ApiError: 404 for a model that is not served,
+    400 for a contradiction; ModeError for an unknown mode.
+    """
+    by_model = _mode_of_model(services, model)
+    wanted = None if generation_mode in (None, AUTO) else find_mode(generation_mode).name
+    if by_model is not None and wanted is not None and by_model != wanted:
+        raise ApiError(
+            400,
+            ModeError.code,
+            f"the model asks for mode {by_model} and generation_mode for {wanted}",
+            "generation_mode",
+        )
+    mode = by_model or wanted or DEFAULT_MODE
+    offered = [info.name for info in services.engine.capabilities.modes]
+    if mode not in offered:
+        raise ModeError(f"mode {mode} is not offered here; the modes are {', '.join(offered)}")
+    return mode
+
+
+def model_id(services: Services, mode: str | None = None) -> str:
+    """The id under which clients know a mode; without one, the model itself."""
+    name = services.settings.model_name
+    return name if mode is None else f"{name}:{mode}"
+
+
+def mode_options(options: AnswerOptions, *modes: str) -> Mapping[str, Any]:
+    """Checked Params per mode from threshold, block_length and max_denoising_steps.
+
+    Of several modes each takes what it has. Raises ModeError for an option that none has, or a
+    value that cannot be run.
+    """
+    given = {
+        "threshold": options.threshold,
+        "block_length": options.block_length,
+        "steps": options.max_denoising_steps,
+    }
+    return mode_params(modes, given, is_shared=len(modes) > 1)
+
+
+def sampling_of(
+    services: Services, options: AnswerOptions, max_tokens: int | None = None
+) -> SamplingParams:
+    """How tokens are chosen: greedy, 256 tokens at most, unless the client says otherwise.
+
+    max_tokens: in place of the one in `options`. Raises ApiError for what is over a limit.
+    """
+    limits = services.settings
+    wanted = max_tokens or options.max_tokens or min(DEFAULT_MAX_TOKENS, limits.max_tokens_limit)
+    if wanted > limits.max_tokens_limit:
+        raise over_limit("max_tokens", f"is {wanted}", limits.max_tokens_limit)
+    return SamplingParams(
+        temperature=0.0 if options.temperature is None else options.temperature,
+        top_p=1.0 if options.top_p is None else options.top_p,
+        seed=options.seed,
+        max_tokens=wanted,
+        stop=_stop_of(services, options.stop),
+    )
+
+
+def priority_of(options: AnswerOptions) -> Priority:
+    """Interactive unless the client says otherwise."""
+    return Priority.BATCH if options.priority == "batch" else Priority.INTERACTIVE
+
+
+def over_limit(param: str, found: str, limit: int) -> ApiError:
+    """A request beyond what this server allows. found: as in 'is 9000'."""
+    return ApiError(400, "over_limit", f"{param} {found}; the limit is {limit}", param)
+
+
+def check_num_images(services: Services, num_images: int) -> None:
+    """Raise ImageError for more images than one request may bring."""
+    limit = services.settings.max_images
+    if num_images > limit:
+        raise ImageError(f"{num_images} images were given; the limit is {limit}")
+
+
+def check_conversation(services: Services, messages: Sequence[Message]) -> None:
+    """Raise PromptError for too many messages or too much text."""
+    limits = services.settings
+    if len(messages) > limits.max_messages:
+        raise PromptError(
+            f"{len(messages)} messages were given; the limit is {limits.max_messages}"
+        )
+    parts = (part for message in messages for part in message.parts)
+    num_chars = sum(len(part.text) for part in parts if isinstance(part, TextPart))
+    if num_chars > limits.max_prompt_chars:
+        raise PromptError(
+            f"the messages have {num_chars} characters; the limit is {limits.max_prompt_chars}"
+        )
+
+
+def _mode_of_model(services: Services, model: str | None) -> str | None:
+    if model is None:
+        return None
+    name, _, suffix = model.partition(":")
+    is_mode = not suffix or any(suffix == m.name or suffix in m.aliases for m in MODES.values())
+    if name != services.settings.model_name or not is_mode or model.endswith(":"):
+        message = f"there is no model {model[:100]!r} here; the model is {model_id(services)}"
+        raise ApiError(404, "model_not_found", message, "model")
+    return find_mode(suffix).name if suffix else None
+
+
+def _stop_of(services: Services, stop: Sequence[str] | None) -> tuple[str, ...]:
+    limits, texts = services.settings, tuple(stop or ())
+    if len(texts) > limits.max_stop:
+        raise over_limit("stop", f"has {len(texts)} strings", limits.max_stop)
+    longest = max(map(len, texts), default=0)
+    if longest > limits.max_stop_chars:
+        raise over_limit("stop", f"has a string of {longest} characters", limits.max_stop_chars)
+    return texts

@@ -1,0 +1,40 @@
+"""Settings to the engine they ask for: the one place that names concrete engines."""
+
+from __future__ import annotations
+
+from app.settings import Settings
+from vlm_dlm.engine.config import EngineConfig
+from vlm_dlm.engine.scripted_engine import Script
+from vlm_dlm.serving.launch import Launch
+from vlm_dlm.serving.local_engine import LocalEngine
+from vlm_dlm.serving.managed import ManagedEngine
+from vlm_dlm.serving.process_engine import ProcessEngine
+
+
+def build_engine(settings: Settings) -> ManagedEngine:
+    """Built and not started. Raises CheckpointError."""
+    launch = launch_of(settings)
+    return LocalEngine(launch) if settings.single_process else ProcessEngine(launch)
+
+
+def launch_of(settings: Settings) -> Launch:
+    """What the engine process is to run."""
+    limit = settings.max_running
+    return Launch(
+        model=settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        adapter=settings.adapter,
+        limits=None if limit is None else EngineConfig(max_running=limit),
+        engine=settings.engine,
+        script=_script(settings),
+    )
+
+
+def _script(settings: Settings) -> Script:
+    plain = Script()
+    return Script(
+        words=tuple(f"{word} " for word in settings.script_words) or plain.words,
+        step_s=settings.script_step_s,
+        max_running=settings.max_running or plain.max_running,
+    )

@@ -1,0 +1,174 @@
+"""Composes the server: parts, routes, middleware. Knows no concrete engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from app.auth import OPEN_PATHS, Clients
+from app.errors import error_responses, install_error_handlers
+from app.idempotency import IdempotencyStore
+from app.lifecycle import Lifecycle
+from app.live_metrics import LiveMetrics
+from app.media.fetcher import Fetcher, FetchPolicy
+from app.metrics import Metrics
+from app.middleware.body import Body, BodyLimits
+from app.middleware.door import Door
+from app.middleware.envelope import ID_HEADER, Envelope
+from app.middleware.gate import Gate
+from app.middleware.guard import Guard
+from app.middleware.keys import Keys
+from app.routes import chat, compare, generate, models, status
+from app.settings import Settings
+from app.state import Services
+from vlm_dlm import __version__
+from vlm_dlm.preflight import Checkpoint
+from vlm_dlm.processor.image_input import ImageLimits
+from vlm_dlm.serving.decode_pool import DecodePool
+from vlm_dlm.serving.managed import ManagedEngine
+from vlm_dlm.serving.preparation import Preparer
+from vlm_dlm.serving.service import Service, ServiceConfig
+
+ROUTES = (chat, generate, compare, models, status)
+# A picture is decoded to at most this many times the model's own longest side, then scaled.
+DECODE_SIDES = 2
+
+
+def create_app(settings: Settings, engine: ManagedEngine, checkpoint: Checkpoint) -> FastAPI:
+    """The whole HTTP interface. Its lifespan starts the engine, which goes on loading by itself,
+    and closes everything in the end."""
+    services = build_services(settings, engine, checkpoint)
+    app = FastAPI(
+        title="vlm-dlm",
+        summary="One vision-language model, four ways to write with it.",
+        version=__version__,
+        docs_url=None,  # they load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=error_responses(403, 500),
+        lifespan=_lifespan(services),
+        middleware=_middleware(services),
+    )
+    app.state.services = services
+    install_error_handlers(app)
+    for module in ROUTES:
+        app.include_router(module.router)
+    if settings.api_keys:
+        _declare_keys(app, settings.protect_metrics)
+    return app
+
+
+def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkpoint) -> Services:
+    """All parts, none of them started. Raises BadInputError for settings the engine cannot run."""
+    preparer = _preparer(settings, checkpoint)
+    queue = ServiceConfig(
+        max_waiting=settings.max_waiting,
+        max_waiting_tokens=settings.max_waiting_tokens,
+        max_running=settings.max_running,
+        deadline_s=settings.deadline_s,
+    )
+    policy = FetchPolicy(max_bytes=settings.max_image_bytes)
+    services = Services(
+        settings=settings,
+        checkpoint=checkpoint,
+        engine=engine,
+        service=Service(engine, queue),
+        preparer=preparer,
+        fetcher=Fetcher(policy) if settings.allow_image_urls else None,
+        metrics=Metrics(settings.model_name, [mode.name for mode in engine.capabilities.modes]),
+        idempotency=IdempotencyStore(settings.idempotency_s),
+        lifecycle=Lifecycle(),
+        began_s=int(time.time()),
+    )
+    services.metrics.add(LiveMetrics(services))
+    return services
+
+
+def _preparer(settings: Settings, checkpoint: Checkpoint) -> Preparer:
+    limits = ImageLimits(max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
+    vision = checkpoint.config.vision
+    max_side = None if vision is None else DECODE_SIDES * vision.image_size
+    return Preparer(
+        checkpoint,
+        DecodePool(limits=limits, max_side=max_side),
+        max_request_pixels=settings.max_request_pixels,
+        max_preparing=settings.max_waiting,
+    )
+
+
+def _lifespan(
+    services: Services,
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        decoder = services.preparer.decoder
+        starting = asyncio.create_task(decoder.start())  # takes a moment; nobody waits for it
+        try:
+            await services.engine.start()
+            yield
+        finally:
+            services.lifecycle.close_door()
+            starting.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await starting
+            await services.engine.close()
+            services.preparer.close()
+            await decoder.close()
+            if services.fetcher is not None:
+                services.fetcher.close()
+
+    return lifespan
+
+
+def _middleware(services: Services) -> list[Middleware]:
+    """From the outside in."""
+    settings, metrics = services.settings, services.metrics
+    keys = [key.get_secret_value() for key in settings.api_keys]
+    limits = BodyLimits(
+        max_bytes=settings.max_body_bytes,
+        max_held_bytes=max(settings.max_held_body_bytes, settings.max_body_bytes),
+        max_depth=settings.max_json_depth,
+        limit_s=settings.body_s,
+    )
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.allow_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=[ID_HEADER, "Retry-After"],
+    )
+    return [
+        Middleware(Envelope),
+        Middleware(Guard),
+        Middleware(Gate, settings.host, settings.allowed_hosts, settings.allow_origins),
+        *([cors] if settings.allow_origins else []),
+        Middleware(Guard),  # once more, so that errors from here on carry the headers of CORS
+        Middleware(Keys, Clients(keys, settings.protect_metrics)),
+        Middleware(Door, services.lifecycle, metrics, services.service.retry_after_s),
+        Middleware(Body, limits, metrics),
+    ]
+
+
+def _declare_keys(app: FastAPI, protect_metrics: bool) -> None:
+    """Say in the OpenAPI document which addresses ask for a key."""
+    plain = app.openapi
+    is_open = OPEN_PATHS if protect_metrics else OPEN_PATHS | {"/metrics"}
+
+    def openapi() -> dict[str, Any]:
+        document = plain()
+        parts = document.setdefault("components", {})
+        parts["securitySchemes"] = {"api_key": {"type": "http", "scheme": "bearer"}}
+        for path, operations in document["paths"].items():
+            if path not in is_open:
+                for operation in operations.values():
+                    operation["security"] = [{"api_key": []}]
+        return document
+
+    app.openapi = openapi

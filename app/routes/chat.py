@@ -1,0 +1,49 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from app.auth import ClientDep
+from app.chat import chat_ask
+from app.chat_replies import ChatRun
+from app.disconnect import while_connected
+from app.errors import error_responses
+from app.idempotency import replayed_reply, replayed_stream
+from app.json_route import JsonRoute
+from app.schemas.chat import ChatCompletion, ChatRequest
+from app.state import ServicesDep
+from app.streaming import EventStreamResponse, primed
+
+router = APIRouter(tags=["chat"], route_class=JsonRoute)
+
+_REPLIES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": ChatCompletion,
+        "description": "The whole completion, or with `stream` its chunks as server-sent events",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    **error_responses(400, 401, 404, 413, 415, 422, 429, 500, 503),
+}
+
+
+@router.post("/v1/chat/completions", responses=_REPLIES)
+async def chat_completions(
+    chat: ChatRequest, request: Request, services: ServicesDep, client: ClientDep
+) -> Response:
+    """Answer the last message of a conversation about images, as OpenAI's API does.
+
+    The mode is chosen by the model's id (`NAME:ar`) or by `generation_mode`; `linear_spec` where
+    neither says so. Answers are greedy unless `temperature` is given. With `n` above 1, further
+    answers take the seeds that follow `seed`.
+    """
+    asked = chat_ask(services, chat)
+    run = ChatRun(services, asked, client, request.state.request_id)
+    body = await request.body()
+    if chat.stream:
+        chunks = replayed_stream(services, request, client, body, run.chunks)
+        return EventStreamResponse(await while_connected(request, primed(chunks)))
+    reply = replayed_reply(services, request, client, body, run.whole)
+    return Response(await while_connected(request, reply), media_type="application/json")

@@ -1,0 +1,188 @@
+"""POST /v1/compare: one prompt in several modes, its image encoded once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import uuid4
+
+from fastapi import APIRouter, Request, Response
+
+from app.auth import ClientDep
+from app.bodies import FormFields, read_body, request_body
+from app.comparison import Comparison, Judge, Step
+from app.disconnect import while_connected
+from app.drafts import draft_of, tokens_of
+from app.errors import ApiError, error_responses
+from app.idempotency import replayed_reply, replayed_stream
+from app.intake import Ask, mode_options, model_id, prepare, ticket
+from app.question import ask_of
+from app.schemas.compare import CompareBody, CompareReply
+from app.state import Services, ServicesDep
+from app.streaming import KEEP_ALIVE, PATIENCE_S, EventStreamResponse, Primed, primed, sse
+from app.tracking import preparing, tracked
+from vlm_dlm.decoding import find_mode
+from vlm_dlm.errors import ModeError
+from vlm_dlm.events import Canvas, Committed, Started, is_terminal
+from vlm_dlm.preflight import parse_modes
+
+router = APIRouter(tags=["compare"])
+FIELDS = FormFields(
+    texts=frozenset({"prompt", "system"}),
+    flags=frozenset({"stream", "parallel"}),
+    objects=frozenset({"options", "mode_options"}),
+    lists=frozenset({"modes"}),
+)
+_REPLIES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": CompareReply,
+        "description": "All answers, or with `stream` their pieces as server-sent events",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    **error_responses(400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
+}
+
+
+@router.post("/v1/compare", responses=_REPLIES, openapi_extra=request_body(CompareBody, FIELDS))
+async def compare(request: Request, services: ServicesDep, client: ClientDep) -> Response:
+    """Answer one prompt in several modes, one after another, and say how they differ.
+
+    With `stream` every event but the last names its mode: `started`, `text`, `draft` (only with
+    `options.include_drafts`), `result`; then comes one `summary`. A mode that fails has a result
+    with its `error`; only when all of them fail is the whole reply an error.
+    """
+    received = await read_body(request, services.settings, CompareBody, FIELDS)
+    body = received.body
+    params = params_of(services, body)
+    ask = ask_of(services, body, received.files)
+    run = CompareRun(
+        services,
+        ask,
+        params,
+        client,
+        request.state.request_id,
+        is_parallel=body.parallel,
+        include_drafts=body.options.include_drafts,
+    )
+    fingerprint = received.fingerprint
+    if body.stream:
+        chunks = replayed_stream(services, request, client, fingerprint, run.chunks)
+        return EventStreamResponse(await while_connected(request, primed(chunks)))
+    reply = replayed_reply(services, request, client, fingerprint, run.whole)
+    return Response(await while_connected(request, reply), media_type="application/json")
+
+
+def params_of(services: Services, body: CompareBody) -> dict[str, Any]:
+    """Checked options per mode, in the order of the modes. Raises ApiError or ModeError."""
+    offered = [info.name for info in services.engine.capabilities.modes]
+    modes = tuple(offered) if body.modes is None else parse_modes(body.modes)
+    missing = [mode for mode in modes if mode not in offered]
+    if missing:
+        raise ModeError(
+            f"mode {missing[0]} is not offered here; the modes are {', '.join(offered)}"
+        )
+    params = dict(mode_options(body.options, *modes))
+    for name, own in body.mode_options.items():
+        mode = find_mode(name).name
+        if mode not in params:
+            message = f"mode_options has {mode}, which is not among the modes"
+            raise ApiError(400, ModeError.code, message, "mode_options")
+        mode_options(own.as_answer_options, mode)  # raises for an option that the mode lacks
+        given = own.model_dump(exclude_none=True)
+        native = {"max_denoising_steps": "steps"}
+        changes = {native.get(option, option): value for option, value in given.items()}
+        params[mode] = replace(params[mode], **changes)
+    return params
+
+
+@dataclass(slots=True)
+class CompareRun:
+    """One request on its way to its answers. request_id: of the HTTP request, for the log."""
+
+    services: Services
+    ask: Ask
+    params: Mapping[str, Any]
+    client: str
+    request_id: str
+    is_parallel: bool = False
+    include_drafts: bool = False
+    id: str = field(default_factory=lambda: f"cmp-{uuid4().hex}")
+
+    async def whole(self) -> bytes:
+        """The reply as JSON. Raises ApiError or VlmDlmError."""
+        comparison = await self._comparison()
+        async with aclosing(comparison.steps()) as steps:
+            async for _ in steps:
+                pass
+        judge = self._judge(comparison)
+        comparison.raise_if_all_failed()
+        reply = CompareReply(
+            id=self.id,
+            created=int(time.time()),
+            model=model_id(self.services),
+            results=[judge.result(mode) for mode in comparison.runs],
+            summary=judge.summary(comparison),
+        )
+        return reply.model_dump_json().encode()
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The reply as events. Raises ApiError or VlmDlmError at any time; what is refused is
+        raised before the first chunk."""
+        comparison = await self._comparison()
+        judge = self._judge(comparison)
+        steps = Primed(comparison.steps())
+        async with aclosing(steps):
+            if not await steps.wait(PATIENCE_S):
+                yield KEEP_ALIVE
+            async for step in steps:
+                for chunk in self._tell(judge, step):
+                    yield chunk
+        comparison.raise_if_all_failed()
+        yield sse({"id": self.id, **judge.summary(comparison).model_dump()}, "summary")
+
+    async def _comparison(self) -> Comparison:
+        """Prepares the prompt, once for all modes."""
+        ask, services = self.ask, self.services
+        async with preparing(services):
+            prompt = await prepare(services, ask, self.client)
+        last = list(self.params)[-1]
+        tickets = {
+            mode: ticket(ask, prompt, self.client, mode, params, keep_prompt=mode != last)
+            for mode, params in self.params.items()
+        }
+        return Comparison(
+            lambda own: tracked(services, own, self.request_id),
+            tickets,
+            is_parallel=self.is_parallel,
+            deadline_s=ask.rest_s,
+            patience_s=services.settings.deadline_s,
+        )
+
+    def _judge(self, comparison: Comparison) -> Judge:
+        tokenizer = self.services.checkpoint.processor.tokenizer
+        return Judge(
+            comparison.runs,
+            lambda token_id: tokenizer.decode([token_id], skip_special=False),
+            self.services.device,
+            self.services.dtype,
+        )
+
+    def _tell(self, judge: Judge, step: Step) -> list[bytes]:
+        """What a step means to whoever follows the stream."""
+        mode, event, text = step.mode, step.event, step.text
+        tokenizer = self.services.checkpoint.processor.tokenizer
+        chunks: list[bytes] = []
+        if isinstance(event, Started):
+            model = model_id(self.services, mode)
+            chunks.append(sse({"mode": mode, "id": self.id, "model": model}, "started"))
+        elif isinstance(event, Canvas) and self.include_drafts:
+            chunks.append(sse({"mode": mode, **draft_of(tokenizer, event)}, "draft"))
+        if text or isinstance(event, Committed):
+            tokens = tokens_of(event.tokens if isinstance(event, Committed) else ())
+            chunks.append(sse({"mode": mode, "text": text, "tokens": tokens}, "text"))
+        if isinstance(event, ApiError) or is_terminal(event):
+            chunks.append(sse(judge.result(mode).model_dump(), "result"))
+        return chunks

@@ -1,0 +1,157 @@
+"""What the bodies of several routes share: options of an answer, and the figures of one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+)
+
+MAX_INT = 2**31 - 1
+
+
+def _is_whole(text: str) -> str:
+    """JSON can write halves of characters, which no tokenizer and no answer can hold."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("must be valid Unicode text") from None
+    return text
+
+
+# Strict: neither true nor "1" is a number, and NaN and Infinity are none either.
+Whole = Annotated[int, Field(strict=True)]
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, Field(strict=True), AfterValidator(_is_whole)]
+
+
+def _one_or_several(value: Any) -> Any:
+    if isinstance(value, str):
+        return [value]
+    if value is None or isinstance(value, list):
+        return value  # pyright: ignore[reportUnknownVariableType]
+    raise ValueError("must be text or a list of texts")
+
+
+# One text or several; always several once it is read.
+Texts = Annotated[
+    list[Text],
+    Field(max_length=1024),
+    BeforeValidator(_one_or_several),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+
+
+class AnswerOptions(BaseModel):
+    """How one answer is written. Null counts as not given; `app.intake` gives the defaults.
+
+    The cap on steps has three names, as servers of diffusion models differ. deadline_s: seconds for
+    the whole answer, waiting included.
+    """
+
+    model_config = ConfigDict(populate_by_name=True, protected_namespaces=())
+
+    max_tokens: Annotated[Whole, Field(ge=1, le=MAX_INT)] | None = None
+    temperature: Annotated[Finite, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[Finite, Field(gt=0, le=1)] | None = None
+    seed: Annotated[Whole, Field(ge=0, le=2**63 - 1)] | None = None
+    stop: Texts | None = None
+    threshold: Annotated[Finite, Field(ge=0, le=1)] | None = None
+    block_length: Annotated[Whole, Field(ge=1, le=256)] | None = None
+    max_denoising_steps: Annotated[Whole, Field(ge=1, le=1024)] | None = Field(
+        default=None,
+        validation_alias=AliasChoices("max_denoising_steps", "num_inference_steps", "steps"),
+    )
+    priority: Literal["interactive", "batch"] | None = None
+    deadline_s: Annotated[Finite, Field(gt=0, le=86400)] | None = None
+
+
+class PromptTokensDetails(BaseModel):
+    """cached_tokens: prompt tokens that were not computed again."""
+
+    cached_tokens: int
+    image_tokens: int
+
+
+class Usage(BaseModel):
+    """Tokens, as OpenAI counts them. Answers of one request share one prompt."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class Timings(BaseModel):
+    """Speed of one answer under llama.cpp's names.
+
+    prompt_ms: image and prompt. predicted_ms: writing. draft_n: tokens proposed to a verifier, and
+    draft_n_accepted those it kept; 0 in modes that do not verify.
+    """
+
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_second: float
+    draft_n: int
+    draft_n_accepted: int
+
+
+class SpeculativeDecoding(BaseModel):
+    """acceptance_histogram[k]: verify steps that kept k drafts. mean_acceptance_length: tokens per
+    verify step, the verifier's own included."""
+
+    mean_acceptance_length: float
+    draft_acceptance_rate: float | None
+    acceptance_histogram: list[int]
+    num_spec_steps: int
+    num_accepted_draft_tokens: int
+    num_draft_tokens: int
+
+
+class Diffusion(BaseModel):
+    """num_denoising_steps: forwards that filled blocks. num_commit_forwards: one per block done."""
+
+    num_denoising_steps: int
+    num_blocks: int
+    num_commit_forwards: int
+    mean_steps_per_block: float | None
+
+
+class RequestMetrics(BaseModel):
+    """Figures of one answer under vLLM's names and some of ours, measured by the engine.
+
+    time_to_first_token_ms: from its arrival in the queue to its first token, so queue, image and
+    prompt are included. generation_time_ms: writing, after the prompt. tokens_per_second: tokens
+    over generation_time_ms. num_forwards: forwards of the model while writing.
+    """
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    mode: str
+    time_to_first_token_ms: float | None
+    generation_time_ms: float
+    queue_time_ms: float
+    vision_time_ms: float
+    prefill_time_ms: float
+    decode_time_ms: float
+    mean_itl_ms: float | None
+    tokens_per_second: float
+    num_forwards: int
+    tokens_per_forward: float
+    speculative_decoding: SpeculativeDecoding | None
+    diffusion: Diffusion | None
+    device: str
+    dtype: str

@@ -1,0 +1,112 @@
+"""Bodies of POST /v1/compare: one prompt in several modes, side by side."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from app.errors import ErrorDetail
+from app.schemas.common import (
+    AnswerOptions,
+    Finite,
+    Flag,
+    RequestMetrics,
+    Text,
+    Timings,
+    Usage,
+    Whole,
+)
+from app.schemas.generate import Question
+
+MAX_MODES = 16
+
+
+class ModeOptions(BaseModel):
+    """Options of one mode; they count before the shared ones."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    threshold: Annotated[Finite, Field(ge=0, le=1)] | None = None
+    block_length: Annotated[Whole, Field(ge=1, le=256)] | None = None
+    max_denoising_steps: Annotated[Whole, Field(ge=1, le=1024)] | None = None
+
+    @property
+    def as_answer_options(self) -> AnswerOptions:
+        """The same under the wider type that the checks take."""
+        return AnswerOptions(**self.model_dump())
+
+
+class CompareBody(Question):
+    """modes: in the order in which they run; all of them without. mode_options: by mode.
+
+    parallel: the modes run together once the prompt is computed, which is faster, but then their
+    speeds say little about each other.
+    """
+
+    modes: Annotated[list[Text], Field(min_length=1, max_length=MAX_MODES)] | None = None
+    mode_options: dict[Text, ModeOptions] = Field(default={}, max_length=MAX_MODES)
+    parallel: Flag = False
+
+    @field_validator("modes", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Also 'ar,diffusion', as the command line takes it."""
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+
+class Difference(BaseModel):
+    """The first token that differs. ar, own: its text there, null behind the end of an answer."""
+
+    index: int
+    ar: str | None
+    own: str | None
+
+
+class Agreement(BaseModel):
+    """With `ar` on the same prompt. share: of equal leading tokens in the longer answer."""
+
+    is_identical: bool
+    num_equal_tokens: int
+    share: float
+    first_difference: Difference | None
+
+
+class ModeResult(BaseModel):
+    """One mode's answer. agreement: null without an answer of `ar`. error: why there is no whole
+    answer; the text is then what was written until it failed, and the figures are null."""
+
+    mode: str
+    text: str
+    num_tokens: int
+    finish_reason: str | None
+    usage: Usage | None
+    timings: Timings | None
+    metrics: RequestMetrics | None
+    agreement: Agreement | None
+    error: ErrorDetail | None
+
+
+class Summary(BaseModel):
+    """Of the whole comparison. vision_ms, prefill_ms: image encoding and prompt, done once for all
+    modes. is_prompt_cached: even that was there already. agreement: by mode."""
+
+    vision_ms: float
+    prefill_ms: float
+    prompt_tokens: int
+    image_tokens: int
+    is_prompt_cached: bool
+    is_parallel: bool
+    total_ms: float
+    agreement: dict[str, Agreement | None]
+
+
+class CompareReply(BaseModel):
+    """results: in the order in which the modes were asked for."""
+
+    id: str
+    object: Literal["comparison"] = "comparison"
+    created: int
+    model: str
+    results: list[ModeResult]
+    summary: Summary

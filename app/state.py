@@ -1,0 +1,53 @@
+"""What the routes share, built once per server and passed down. No globals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+if TYPE_CHECKING:
+    from app.idempotency import IdempotencyStore
+    from app.lifecycle import Lifecycle
+    from app.media.fetcher import Fetcher
+    from app.metrics import Metrics
+    from app.settings import Settings
+    from vlm_dlm.preflight import Checkpoint
+    from vlm_dlm.serving.managed import ManagedEngine
+    from vlm_dlm.serving.preparation import Preparer
+    from vlm_dlm.serving.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """fetcher: None where fetching images by URL is switched off. began_s: seconds since 1970."""
+
+    settings: Settings
+    checkpoint: Checkpoint
+    engine: ManagedEngine
+    service: Service
+    preparer: Preparer
+    fetcher: Fetcher | None
+    metrics: Metrics
+    idempotency: IdempotencyStore
+    lifecycle: Lifecycle
+    began_s: int
+
+    @property
+    def device(self) -> str:
+        """What the engine runs on; before it has loaded, what it was told to."""
+        return self.engine.state.device or self.settings.device
+
+    @property
+    def dtype(self) -> str:
+        """Number format of the weights, like `device`."""
+        return self.engine.state.dtype or self.settings.dtype
+
+
+async def services_of(request: Request) -> Services:
+    """The server's parts, as `create_app` left them. Async, or it would run in a thread."""
+    return request.app.state.services
+
+
+ServicesDep = Annotated[Services, Depends(services_of)]

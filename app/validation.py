@@ -1,0 +1,73 @@
+"""What a failed check says: one sentence of ours per pydantic error, never the library's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Error types that need no figure from the check. Others are looked up by their family below.
+_SENTENCES = {
+    "missing": "is required",
+    "extra_forbidden": "is not known here",
+    "json_invalid": "is not valid JSON",
+    "none_required": "must be null",
+    "finite_number": "must be a finite number",
+    "string_unicode": "must be valid Unicode text",
+    "string_pattern_mismatch": "has a form that is not allowed",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "bytes_type": "must be a file",
+}
+# First part of the error type -> what is wanted.
+_FAMILIES = {
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "decimal": "must be a number",
+    "bool": "must be true or false",
+    "string": "must be text",
+    "path": "must be a path",
+    "union": "names no variant that is known here",
+}
+# Error type -> (words, key of the figure in the error's context).
+_LIMITS = {
+    "greater_than": ("must be above", "gt"),
+    "greater_than_equal": ("must be at least", "ge"),
+    "less_than": ("must be below", "lt"),
+    "less_than_equal": ("must be at most", "le"),
+    "string_too_short": ("must have at least this many characters:", "min_length"),
+    "string_too_long": ("is longer than the limit of characters, which is", "max_length"),
+    "too_short": ("must have at least this many entries:", "min_length"),
+    "too_long": ("has more entries than the limit, which is", "max_length"),
+    "literal_error": ("must be one of", "expected"),
+    "enum": ("must be one of", "expected"),
+    "union_tag_invalid": ("must be one of", "expected_tags"),
+}
+_WHERE = frozenset({"body", "query", "path", "header", "cookie"})
+
+
+def place_of(error: Mapping[str, Any]) -> str | None:
+    """The field, dotted (`messages.0.content`); None for the body as a whole.
+
+    Names come from the request, so they are cut to 100 characters.
+    """
+    loc: Sequence[Any] = error["loc"]
+    parts = [str(part) for part in loc]
+    if parts and parts[0] in _WHERE:
+        parts = parts[1:]
+    return ".".join(parts)[:100] or None
+
+
+def sentence_of(error: Mapping[str, Any]) -> str:
+    """What the value must be, to follow the field's name."""
+    kind, context = str(error["type"]), error.get("ctx") or {}
+    if kind == "value_error":  # raised by our own validators, so the text is ours
+        return str(context["error"])
+    if kind in _LIMITS:
+        words, key = _LIMITS[kind]
+        return f"{words} {context[key]}" if key in context else "has a value that is not allowed"
+    if kind in _SENTENCES:
+        return _SENTENCES[kind]
+    return _FAMILIES.get(kind.split("_")[0], "has a value that is not allowed")

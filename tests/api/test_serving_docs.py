@@ -1,0 +1,109 @@
+"""docs/serving.md says what the code does: settings, addresses, errors, metrics."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from app import errors as app_errors
+from app.main import create_app
+from app.metrics import PREFIX
+from app.settings import Settings
+from tests.api.serving import PlayedEngine
+from vlm_dlm import errors
+from vlm_dlm.preflight import Checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+# Defaults that are described in words.
+WORDS = {"", "none", "the embedded one", "a sentence", "the engine's own"}
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Cells of the table under a heading."""
+    section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_every_setting_is_listed_with_its_default() -> None:
+    listed = {names(row[0])[0]: row[1] for row in rows("Settings")}
+    assert list(listed) == list(Settings.model_fields)
+    for name, shown in listed.items():
+        default = getattr(Settings(), name)
+        if shown.startswith("`"):
+            expected = str(default).lower() if isinstance(default, bool) else str(default)
+            assert names(shown) == [expected], name
+        else:
+            assert shown in WORDS, name
+            assert default is None or default == (), name
+
+
+def test_every_flag_is_a_setting() -> None:
+    tree = ast.parse((ROOT / "vlm_dlm" / "cli" / "serve.py").read_text(encoding="utf-8"))
+    (flags,) = [
+        [ast.literal_eval(key) for key in node.keys if key is not None]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Dict) and len(node.keys) > 5
+    ]
+    assert set(flags) <= set(Settings.model_fields)
+
+
+def raised_codes() -> set[tuple[int, str]]:
+    """(status, code) of every ApiError made in the app, and of the exceptions of the library."""
+    found: set[tuple[int, str]] = set()
+    for path in (ROOT / "app").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and ast.unparse(node.func) == "ApiError"):
+                continue
+            status, code = node.args[:2]
+            if isinstance(status, ast.Constant):
+                text = ast.unparse(code).removeprefix("errors.")
+                found.add((ast.literal_eval(status), eval(text, dict(vars(errors)))))
+    found |= {(status, code) for status, (code, _) in app_errors._FRAMEWORK.items()}  # pyright: ignore
+    for cls in vars(errors).values():
+        if isinstance(cls, type) and issubclass(cls, errors.VlmDlmError):
+            found.add((app_errors.to_api_error(cls("")).status, cls.code))
+    return found
+
+
+def test_every_error_is_listed_and_no_other() -> None:
+    listed = {(int(row[0]), code) for row in rows("Errors") for code in names(row[1])}
+    # never seen by a client: a base class, and what stops the server from starting
+    silent = {(503, "busy"), (500, "bad_checkpoint")}
+    assert listed == raised_codes() - silent
+
+
+def test_every_address_is_listed(checkpoint: Checkpoint) -> None:
+    document = create_app(Settings(), PlayedEngine(), checkpoint).openapi()
+    served = {
+        f"{method.upper()} {path}"
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+    listed = {name for row in rows("Addresses") for name in names(row[0])}
+    assert {re.sub(r"\{(\w+):path\}", r"{\1}", name) for name in served} == listed - {
+        "GET /openapi.json"
+    }
+
+
+def test_every_metric_is_listed(checkpoint: Checkpoint) -> None:
+    services = create_app(Settings(), PlayedEngine(), checkpoint).state.services
+    text = services.metrics.render().decode()
+    exported = set(re.findall(rf"^# TYPE {PREFIX}(\S+) ", text, re.MULTILINE))
+    listed = {name.partition("{")[0] for row in rows("Metrics") for name in names(row[0])}
+    assert {name for name in exported if not name.endswith("_created")} == listed
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/serving.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    page = ROOT / name
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target

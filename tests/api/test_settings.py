@@ -1,0 +1,102 @@
+"""Where settings come from, which one wins, and what is said about a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from app.launching import launch_of
+from app.settings import Settings, load_settings
+from vlm_dlm.errors import BadInputError
+
+
+def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("port = 1\nmax_waiting = 2\nmax_images = 3\n", encoding="utf-8")
+    environment = {"VLM_DLM_PORT": "4", "VLM_DLM_MAX_WAITING": "5"}
+    settings = load_settings({"port": 6, "host": None}, file, environment)
+    assert (settings.port, settings.max_waiting, settings.max_images) == (6, 5, 3)
+    assert (settings.host, settings.max_n) == ("127.0.0.1", 4)
+
+
+def test_a_plain_settings_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLM_DLM_PORT", "1")
+    assert Settings().port == 8000
+    assert load_settings().port == 1
+
+
+def test_lists_are_written_with_commas_or_as_lists(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('allowed_hosts = ["A.example", "b.example"]\n', encoding="utf-8")
+    environment = {
+        "VLM_DLM_API_KEYS": "one, two,",
+        "VLM_DLM_ALLOW_ORIGINS": "https://Page.example",
+    }
+    settings = load_settings({}, file, environment)
+    assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
+    assert settings.allow_origins == ("https://page.example",)
+    assert settings.allowed_hosts == ("a.example", "b.example")
+
+
+def test_keys_are_never_shown() -> None:
+    settings = Settings(api_keys=(SecretStr("very-secret"),))
+    assert "very-secret" not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"VLM_DLM_PROT": "1"}, r"setting prot \(from the environment\) is not known here"),
+        ({"VLM_DLM_PORT": "x"}, r"setting port \(from the environment\) must be a whole number"),
+        ({"VLM_DLM_PORT": "70000"}, r"port .* must be at most 65535"),
+        ({"VLM_DLM_DEVICE": "tpu"}, r"device .* must be one of"),
+        ({"VLM_DLM_DRAIN_S": "nan"}, r"drain_s .* must be"),
+        ({"VLM_DLM_API_KEYS": "a b"}, r"api_keys .* holds a key that is empty or not plain"),
+        ({"VLM_DLM_ALLOW_ORIGINS": "*"}, r"allow_origins .* every origin \(\*\) is not offered"),
+        ({"VLM_DLM_ALLOWED_HOSTS": "http://a"}, r"allowed_hosts .* takes host names"),
+    ],
+)
+def test_wrong_settings_are_named_with_their_source(
+    environment: dict[str, str], message: str
+) -> None:
+    with pytest.raises(BadInputError, match=message):
+        load_settings({}, None, environment)
+
+
+def test_unknown_keys_of_the_file_are_errors(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("[server]\nport = 1\n", encoding="utf-8")
+    with pytest.raises(BadInputError, match=r"server \(from the settings file\) is not known"):
+        load_settings({}, file, {})
+
+
+@pytest.mark.parametrize("text", [None, "port = ", "\xff"])
+def test_a_file_that_is_none(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "settings.toml"
+    if text is not None:
+        file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(BadInputError, match=r"cannot be read|is not valid TOML"):
+        load_settings({}, file, {})
+
+
+def test_the_debug_switch_is_no_setting() -> None:
+    load_settings({}, None, {"VLM_DLM_DEBUG": "1"})
+
+
+def test_settings_reach_the_engine() -> None:
+    settings = Settings(
+        model="m", device="cpu", dtype="float32", adapter="a", max_running=3, engine="scripted",
+        script_words=("red", "box"), script_step_s=0.5,
+    )  # fmt: skip
+    launch = launch_of(settings)
+    assert (launch.model, launch.device, launch.dtype, launch.adapter) == (
+        "m", "cpu", "float32", "a",
+    )  # fmt: skip
+    assert launch.limits is not None
+    assert (launch.limits.max_running, launch.script.max_running) == (3, 3)
+    assert (launch.engine, launch.script.words, launch.script.step_s) == (
+        "scripted", ("red ", "box "), 0.5,
+    )  # fmt: skip
+    assert launch_of(Settings()).limits is None

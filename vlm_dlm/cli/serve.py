@@ -1,0 +1,120 @@
+"""`vlm-dlm serve`: the HTTP server. Flags > VLM_DLM_* variables > settings file > defaults."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlm_dlm.cli import options as opt
+from vlm_dlm.errors import BadInputError
+
+if TYPE_CHECKING:
+    from vlm_dlm.serving.engine_state import EngineState
+
+NEEDS = 'serving needs more packages; install them with: pip install "vlm-dlm[app]"'
+STEPS = 20  # progress is shown in this many steps per phase
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Address to bind.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", help="0 takes a free one.", show_default="8000"),
+    ] = None,
+    model: opt.Model = None,
+    adapter: opt.Adapter = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to run.", show_default="auto")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|float32|bfloat16",
+            help="Number format of the weights.",
+            show_default="auto",
+        ),
+    ] = None,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--api-key",
+            metavar="KEY",
+            help="Key that clients must send; repeat for several. Others on this machine can see "
+            "flags: better set VLM_DLM_API_KEYS.",
+        ),
+    ] = None,
+    single_process: Annotated[
+        bool,
+        typer.Option("--single-process", help="Run the engine in the server's own process."),
+    ] = False,
+    max_waiting: Annotated[
+        int | None,
+        typer.Option(
+            "--max-waiting", metavar="N", help="Requests that may wait.", show_default="64"
+        ),
+    ] = None,
+    drain_s: Annotated[
+        float | None,
+        typer.Option(
+            "--drain-s", metavar="S", help="Seconds to finish in at the end.", show_default="30"
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")
+    ] = None,
+) -> None:
+    """Serve the model over HTTP, for OpenAI clients and others."""
+    flags: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "model": model,
+        "adapter": None if adapter is None else str(adapter),
+        "device": device,
+        "dtype": dtype,
+        "api_keys": tuple(api_key) if api_key else None,
+        "single_process": single_process or None,
+        "max_waiting": max_waiting,
+        "drain_s": drain_s,
+    }
+    _run(flags, config)
+
+
+def _run(flags: dict[str, Any], config: Path | None) -> None:
+    settings = _import("app.settings").load_settings(flags, config)
+    _import("app.server").serve(settings, _say, Progress())
+
+
+def _import(name: str) -> Any:
+    """By name: the library never imports the server, which is installed with the commands."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("app", "vlm_dlm"):
+            raise
+        raise BadInputError(NEEDS) from None
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+class Progress:
+    """Writes how loading goes, one short line per step."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def __call__(self, state: EngineState) -> None:
+        words = {"loading": "Loading", "warming": "Warming up"}.get(state.phase)
+        if words is None:
+            return
+        percent = int(state.progress * STEPS) * 100 // STEPS
+        line = f"{words} {percent} %"
+        if line != self._shown:
+            self._shown = line
+            _say(line)
