@@ -1,0 +1,1 @@
+"""Load, faults and overhead of a real server process, over real sockets."""
