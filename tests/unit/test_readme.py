@@ -1,4 +1,4 @@
-"""The README's Python examples run."""
+"""The README's Python examples run; those that need a server are run by `tests/e2e`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import pytest
 from vlm_dlm import preflight
 
 README = Path(__file__).parents[2] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+BLOCKS = [
+    block
+    for block in re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    if "base_url" not in block
+]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
