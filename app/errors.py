@@ -44,7 +44,7 @@ _STATUS: tuple[tuple[type[VlmDlmError], int], ...] = (
     (CapacityError, 400),
     (QueueFullError, 429),
     (BusyError, 503),
-    (DeadlineError, 503),
+    (DeadlineError, 408),
     (EngineError, 500),
 )
 # Raised by the framework: status -> (code, message).

@@ -100,6 +100,7 @@ def live_server(
     engine = PlayedEngine(script)
     app = create_app(settings or Settings(), engine, checkpoint)
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as app/server.py does
     config = uvicorn.Config(
         app, loop="asyncio", ws="none", lifespan="on", log_config=None, access_log=False
     )

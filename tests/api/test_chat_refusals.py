@@ -260,4 +260,4 @@ def test_a_deadline_ends_a_request_that_waits(narrow: LiveServer) -> None:
         threads.submit(post, narrow)
         until(lambda: narrow.services.service.num_running == 1)
         reply = post(narrow, deadline_s=0.05)
-    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "deadline_exceeded")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (408, "deadline_exceeded")

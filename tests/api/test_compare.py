@@ -240,7 +240,10 @@ def test_a_full_queue_is_429_before_any_work(is_parallel: bool) -> None:
     async def run() -> None:
         engine = ScriptedModes(script)
         async with running(engine, Settings(max_waiting=1)) as server:
-            tasks = [asyncio.create_task(server.answer("/v1/generate", ASK)) for _ in range(2)]
+            tasks = [asyncio.create_task(server.answer("/v1/generate", ASK))]
+            while server.service.num_running < 1:  # as many may be prepared at once as may wait
+                await asyncio.sleep(0.002)
+            tasks.append(asyncio.create_task(server.answer("/v1/generate", ASK)))
             while server.service.num_waiting < 1:
                 await asyncio.sleep(0.002)
             for is_stream in (False, True):

@@ -230,7 +230,10 @@ def test_a_full_queue_is_429_before_any_work() -> None:
     async def run() -> None:
         engine = ScriptedModes(Script(tuple("abcdefghij"), step_s=0.05, max_running=1))
         async with running(engine, Settings(max_waiting=1)) as server:
-            tasks = [asyncio.create_task(server.answer(PATH, ASK)) for _ in range(2)]
+            tasks = [asyncio.create_task(server.answer(PATH, ASK))]
+            while server.service.num_running < 1:  # as many may be prepared at once as may wait
+                await asyncio.sleep(0.002)
+            tasks.append(asyncio.create_task(server.answer(PATH, ASK)))
             while server.service.num_waiting < 1:
                 await asyncio.sleep(0.002)
             for is_stream in (False, True):

@@ -120,7 +120,7 @@ def test_a_deadline_ends_what_is_being_prepared(
     monkeypatch.setattr(DecodePool, "decode_to", never)
     body = {"messages": [{"role": "user", "content": [image_part()]}], "deadline_s": 0.05}
     reply = slow_server.http.post(f"{slow_server.url}/v1/chat/completions", json=body)
-    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "deadline_exceeded")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (408, "deadline_exceeded")
 
 
 def test_a_wait_begins_the_stream_with_comments(slow_server: LiveServer) -> None:

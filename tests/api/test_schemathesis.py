@@ -16,7 +16,6 @@ from tests.api.serving import LiveServer, live_server, until
 from vlm_dlm.preflight import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-HOOKS = "tests.api.schemathesis_hooks"
 MAX_EXAMPLES = 30  # of each operation, beside those that cover its schema one by one
 LIMIT_S = 300.0
 CHECKS = (
@@ -57,7 +56,7 @@ def test_every_answer_is_one_that_the_document_names(
             *("--no-color", "--continue-on-failure", "--no-shrink", *flags),
         ],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": HOOKS},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

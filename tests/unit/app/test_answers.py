@@ -109,7 +109,7 @@ def test_all_texts_make_the_answer() -> None:
     ("event", "status"),
     [
         (Failed("r", EngineError.code, "it broke", 0.0), 500),
-        (Failed("r", DeadlineError.code, "too late", 0.0), 503),
+        (Failed("r", DeadlineError.code, "too late", 0.0), 408),
         (Failed("r", "no such code", "x", 0.0), 500),
         (Finished("r", "abort", "", STATS, 0.0), 503),
         (None, 500),
