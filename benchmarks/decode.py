@@ -27,7 +27,7 @@ from tests.twins.mistral3 import mistral3_twin
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.engine.kv_cache import PageTable
-from vlm_dlm.engine.model_runner import PackedRows
+from vlm_dlm.engine.packing import PackedRows
 from vlm_dlm.events import Failed, Finished
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.runtime import Runtime
@@ -142,9 +142,9 @@ def _generate(model: Any, inputs: dict[str, torch.Tensor], num: int, end: int) -
 def _forward_ms(core: EngineCore, repeats: int) -> dict[int, list[float]]:
     """Milliseconds of one forward of n rows with their head over 128 cached tokens, row counts
     taking turns, each after one untimed forward of its own size."""
-    table = PageTable(core.allocator, core.allocator.pages_for(128 + max(ROW_COUNTS)))
-    core.allocator.reserve(table.num_reserved)
-    table.grow_to(128 + max(ROW_COUNTS))
+    pages = core.allocator.take(core.allocator.pages_for(128 + max(ROW_COUNTS)))
+    assert pages is not None, "an idle engine has room"
+    table = PageTable(core.allocator, pages)
     core.cache.data.zero_()
     times: dict[int, list[float]] = {num: [] for num in ROW_COUNTS}
     for number in range(repeats + 3):

@@ -6,7 +6,8 @@ with 1 to 64 clients, all in closed loops. Then, by a clock and from 20 clients,
 requests as the best of these got through: an open loop, since clients of a slow server do not wait
 for each other. Last, 20 clients who want the same, and one who wants far more, on a server with few
 places, so that the queue decides. Every image is encoded anew. Times count from the moment at which
-a request was due. Prints tables, then one JSON line. Exit code 1 if a claim does not hold.
+a request was due; a pause is the longest one between two pieces of an answer. Prints tables, then
+one JSON line. Exit code 1 if a claim does not hold.
 """
 
 from __future__ import annotations
@@ -95,8 +96,12 @@ async def _batching(
         statistics.mean(phase.tokens_per_s for phase in phases) for phases in (alone, together)
     )
     check = Check("ar: 16 clients get at least 3 x the tokens/s of one")
-    check.figures = {"one": round(one), "sixteen": round(many), "ratio": round(many / one, 2)}
-    check.expect(many >= 3 * one, f"the ratio is {many / one:.2f}")
+    check.figures = {
+        "one": round(one),
+        "sixteen": round(many),
+        "ratio": round(many / max(one, 1.0), 2),
+    }
+    check.expect(many >= 3 * one > 0, "batching gives less")
     checks.append(check)
     checks.append(_all_complete("ar", [*alone, *together]))
     return alone, together
@@ -118,10 +123,10 @@ async def _overload(
     server: Server, args: argparse.Namespace, ladder: dict[int, Phase], checks: list[Check]
 ) -> Phase:
     best = max(ladder.values(), key=lambda phase: phase.tokens_per_s)
-    per_s = 3 * best.requests_per_s
+    per_s = 3 * max(best.requests_per_s, 0.1)
     phase = await open_loop(server, per_s, captions(), KEYS, args.overload_seconds)
     refusals = [(o.head_s or o.end_s or 0.0) - o.began_s for o in phase.refused]
-    share = phase.tokens_per_s / best.tokens_per_s
+    share = phase.tokens_per_s / max(best.tokens_per_s, 1.0)
     check = Check("3 x overload: goodput at least 90 % of its peak, refusals within 50 ms")
     check.figures = {
         "offered_per_s": round(per_s, 1),
@@ -189,6 +194,7 @@ def _figures(phase: Phase) -> dict[str, Any]:
         "tokens_per_s": round(phase.tokens_per_s),
         "requests_per_s": round(phase.requests_per_s, 2),
         "ttft_ms": {"p50": phase.ms("first_s", 0.5), "p95": phase.ms("first_s", 0.95)},
+        "longest_pause_ms": spread([outcome.max_gap_s for outcome in phase.accepted]),
         "total_ms": {"p50": phase.ms("end_s", 0.5), "p95": phase.ms("end_s", 0.95)},
         "accepted": len(phase.accepted),
         "refused": len(phase.refused),
@@ -199,10 +205,15 @@ def _figures(phase: Phase) -> dict[str, Any]:
 
 
 def _show(report: dict[str, Any], checks: list[Check]) -> None:
-    console = Console(width=140)
+    console = Console(width=160)
     show_machine(console, report)
     table = Table("phase", "tokens/s", "requests/s", "TTFT ms p50 / p95", "whole ms p50 / p95")
-    for name in ("refused", "live ms p99", "cpu: generator / server / engine"):
+    for name in (
+        "pause ms p50 / p99",
+        "refused",
+        "live ms p99",
+        "cpu: generator / server / engine",
+    ):
         table.add_column(name)
     for name, phase in report["phases"].items():
         cpu, ttft, whole = phase["cpu"], phase["ttft_ms"], phase["total_ms"]
@@ -212,6 +223,7 @@ def _show(report: dict[str, Any], checks: list[Check]) -> None:
             str(phase["requests_per_s"]),
             f"{ttft['p50']} / {ttft['p95']}",
             f"{whole['p50']} / {whole['p95']}",
+            f"{phase['longest_pause_ms'].get('p50')} / {phase['longest_pause_ms'].get('p99')}",
             f"{phase['refused']} of {phase['refused'] + phase['accepted']}",
             str(phase["live_ms"].get("p99", "-")),
             f"{cpu['generator']} / {cpu['server']} / {cpu['engine']}",

@@ -47,7 +47,7 @@ from vlm_dlm.runtime import Runtime
 LIMIT_MS = 3.0
 MAX_TOKENS = 4
 WARM_UPS = 10
-PICTURE = 1  # of `pictures`: an example photograph of a drawn scene
+PICTURE = 1  # of `pictures`: a drawn scene
 
 _numbers = count()
 

@@ -33,15 +33,18 @@ class Head:
 class Outcome:
     """How one request went, as its client saw it. Moments in seconds of `perf_counter`.
 
-    status: 0 when the connection ended without an answer. head_s, first_s, end_s: status line,
-    first content, end of the answer. error: code of the error, from body or event. is_complete:
-    the answer came whole: a status other than 200, or a stream with a finish reason and [DONE].
+    status: 0 when the connection ended without an answer. head_s, first_s, last_s, end_s: status
+    line, first and last content, end of the answer. max_gap_s: longest pause within the content.
+    error: code of the error, from body or event. is_complete: the answer came whole: a body, or a
+    stream with a finish reason and [DONE].
     """
 
     began_s: float
     status: int = 0
     head_s: float | None = None
     first_s: float | None = None
+    last_s: float | None = None
+    max_gap_s: float = 0.0
     end_s: float | None = None
     num_tokens: int = 0
     finish_reason: str | None = None
@@ -206,9 +209,17 @@ def read_chunk(chunk: dict[str, Any], outcome: Outcome) -> None:
         outcome.num_tokens = usage["completion_tokens"]
     for choice in chunk.get("choices", ()):
         if text := choice.get("delta", {}).get("content"):
-            outcome.first_s = outcome.first_s or perf_counter()
-            outcome.text += text
+            _note_text(outcome, text, perf_counter())
         outcome.finish_reason = choice.get("finish_reason") or outcome.finish_reason
+
+
+def _note_text(outcome: Outcome, text: str, now_s: float) -> None:
+    if outcome.first_s is None:
+        outcome.first_s = now_s
+    if outcome.last_s is not None:
+        outcome.max_gap_s = max(outcome.max_gap_s, now_s - outcome.last_s)
+    outcome.last_s = now_s
+    outcome.text += text
 
 
 def _read_body(body: bytes, outcome: Outcome) -> None:

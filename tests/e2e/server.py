@@ -23,7 +23,7 @@ from typing import Any
 from tests.e2e.processes import Process, children
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S, STOP_S = 120.0, 40.0
+START_S, STOP_S = 300.0, 60.0
 LISTENING = re.compile(r"Listening on http://(\[[^\]]+\]|[^:/]+):([0-9]+)")
 READY = re.compile(r"Ready\b")
 _LIBC = ctypes.CDLL(None)

@@ -44,9 +44,10 @@ class Launch:
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Launch:
         """Inverse of `to_dict`, also after a trip through JSON."""
-        script = Script(**{**raw["script"], "words": tuple(raw["script"]["words"])})
+        script: dict[str, Any] = {**raw["script"], "words": tuple(raw["script"]["words"])}
         limits = None if raw["limits"] is None else EngineConfig(**raw["limits"])
-        return cls(**{**raw, "script": script, "limits": limits})
+        values: dict[str, Any] = {**raw, "script": Script(**script), "limits": limits}
+        return cls(**values)
 
 
 def read_capabilities(launch: Launch) -> Capabilities:

@@ -129,7 +129,7 @@ def encode_request(stream: int, request: GenerationRequest) -> Parts:
         "keep_prompt": request.keep_prompt,
     }
     header = {"kind": "submit", "stream": stream, "request": raw}
-    return encode(header, [memoryview(plane).cast("B") for plane in planes])
+    return encode(header, [plane.data.cast("B") for plane in planes])
 
 
 def decode_request(frame: Frame, to_pixels: ToPixels) -> GenerationRequest:

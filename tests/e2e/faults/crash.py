@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from random import Random
 from time import perf_counter
@@ -20,7 +20,7 @@ from tests.e2e.workload import MODES, chat, long_answer, pictures
 
 ANSWER_S = 2.0
 READY_S = 5.0
-GIVE_UP_S = 30.0
+GIVE_UP_S = 60.0
 # A server whose engine was lost more often in two minutes keeps it down on purpose.
 KILLS_PER_SERVER = 4
 
@@ -111,7 +111,8 @@ async def check_kills(
     async with Watcher(server) as watcher, Load(num_clients, seed).on(server) as load:
         for _ in range(num_kills):
             await asyncio.sleep(random.uniform(0.3, 4.0))
-            await _kill(server, watcher, load, figures)
+            with suppress(TimeoutError):  # then it lacks among `readies`
+                await _kill(server, watcher, load, figures)
     figures.outcomes += load.outcomes
     figures.refusals += load.refusals
     figures.num_hanging += len(load.open)

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
@@ -108,6 +109,17 @@ def test_the_pixel_budget_is_checked_before_any_decoding(checkpoint: Checkpoint)
         assert preparer.num_preparing == 0
 
     with_preparer(checkpoint, use)
+
+
+def test_a_model_without_eyes_refuses_images_before_any_decoding(checkpoint: Checkpoint) -> None:
+    blind = replace(checkpoint, processor=replace(checkpoint.processor, reads_images=False))
+
+    async def use(preparer: Preparer) -> None:
+        with pytest.raises(PromptError, match="reads text only; 1 images were given"):
+            await preparer.prepare(conversation("?", 1), [picture()], 8)
+        assert preparer.decoder.pids == []
+
+    with_preparer(blind, use)
 
 
 def test_a_bad_image_among_good_ones_is_refused(checkpoint: Checkpoint) -> None:
