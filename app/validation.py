@@ -62,7 +62,8 @@ def place_of(error: Mapping[str, Any]) -> str | None:
 
 def sentence_of(error: Mapping[str, Any]) -> str:
     """What the value must be, to follow the field's name."""
-    kind, context = str(error["type"]), error.get("ctx") or {}
+    kind = str(error["type"])
+    context: Mapping[str, Any] = error.get("ctx") or {}
     if kind == "value_error":  # raised by our own validators, so the text is ours
         return str(context["error"])
     if kind in _LIMITS:

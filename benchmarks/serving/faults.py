@@ -101,13 +101,13 @@ def _kills(args: argparse.Namespace, model: Path) -> Iterator[Check]:
     figures, ends = KillFigures(), Check("orderly ends afterwards, no orphans")
     for number, first in enumerate(range(0, args.kills, KILLS_PER_SERVER)):
         num_kills = min(KILLS_PER_SERVER, args.kills - first)
-        with Server(model=model, log_level="critical") as server:
+        with Server(model=model, log_level="error") as server:
             seed = args.seed + number
             asyncio.run(check_kills(server, num_kills, args.kill_clients, seed, figures))
             ends.faults += check_end(server).faults
     yield figures.check(args.kills)
     yield ends
-    with Server(model=model, log_level="critical") as server:
+    with Server(model=model, log_level="error") as server:
         yield asyncio.run(check_stays_down(server))
 
 

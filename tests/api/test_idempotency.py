@@ -26,7 +26,7 @@ def ask(server: LiveServer, key: str | None, path: str = "chat/completions", **b
     content = {"messages": [{"role": "user", "content": "hi"}], **body}
     headers = {} if key is None else {"Idempotency-Key": key}
     url = f"{server.url}/v1/{path}"
-    return httpx.post(url, json=content, headers=headers, timeout=20, trust_env=False)
+    return httpx.post(url, json=content, headers=headers, timeout=30, trust_env=False)
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
@@ -67,7 +67,7 @@ def test_another_route_is_another_key(server: LiveServer) -> None:
     form = {"prompt": "hi"}
     url, headers = f"{server.url}/v1/generate", {"Idempotency-Key": "route"}
     files = {"image": ("a.png", b"no picture", "image/png")}
-    reply = httpx.post(url, data=form, files=files, headers=headers, trust_env=False)
+    reply = httpx.post(url, data=form, files=files, headers=headers, timeout=30, trust_env=False)
     assert reply.json()["error"]["code"] != "idempotency_mismatch"
 
 
@@ -77,7 +77,7 @@ def test_multipart_tries_differ_in_their_boundary_only(server: LiveServer) -> No
 
     def post(text: str) -> httpx.Response:
         form = {**fields, "mode": (None, text)}
-        return httpx.post(url, files=form, headers=headers, timeout=20, trust_env=False)
+        return httpx.post(url, files=form, headers=headers, timeout=30, trust_env=False)
 
     first, second = post("ar"), post("ar")
     assert first.status_code == 200, first.text
@@ -89,7 +89,7 @@ def test_multipart_tries_differ_in_their_boundary_only(server: LiveServer) -> No
 def test_a_key_of_a_wrong_form_is_refused(server: LiveServer, key: str) -> None:
     url, headers = f"{server.url}/v1/chat/completions", {"Idempotency-Key": key.encode("latin-1")}
     body = {"messages": [{"role": "user", "content": "hi"}]}
-    reply = httpx.post(url, json=body, headers=headers, trust_env=False)  # type: ignore[arg-type]
+    reply = httpx.post(url, json=body, headers=headers, timeout=30, trust_env=False)  # type: ignore[arg-type]
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "bad_idempotency_key")
     assert not server.engine.requests
 
@@ -108,7 +108,9 @@ def test_the_last_follower_to_leave_ends_the_run(server: LiveServer) -> None:
     def follow() -> None:
         body = {"messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": 500}
         url, headers = f"{server.url}/v1/chat/completions", {"Idempotency-Key": "leaving"}
-        with httpx.stream("POST", url, json=body, headers=headers, trust_env=False) as reply:
+        with httpx.stream(
+            "POST", url, json=body, headers=headers, timeout=30, trust_env=False
+        ) as reply:
             pieces = reply.iter_raw()  # to be kept: its end would close the connection
             next(pieces)
             leave.wait(10)

@@ -74,7 +74,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 
 def scrape(server: LiveServer) -> Samples:
-    reply = httpx.get(f"{server.url}/metrics", trust_env=False)
+    reply = httpx.get(f"{server.url}/metrics", timeout=30, trust_env=False)
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
     return parse(reply.text)
 
@@ -214,7 +214,7 @@ def test_a_path_cannot_write_a_line_of_its_own(
     server: LiveServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    httpx.get(f"{server.url}/a%0d%0aINFO%20forged%1b[31m?key=secret", trust_env=False)
+    httpx.get(f"{server.url}/a%0d%0aINFO%20forged%1b[31m?key=secret", timeout=30, trust_env=False)
     until(lambda: bool(caplog.records))
     (line,) = [r.getMessage() for r in caplog.records if r.name == "app.requests"]
     assert line.isprintable()

@@ -39,7 +39,7 @@ def strict(checkpoint: Checkpoint) -> Generator[LiveServer]:
 
 @pytest.fixture
 def http(strict: LiveServer) -> Generator[httpx.Client]:
-    with httpx.Client(base_url=strict.url, trust_env=False) as client:
+    with httpx.Client(base_url=strict.url, timeout=30, trust_env=False) as client:
         yield client
     until(lambda: strict.is_idle)
 

@@ -20,7 +20,7 @@ READY_PATHS = ("/health", "/health/ready", "/v1/health/ready")
 
 @pytest.fixture
 def http(server: LiveServer) -> Generator[httpx.Client]:
-    with httpx.Client(base_url=server.url, trust_env=False) as client:
+    with httpx.Client(base_url=server.url, timeout=30, trust_env=False) as client:
         yield client
 
 
@@ -110,7 +110,10 @@ def test_a_model_says_what_it_takes(http: httpx.Client, server: LiveServer) -> N
 
 
 def test_while_draining_nothing_new_is_taken(checkpoint: Checkpoint) -> None:
-    with live_server(checkpoint) as own, httpx.Client(base_url=own.url, trust_env=False) as http:
+    with (
+        live_server(checkpoint) as own,
+        httpx.Client(base_url=own.url, timeout=30, trust_env=False) as http,
+    ):
         own.services.lifecycle.close_door()
         ready = http.get("/health/ready")
         assert (ready.status_code, ready.json()["status"]) == (503, "draining")

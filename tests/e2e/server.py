@@ -222,6 +222,12 @@ def total(metrics: Mapping[str, float], name: str) -> float:
     return sum(value for key, value in metrics.items() if key.partition("{")[0] == full)
 
 
+def labelled(metrics: Mapping[str, float], name: str, label: str) -> float:
+    """As `total`, of the samples that have this label, as 'name="value"'."""
+    full = f"vlm_dlm_{name}{{"
+    return sum(value for key, value in metrics.items() if key.startswith(full) and label in key)
+
+
 def eventually(is_true: Callable[[], bool], timeout_s: float, pause_s: float = 0.01) -> float:
     """Seconds until `is_true`. Raises TimeoutError."""
     began = time.monotonic()
