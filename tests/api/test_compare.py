@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from app.settings import Settings
 from tests.api.modes import ScriptedModes, running
 from tests.api.serving import data_uri, png
 from vlm_dlm.decoding.block_diffusion import BlockDiffusionParams
@@ -20,7 +19,6 @@ PATH = "/v1/compare"
 ASK: dict[str, Any] = {"prompt": "What is this?"}
 MODES = ["ar", "diffusion", "linear_spec", "quadratic_spec"]
 WORDS = ("There ", "is ", "one ", "object.")
-SLOW = Script(tuple("abcdefghij"), step_s=0.1)
 
 
 def shares(reply: dict[str, Any]) -> dict[str, tuple[bool, int, float]]:
@@ -229,70 +227,6 @@ def test_a_form_with_repeated_or_listed_modes() -> None:
                 reply = await server.http.post(PATH, data=form, files={"image": png()})
                 assert reply.status_code == 200, reply.text
                 assert [one["mode"] for one in reply.json()["results"]] == ["ar", "diffusion"]
-
-    asyncio.run(run())
-
-
-@pytest.mark.parametrize("is_parallel", [False, True])
-def test_a_full_queue_is_429_before_any_work(is_parallel: bool) -> None:
-    script = Script(tuple("abcdefghij"), step_s=0.05, max_running=1)
-
-    async def run() -> None:
-        engine = ScriptedModes(script)
-        async with running(engine, Settings(max_waiting=1)) as server:
-            tasks = [asyncio.create_task(server.answer("/v1/generate", ASK))]
-            while server.service.num_running < 1:  # as many may be prepared at once as may wait
-                await asyncio.sleep(0.002)
-            tasks.append(asyncio.create_task(server.answer("/v1/generate", ASK)))
-            while server.service.num_waiting < 1:
-                await asyncio.sleep(0.002)
-            for is_stream in (False, True):
-                body = {**ASK, "parallel": is_parallel, "stream": is_stream}
-                reply = await server.post(PATH, body)
-                assert reply.status_code == 429
-                assert int(reply.headers["retry-after"]) >= 1
-            await asyncio.gather(*tasks)
-        assert len(engine.requests) == 2
-
-    asyncio.run(run())
-
-
-def test_a_later_mode_waits_for_room_in_a_full_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four modes at once where one may wait: the others come in one by one."""
-    monkeypatch.setattr("app.comparison.MAX_PAUSE_S", 0.01)
-    script = Script(WORDS, step_s=0.005, max_running=1)
-
-    async def run() -> None:
-        async with running(ScriptedModes(script), Settings(max_waiting=1)) as server:
-            reply = await server.answer(PATH, {**ASK, "parallel": True})
-        assert [one["error"] for one in reply["results"]] == [None] * 4
-
-    asyncio.run(run())
-
-
-def test_the_deadline_is_that_of_the_whole_comparison() -> None:
-    async def run() -> None:
-        async with running(ScriptedModes(SLOW, ar=Script())) as server:
-            body = {**ASK, "options": {"deadline_s": 0.5}}
-            reply = await server.answer(PATH, body)  # all but ar take 1 s
-        errors = [one["error"] and one["error"]["code"] for one in reply["results"]]
-        assert errors == [None, *["deadline_exceeded"] * 3]
-
-    asyncio.run(run())
-
-
-@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("is_parallel", [False, True])
-def test_a_client_who_leaves_ends_all_modes(is_parallel: bool, is_stream: bool) -> None:
-    async def run() -> None:
-        engine = ScriptedModes(SLOW)
-        num = 4 if is_parallel else 1
-        async with running(engine) as server:
-            body = {**ASK, "stream": is_stream, "parallel": is_parallel}
-            await server.leave_when(lambda: engine.num_running == num, PATH, body)
-            assert engine.num_running == server.service.num_running == 0
-            assert engine.num_aborted == len(engine.requests) == num
-            assert server.service.num_waiting == 0
 
     asyncio.run(run())
 
