@@ -8,6 +8,7 @@ are attended where they lie, others must be gathered first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vlm_dlm.config import ModelConfig
+from vlm_dlm.errors import CapacityError
 
 
 class PageAllocator:
@@ -117,7 +119,13 @@ class KvCache:
             config.head_dim,
         )
         # empty, not zeros: on a CPU the pages of memory come with the first write
-        self.data = torch.empty(shape, device=device, dtype=dtype)
+        try:
+            self.data = torch.empty(shape, device=device, dtype=dtype)
+        except RuntimeError as error:  # also torch.OutOfMemoryError
+            size = f"{math.prod(shape) * dtype.itemsize / 2**30:.1f} GiB on {device.type}"
+            raise CapacityError(
+                f"there is no memory for a cache of {num_slots} tokens ({size})"
+            ) from error
 
     @property
     def slot_bytes(self) -> int:

@@ -105,7 +105,8 @@ class TorchEngine(Engine):
             except Exception:
                 self._fail_all()
         self._drain(is_blocking=False)
-        self._deliver(self._core.close())
+        self._close_core()
+        self._fail_callers("the engine failed while it was shutting down")  # who got no ending
 
     def _drain(self, *, is_blocking: bool) -> None:
         """Run waiting commands; sleep for the first one where there is nothing else to do."""
@@ -152,8 +153,20 @@ class TorchEngine(Engine):
     def _fail_all(self) -> None:
         """A step failed as a whole, which the core does not allow. Nobody may be left waiting."""
         logger.exception("an engine step failed")
+        self._fail_callers("the engine failed while this request was running")
+        if not self._close_core():
+            self._is_closing = True  # what it holds is stuck there; every step would fail
+
+    def _fail_callers(self, message: str) -> None:
         callers, self._callers = self._callers, {}
-        self._core.close()
-        message = "the engine failed while this request was running"
         for request_id, caller in callers.items():
             caller.put(Failed(request_id, EngineError.code, message, perf_counter()))
+
+    def _close_core(self) -> bool:
+        """End everything in the core. False where it raises, being broken."""
+        try:
+            self._deliver(self._core.close())
+        except Exception:
+            logger.exception("the engine could not be closed")
+            return False
+        return True

@@ -15,7 +15,7 @@ from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.engine.scheduler import EngineConfig
 from vlm_dlm.engine.torch_engine import TorchEngine
 from vlm_dlm.errors import EngineError, ModeError, PromptError
-from vlm_dlm.events import Committed, Finished, GenerationEvent
+from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 
 
@@ -91,6 +91,41 @@ def test_close_ends_every_stream_with_one_terminal_event() -> None:
         last = events[-1]
         assert isinstance(last, Finished)
         assert last.reason in ("abort", "stop")
+
+
+class BrokenCore(EngineCore):
+    """Fails where the core never should: in a whole step, and again in closing."""
+
+    steps_fail = True
+
+    def step(self) -> list[GenerationEvent]:
+        if self.steps_fail:
+            raise RuntimeError("step")
+        return []
+
+    def close(self) -> list[GenerationEvent]:
+        raise RuntimeError("close")
+
+
+@pytest.mark.parametrize("steps_fail", [True, False])
+def test_a_broken_core_leaves_nobody_waiting(steps_fail: bool) -> None:
+    core = BrokenCore(
+        tiny_model(), IDS, LaggingDetokenizer, None, EngineConfig(max_cache_tokens=2048)
+    )
+    core.steps_fail = steps_fail
+
+    async def run() -> list[GenerationEvent]:
+        engine = TorchEngine(core)
+        task = asyncio.create_task(collect(engine, request("a")))
+        await asyncio.sleep(0.05)
+        await engine.close()
+        with pytest.raises(EngineError):
+            await collect(engine, request("late"))
+        return await task
+
+    last = asyncio.run(asyncio.wait_for(run(), 10))[-1]
+    assert isinstance(last, Failed)
+    assert last.code == EngineError.code
 
 
 def test_refused_requests_leave_the_engine_running() -> None:
