@@ -79,13 +79,15 @@ class ModelConfig:
             raise CheckpointError(
                 f"config.json has model_type {model_type!r}; supported are {supported}"
             )
+        is_vlm = model_type == VLM_TYPE
         rope = raw.get("rope_parameters")
         if not isinstance(rope, dict):
             raise CheckpointError("config.json has no rope_parameters object")
-        _refuse_unsupported(raw)
-        vision = raw.get("vision_config") if model_type == VLM_TYPE else None
-        if model_type == VLM_TYPE and not isinstance(vision, dict):
+        vision = raw.get("vision_config") if is_vlm else None
+        if is_vlm and not isinstance(vision, dict):
             raise CheckpointError("config.json of a VLM has no vision_config")
+        _require_fields(raw, vision)
+        _refuse_unsupported(raw)
         known = {f.name for f in fields(cls)} - {"rope", "vision"}
         config = cls(
             rope=_pick(RopeConfig, {"rope_theta": raw.get("rope_theta", 1e6), **rope}),
@@ -194,6 +196,33 @@ def _vision_dict(vision: VisionConfig) -> dict[str, Any]:
         **raw,
         "rope_parameters": {"rope_theta": theta, "rope_type": "default"},
     }
+
+
+def _require_fields(raw: dict[str, Any], vision: dict[str, Any] | None) -> None:
+    """What changes the arithmetic must be said, not guessed. One error lists all that is missing.
+
+    `block_size` is the training's block, and the projector's activation has one value only.
+    """
+    rope = {"rope_theta": raw.get("rope_theta"), **raw["rope_parameters"]}
+    optional = {"model_type", "rope", "vision", "block_size", "projector_hidden_act"}
+    optional |= {"spatial_merge_size"} if vision is None else set()
+    missing = _missing("", ModelConfig, raw, optional)
+    missing += _missing("rope_parameters.", RopeConfig, rope, set())
+    if vision is not None:
+        optional = {"num_channels", "hidden_act", "rope_theta"}
+        missing += _missing("vision_config.", VisionConfig, vision, optional)
+        vision_rope = vision.get("rope_parameters")
+        if isinstance(vision_rope, dict) and vision_rope.get("rope_theta") is None:
+            missing.append("vision_config.rope_parameters.rope_theta")
+        if vision_rope is None:
+            missing.append("vision_config.rope_parameters")
+    if missing:
+        raise CheckpointError(f"config.json lacks {', '.join(missing)}")
+
+
+def _missing(prefix: str, cls: type, raw: dict[str, Any], optional: set[str]) -> list[str]:
+    names = (f.name for f in fields(cls) if f.name not in optional)
+    return [prefix + name for name in names if raw.get(name) is None]
 
 
 def _refuse_unsupported(raw: dict[str, Any]) -> None:

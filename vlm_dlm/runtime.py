@@ -14,7 +14,14 @@ from typing import Any
 import torch
 
 from vlm_dlm.decoding import MODES
-from vlm_dlm.defaults import DEVICES, DTYPES, check_choice, choose_dtype, ram_bytes
+from vlm_dlm.defaults import (
+    DEVICES,
+    DTYPES,
+    cache_bytes_per_token,
+    check_choice,
+    choose_dtype,
+    ram_bytes,
+)
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.engine.scheduler import EngineConfig
 from vlm_dlm.errors import BadInputError, EngineError
@@ -77,6 +84,7 @@ class Runtime:
 
         Raises:
             CheckpointError: the checkpoint or adapter is missing, damaged or does not match.
+            CapacityError: there is no memory for the engine's cache.
             BadInputError: an unknown device or dtype, or a device that is not there.
         """
         checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model)
@@ -84,14 +92,22 @@ class Runtime:
         check_choice("dtype", dtype, DTYPES)
         if dtype == "auto":
             dtype = choose_dtype(checkpoint.config, device, ram_bytes())
-        weights = load_model(checkpoint.folder, device, getattr(torch, dtype), progress)
+        limits = engine_config or EngineConfig()
+        cache_bytes = limits.max_cache_tokens * cache_bytes_per_token(checkpoint.config, dtype)
+        weights = load_model(
+            checkpoint.folder,
+            device,
+            getattr(torch, dtype),
+            progress,
+            reserved_bytes=cache_bytes,
+        )
         if adapter is not None:
             load_draft_adapter(weights, adapter)
         processor = checkpoint.processor
         special = processor.tokenizer.special
         ids = DecodingIds(special.mask, frozenset(special.eos), special.think_end)
         pad = None if special.image is None else special.image.pad
-        core = EngineCore(weights, ids, processor.detokenizer, pad, engine_config)
+        core = EngineCore(weights, ids, processor.detokenizer, pad, limits)
         return cls(checkpoint, core, device, dtype)
 
     @property

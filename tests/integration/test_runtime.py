@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vlm_dlm.decoding import MODES
+from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.errors import BadInputError, CheckpointError
 from vlm_dlm.events import Committed, Finished, GenerationEvent
+from vlm_dlm.model.vlm import VlmModel
+from vlm_dlm.model.weights import load_model
 from vlm_dlm.request import SamplingParams
 from vlm_dlm.runtime import Runtime, fitting_config
 
@@ -85,6 +89,21 @@ def test_progress_counts_bytes(tiny_checkpoint: Path) -> None:
     calls: list[tuple[int, int]] = []
     Runtime.load(tiny_checkpoint, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1][0] == calls[-1][1]
+
+
+def test_loading_sets_the_memory_of_the_cache_aside(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def load(*arguments: Any, reserved_bytes: int) -> VlmModel:
+        asked.append(reserved_bytes)
+        return load_model(*arguments, reserved_bytes=reserved_bytes)
+
+    monkeypatch.setattr("vlm_dlm.runtime.load_model", load)
+    limits = EngineConfig(max_cache_tokens=1024)
+    loaded = Runtime.load(tiny_checkpoint, "cpu", engine_config=limits)
+    assert asked == [loaded.core.cache.data.nbytes]
 
 
 def test_unknown_device_and_missing_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
-"""The only file that calls attention kernels: a dense path for training and tests, and the packed
-path over the key/value cache.
+"""Attention of the packed forward over the key/value cache. Training has its own, dense one.
 
 Grouped queries are folded into the row dimension ([K, G * Q] rows against K key heads), so keys and
 values are never repeated.
@@ -15,20 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlm_dlm.step import Visibility
-
-
-class DenseAttention:
-    """Attention inside one forward, no cache. `mask` is bool [B or 1, T, T], True = visible."""
-
-    def __init__(self, mask: Tensor) -> None:
-        self.mask = mask.unsqueeze(1)  # [B, 1, T, T]
-
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        groups = q.shape[-2] // k.shape[-2]
-        q, k, v = (x.transpose(-3, -2) for x in (q, k, v))  # [B, heads, T, Dh]
-        k, v = k.repeat_interleave(groups, -3), v.repeat_interleave(groups, -3)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
-        return out.transpose(-3, -2)  # [B, T, H, Dh]
 
 
 class RowGroup(NamedTuple):

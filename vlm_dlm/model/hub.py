@@ -5,10 +5,14 @@ Only data files are fetched: the repository's Python code is never downloaded, l
 
 from __future__ import annotations
 
+import logging
 import re
+import socket
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from vlm_dlm.errors import CheckpointError
 
@@ -19,26 +23,49 @@ PINNED_REVISIONS = {
     "nvidia/Nemotron-Labs-Diffusion-VLM-8B": "c6706ba71b824c2c61a94a804da8255c1eb5d30d",
 }
 DATA_FILES = ["*.safetensors", "*.json", "*.jinja"]
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
 PROBE_TIMEOUT_S = 1.2
+
+log = logging.getLogger(__name__)
+_told: set[str] = set()  # what has been said once
+
+
+class SlowHubError(Exception):
+    """The Hub's machine is there, but it has not answered in time."""
 
 
 def resolve_checkpoint(model: str, revision: str | None = None) -> Path:
     """Folder of a local checkpoint, or of a Hub snapshot, downloaded if need be.
 
-    `revision` defaults to the pinned commit of a known repository. A refusal takes about a second:
-    the Hub is probed with a short timeout before the download, which has the usual ones.
+    A Hub id may end in '@revision'. The revision defaults to the pinned commit of a known
+    repository. A refusal takes about a second: the Hub is probed with a short timeout before the
+    download, which has the usual ones and is tried also where the probe was only slow.
     """
     path = Path(model).expanduser()
     if model and path.is_dir():
         return path
     if path.is_file():
         raise CheckpointError(f"{model} is a file; pass the folder that holds it")
-    if not HUB_ID.fullmatch(model):
+    found = HUB_ID.fullmatch(model)
+    if found is None:
         raise CheckpointError(
             f"no folder {model!r}; pass a checkpoint folder or a Hub id 'org/name'"
         )
-    return _resolve_hub(model, revision or PINNED_REVISIONS.get(model))
+    repo, typed = found.groups()
+    revision = revision or typed or PINNED_REVISIONS.get(repo)
+    if revision is None:
+        _tell_once(
+            f"{repo} has no pinned revision here, so its newest one is used; "
+            f"{repo}@REVISION picks one"
+        )
+    return _resolve_hub(repo, revision)
+
+
+def _tell_once(text: str) -> None:
+    """A warning, which reaches stderr where nobody has set up logging."""
+    if text not in _told:
+        _told.add(text)
+        log.warning("%s", text)
 
 
 def _resolve_hub(repo: str, revision: str | None) -> Path:
@@ -56,20 +83,49 @@ def _resolve_hub(repo: str, revision: str | None) -> Path:
     refusal = _refusal(repo, revision, fault)
     if refusal is not None:
         raise CheckpointError(refusal) from None
+    if isinstance(fault, SlowHubError):
+        return _download_slowly(repo, revision)
     reason = (
-        f"the Hub cannot be reached ({type(fault).__name__}); check the network or pass a folder"
+        f"the Hub cannot be reached ({type(fault).__name__}); check the network, or fetch it "
+        f"with `hf download {repo}` and pass the folder"
     )
     return _cached(repo, revision, reason)
+
+
+def _download_slowly(repo: str, revision: str | None) -> Path:
+    """From the cache, else from a Hub that may be slow or out of reach."""
+    try:
+        return _cached(repo, revision, "the Hub is slow")
+    except CheckpointError:
+        _tell_once(f"the Hub has not answered in {PROBE_TIMEOUT_S} s; trying to download {repo}")
+    return _download(repo, revision)
 
 
 def _probe(repo: str, revision: str | None) -> Exception | None:
     """What stands in the way of a download. None if the Hub knows the revision."""
     from huggingface_hub import HfApi
 
+    is_reached = threading.Event()
+
     def ask() -> None:
+        socket.create_connection(_hub_address(), PROBE_TIMEOUT_S).close()
+        is_reached.set()
         HfApi().model_info(repo, revision=revision, timeout=PROBE_TIMEOUT_S)
 
-    return _run_within(ask, PROBE_TIMEOUT_S)
+    fault = _run_within(ask, PROBE_TIMEOUT_S)
+    if fault is None or not is_reached.is_set() or _refusal(repo, revision, fault) is not None:
+        return fault
+    return SlowHubError()
+
+
+def _hub_address() -> tuple[str, int]:
+    """Host and port of the Hub, or of the proxy on the way to it."""
+    from huggingface_hub import constants
+
+    endpoint = urlsplit(constants.ENDPOINT)
+    via = urlsplit(getproxies().get(endpoint.scheme, ""))
+    target = via if via.hostname else endpoint
+    return target.hostname or "", target.port or (80 if target.scheme == "http" else 443)
 
 
 def _run_within(call: Callable[[], None], timeout_s: float) -> Exception | None:

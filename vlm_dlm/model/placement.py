@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 
 MaxMemory = Mapping[int | str, int | str]
 
-# Kept free of weights, for activations and the key/value cache.
+# Kept free of weights and cache, for activations.
 RESERVED_FRACTION = 0.1
+CGROUP = Path("/sys/fs/cgroup")
+CGROUP_FILES = (  # limit, use and statistics of versions 2 and 1
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
 # Layers with residual connections run where they are; splitting one would copy its input twice.
 WHOLE_MODULES = ["DecoderLayer", "PixtralAttentionLayer", "Mistral3MultiModalProjector"]
 
@@ -100,12 +105,21 @@ class SpilledPlacement(Placement):
 
 
 def plan_placement(
-    model: VlmModel, device: torch.device, dtype: torch.dtype, max_memory: MaxMemory | None
+    model: VlmModel,
+    device: torch.device,
+    dtype: torch.dtype,
+    max_memory: MaxMemory | None,
+    reserved_bytes: int = 0,
 ) -> Placement:
-    """Decide on the meta model. Spills when asked to, or when `device` is too small."""
+    """Decide on the meta model. Spills when asked to, or when `device` is too small.
+
+    reserved_bytes: of the device's free memory, for what comes after the weights.
+    """
     needed = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     if max_memory is None:
         free = _free_bytes(device)
+        if free is not None:
+            free = max(0, free - reserved_bytes)
         if free is None or needed <= free * (1 - RESERVED_FRACTION):
             return Placement(device)
         max_memory = _default_limits(device, free)
@@ -140,12 +154,31 @@ def _free_bytes(device: torch.device) -> int | None:
     """Free memory, or None where it cannot be told; loading is then simply tried."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return None
+    found = (_free_in_machine(), _free_in_container())
+    return min((free for free in found if free is not None), default=None)
+
+
+def _free_in_machine() -> int | None:
     meminfo = Path("/proc/meminfo")
-    if device.type != "cpu" or not meminfo.exists():
+    if not meminfo.exists():
         return None
     for line in meminfo.read_text(encoding="ascii").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
+    return None
+
+
+def _free_in_container() -> int | None:
+    """What its limit leaves. Cached file pages count as used there, but are given up on demand."""
+    for limit, used, unused in CGROUP_FILES:
+        try:
+            pages = dict(line.split() for line in (CGROUP / unused).read_text().splitlines())
+            taken = int((CGROUP / used).read_text()) - int(pages.get("inactive_file", 0))
+            return max(0, int((CGROUP / limit).read_text()) - taken)
+        except (OSError, ValueError):  # no such limit, or "max"
+            continue
     return None
 
 

@@ -110,18 +110,19 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     progress: Progress | None = None,
     max_memory: Mapping[int | str, int | str] | None = None,
+    reserved_bytes: int = 0,
 ) -> VlmModel:
     """A frozen model in eval mode, filled from the checkpoint in `folder`.
 
     Headers are checked before anything is allocated. With `max_memory` (accelerate's form), or when
-    the weights do not fit `device`, layers spill to the CPU and then to disk.
+    the weights do not fit `device` beside `reserved_bytes`, layers spill to the CPU, then to disk.
     """
     config = ModelConfig.from_folder(folder)
     manifest = read_manifest(folder)
     for warning in check_manifest(config, manifest):
         log.warning("%s: %s", folder, warning)
     model = empty_model(config)
-    placement = plan_placement(model, torch.device(device), dtype, max_memory)
+    placement = plan_placement(model, torch.device(device), dtype, max_memory, reserved_bytes)
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     total = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     done = 0

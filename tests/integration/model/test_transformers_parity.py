@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.twins.dense_attention import DenseAttention
 from tests.twins.mistral3 import IMAGE_TOKEN_ID, mistral3_twin, tiny_config
-from vlm_dlm.model.attention import DenseAttention
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.model.weights import new_model
 

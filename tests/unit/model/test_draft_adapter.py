@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tests.twins.dense_attention import DenseAttention
 from tests.twins.mistral3 import tiny_config
 from vlm_dlm.errors import CheckpointError
-from vlm_dlm.model.attention import DenseAttention
 from vlm_dlm.model.lora import AdapterRows
 from vlm_dlm.model.lora_loading import load_draft_adapter
 from vlm_dlm.model.vlm import VlmModel

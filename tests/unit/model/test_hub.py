@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.model import hub
@@ -22,6 +25,7 @@ REVISION = "c6706ba71b824c2c61a94a804da8255c1eb5d30d"
 def downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
     """Arguments of every snapshot_download, which is replaced."""
     calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(hub, "_told", set())
 
     def fake(repo: str, **options: Any) -> str:
         calls.append({"repo": repo, **options})
@@ -59,6 +63,46 @@ def test_hub_id_is_downloaded_at_its_revision_without_code(
     assert set(call["allow_patterns"]) == {"*.safetensors", "*.json", "*.jinja"}
 
 
+def test_a_revision_behind_the_id(downloads: list[dict[str, Any]]) -> None:
+    resolve_checkpoint(f"{VLM_8B}@refs/pr/3")
+    assert (downloads[0]["repo"], downloads[0]["revision"]) == (VLM_8B, "refs/pr/3")
+
+
+def test_an_unpinned_id_says_so_once(
+    downloads: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    for model in (VLM_8B, "some/model@v1", "some/model", "some/model"):
+        resolve_checkpoint(model)
+    (record,) = caplog.records
+    assert "some/model has no pinned revision" in record.message
+    assert downloads[-1]["revision"] is None
+
+
+def test_a_slow_hub_is_asked_for_the_download(
+    downloads: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fake(repo: str, local_files_only: bool = False, **options: Any) -> str:
+        if local_files_only:
+            raise LocalEntryNotFoundError("not there")
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
+    monkeypatch.setattr(hub, "_probe", lambda *_: hub.SlowHubError())
+    assert resolve_checkpoint(VLM_8B) == tmp_path
+    assert "has not answered in 1.2 s; trying to download" in caplog.text
+
+
+def test_a_slow_hub_is_not_asked_for_what_is_cached(
+    downloads: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_probe", lambda *_: hub.SlowHubError())
+    resolve_checkpoint(VLM_8B)
+    assert [call["local_files_only"] for call in downloads] == [True]
+
+
 def test_offline_mode_asks_the_cache_only(
     downloads: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +134,36 @@ def test_network_refused_and_not_cached(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(hub, "_probe", lambda *_: ConnectionRefusedError())
     message = refusal(VLM_8B)
     assert "cannot be reached (ConnectionRefusedError)" in message
-    assert "pass a folder" in message
+    assert "pass the folder" in message
+
+
+@pytest.fixture
+def silent_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Accepts connections and never answers."""
+    monkeypatch.setattr(hub, "PROBE_TIMEOUT_S", 0.3)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_hub_that_is_there_and_silent_is_slow(
+    silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent_port}")
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: time.sleep(1))
+    assert isinstance(hub._probe("a/b", None), hub.SlowHubError)
+
+
+def test_a_hub_that_is_not_there_is_not_slow(
+    silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free_port = server.getsockname()[1]
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free_port}")
+    assert isinstance(hub._probe("a/b", None), ConnectionRefusedError)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{silent_port}")
+    assert hub._hub_address() == ("127.0.0.1", silent_port)
 
 
 def test_hanging_call_is_abandoned() -> None:
@@ -112,7 +185,9 @@ def test_failed_download_says_how_to_resume(
     assert "run again to resume" in message
 
 
-@pytest.mark.parametrize("model", ["./nowhere", "/no/such/folder", "nowhere", "a/b/c", "", "../x"])
+@pytest.mark.parametrize(
+    "model", ["./nowhere", "/no/such/folder", "nowhere", "a/b/c", "", "../x", "a/b@", "a/b@v@w"]
+)
 def test_neither_folder_nor_hub_id(model: str, downloads: list[dict[str, Any]]) -> None:
     assert "pass a checkpoint folder or a Hub id" in refusal(model)
     assert downloads == []
