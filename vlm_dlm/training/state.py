@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-STATE_FOLDER = "state"
-CHECKPOINT = "checkpoint.pt"
+from vlm_dlm.training.folder import CHECKPOINT, STATE_FOLDER
+
 AFTER_VISION = "after_vision.pt"
 
 
@@ -20,7 +20,8 @@ class RunState:
     """Where a run is. `optimizer` is None at the first step of a stage, `extra` of the run.
 
     has_start: the first weights came from a finished checkpoint, whose training is not counted.
-    seconds and steps count per stage what was spent, so that interruptions cost no budget.
+    seconds and steps count per stage what was spent, so that interruptions cost no budget. recipe:
+    its fields by name, None in states that were written before it was kept.
     """
 
     seed: int
@@ -35,6 +36,7 @@ class RunState:
     optimizer: list[dict[str, Any]] | None = None
     extra: dict[str, Any] | None = None
     rng: Any = None
+    recipe: dict[str, Any] | None = None
 
 
 def save_state(state: RunState, out: Path, name: str = CHECKPOINT) -> None:

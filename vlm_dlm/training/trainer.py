@@ -6,9 +6,15 @@ Owns the loop, time and files. What a stage learns is `stages`, what it sees is 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import shlex
+import shutil
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +26,12 @@ from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.model.weights import load_model, new_model
 from vlm_dlm.training.data import Batch, stream
 from vlm_dlm.training.export import export
+from vlm_dlm.training.folder import STATE_FOLDER, open_folder
 from vlm_dlm.training.optimizer import lr_factor
-from vlm_dlm.training.recipe import Recipe
+from vlm_dlm.training.recipe import MAY_CHANGE, Recipe
 from vlm_dlm.training.stages import JointStage, Metrics, Stage, VisionStage, scale_embeddings
 from vlm_dlm.training.state import (
     AFTER_VISION,
-    CHECKPOINT,
-    STATE_FOLDER,
     RunState,
     keep_state,
     load_state,
@@ -37,12 +42,14 @@ from vlm_dlm.training.tokenizer import build_tokenizer, training_texts
 Progress = Callable[[dict[str, Any]], None]
 LOG_FILE = "log.jsonl"
 
+log = logging.getLogger(__name__)
+
 
 def train(
     recipe: Recipe,
     out: Path,
     minutes: float,
-    seed: int = 0,
+    seed: int | None = None,
     resume: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -54,25 +61,26 @@ def train(
         recipe: hyperparameters.
         out: folder of the finished checkpoint.
         minutes: time budget of both stages; a stage with fixed steps ignores it.
-        seed: of weights and data.
+        seed: of weights and data; None means 0, or that of the run to resume.
         resume: continue from `out/state` instead of starting over.
         device: where the model trains.
         progress: called with every log record.
         start: finished checkpoint to begin with instead of fresh weights. Counts restart at 0.
 
     Raises:
-        CheckpointError: `resume` without a state, a state without `resume`, `resume` with `start`,
-            or a `start` that is damaged or of another architecture.
+        CheckpointError: `resume` without a state, a state without `resume`, `resume` with `start`
+            or with another seed or recipe, or a `start` that is damaged or of another architecture.
+        BadInputError: a folder that cannot be made.
     """
-    path = out / STATE_FOLDER / CHECKPOINT
-    if resume != path.exists():
-        problem = "there is no state to resume from" if resume else "a run is there already"
-        raise CheckpointError(f"{problem}: {path}")
-    if resume and start is not None:
-        raise CheckpointError("a resumed run has weights already; it takes no other start")
+    open_folder(out, resume, start)
+    resumed = load_state(out) if resume else None
+    if resumed is not None:
+        _check_same_run(resumed, recipe, seed)
+    recipe = _runnable(recipe)
+    seed = (seed or 0) if resumed is None else resumed.seed
     model = new_model(recipe.model_config(), seed)
-    if resume:
-        state = load_state(out)
+    if resumed is not None:
+        state = resumed
         model.load_state_dict(state.model)
     elif start is not None:
         state = _state_from(start, model, seed)
@@ -80,10 +88,35 @@ def train(
         texts = training_texts(recipe.num_tokenizer_texts, seed)
         state = RunState(seed, build_tokenizer(texts, recipe.num_entries).to_str())
         scale_embeddings(model, recipe.embedding_rms, seed)
+    state.recipe = asdict(recipe)
     run = _Run(recipe, out, minutes * 60, state, model.to(device), progress)
     if state.stage == "vision":
         run.vision()
     run.joint()
+
+
+def _check_same_run(state: RunState, recipe: Recipe, seed: int | None) -> None:
+    """What goes on must be what was begun: neither its data nor its settings may change."""
+    if seed not in (None, state.seed):
+        raise CheckpointError(f"the run was begun with seed {state.seed}, not {seed}; leave it out")
+    if state.recipe is None:
+        return
+    values = asdict(recipe)
+    changed = sorted(n for n in values if n not in MAY_CHANGE and state.recipe.get(n) != values[n])
+    if changed:
+        raise CheckpointError(
+            f"the run was begun with other settings: {', '.join(changed)}; begin a new one"
+        )
+
+
+def _runnable(recipe: Recipe) -> Recipe:
+    """The same recipe; uncompiled where there is no compiler, which is slower."""
+    default = "clang++" if sys.platform == "darwin" else "g++"
+    command = shlex.split(os.environ.get("CXX", "")) or [default]
+    if not recipe.compile_layers or shutil.which(command[0]):
+        return recipe
+    log.warning("there is no C++ compiler (%s): layers run uncompiled, and slower", command[0])
+    return replace(recipe, compile_layers=False)
 
 
 def _state_from(folder: Path, model: VlmModel, seed: int) -> RunState:

@@ -15,7 +15,7 @@ from vlm_dlm.errors import CheckpointError
 from vlm_dlm.model.weights import load_model
 from vlm_dlm.processor.processor import Processor
 from vlm_dlm.training.recipe import Recipe
-from vlm_dlm.training.trainer import train
+from vlm_dlm.training.trainer import _runnable, train
 
 TOY = Recipe(
     num_entries=300,
@@ -114,6 +114,41 @@ def test_state_and_resume_must_agree(finished: Path, tmp_path: Path) -> None:
         train(TOY, tmp_path, minutes=1.0, resume=True)
     with pytest.raises(CheckpointError, match="already"):
         train(TOY, finished, minutes=1.0)
+
+
+def test_a_resumed_run_keeps_its_seed_and_its_recipe(finished: Path) -> None:
+    with pytest.raises(CheckpointError, match="begun with seed 3, not 4"):
+        train(TOY, finished, minutes=1.0, seed=4, resume=True)
+    changed = replace(TOY, muon_lr=0.5, vision_share=0.5, log_every=7)
+    with pytest.raises(CheckpointError, match="other settings: muon_lr, vision_share"):
+        train(changed, finished, minutes=1.0, resume=True)
+
+
+def test_a_state_without_a_recipe_can_be_resumed(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "state", tmp_path / "state")
+    path = tmp_path / "state" / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    del state["recipe"]
+    torch.save(state, path)
+    train(TOY, tmp_path, minutes=1.0, resume=True)
+    kept = torch.load(path, weights_only=True)
+    assert kept["recipe"]["hidden_size"] == TOY.hidden_size
+    assert kept["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("compiler", "is_compiled"), [("no-such-compiler -O3", False), ("sh", True)]
+)
+def test_layers_are_compiled_where_there_is_a_compiler(
+    compiler: str,
+    is_compiled: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("CXX", compiler)
+    recipe = _runnable(replace(TOY, compile_layers=True))
+    assert recipe.compile_layers == is_compiled
+    assert ("no C++ compiler (no-such-compiler)" in caplog.text) == (not is_compiled)
 
 
 def test_start_from_a_finished_checkpoint(finished: Path, tmp_path: Path) -> None:
