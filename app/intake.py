@@ -141,11 +141,12 @@ def mode_options(options: AnswerOptions, *modes: str) -> Mapping[str, Any]:
     Of several modes each takes what it has. Raises ModeError for an option that none has, or a
     value that cannot be run.
     """
-    given = {
+    options_of_modes = {
         "threshold": options.threshold,
         "block_length": options.block_length,
         "steps": options.max_denoising_steps,
     }
+    given = {name: value for name, value in options_of_modes.items() if value is not None}
     return mode_params(modes, given, is_shared=len(modes) > 1)
 
 

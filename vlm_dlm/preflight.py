@@ -54,21 +54,20 @@ def parse_modes(names: str | Sequence[str] | None) -> tuple[str, ...]:
 def mode_params(
     modes: Sequence[str], options: Mapping[str, Any], is_shared: bool = False
 ) -> dict[str, Any]:
-    """Checked Params per mode. Options that are None count as not given.
+    """Checked Params per mode from the options that were given; None is a value like any other.
 
     Raises ModeError for an option that the mode lacks or a value it cannot run. With `is_shared`
     an option goes to the modes that have it, and only one that none of them has is an error.
     """
-    given = {name: value for name, value in options.items() if value is not None}
     known = {mode: {field.name for field in fields(MODES[mode].Params)} for mode in modes}
     if is_shared:
-        for name in given:
+        for name in options:
             if not any(name in names for names in known.values()):
                 raise ModeError(f"none of the modes {', '.join(modes)} has an option {name}")
     return {
         mode: build_params(
             MODES[mode],
-            {name: given[name] for name in given if name in known[mode] or not is_shared},
+            {name: options[name] for name in options if name in known[mode] or not is_shared},
         )
         for mode in modes
     }
@@ -82,6 +81,8 @@ def read_images(sources: Sequence[ImageSource], apply_exif: bool = True) -> tupl
 
 
 def _read(source: ImageSource, apply_exif: bool) -> Image.Image:
+    if source == "":
+        raise ImageError("the path of an image is empty")
     if isinstance(source, Image.Image):
         return upright_rgb(source, apply_exif=apply_exif)
     return read_image(Path(source) if isinstance(source, str) else source, apply_exif=apply_exif)

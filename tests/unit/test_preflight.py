@@ -47,7 +47,7 @@ def test_bad_lists_of_modes(names: str, message: str) -> None:
 
 
 def test_an_option_goes_to_the_modes_that_have_it() -> None:
-    options = {"threshold": 0.5, "block_length": None}
+    options = {"threshold": 0.5}
     params = mode_params(("ar", "diffusion", "quadratic_spec"), options, is_shared=True)
     assert params["diffusion"].threshold == 0.5
     assert params["ar"] == MODES["ar"].Params()
@@ -66,6 +66,13 @@ def test_a_value_that_one_mode_cannot_run() -> None:
         mode_params(tuple(MODES), {"block_length": 64}, is_shared=True)
 
 
+def test_no_threshold_is_a_value_that_block_diffusion_alone_has() -> None:
+    """It chooses the fixed schedule, which nothing else can."""
+    assert mode_params(("diffusion",), {"threshold": None})["diffusion"].threshold is None
+    with pytest.raises(ModeError, match="linear_spec takes a threshold of 0 to 1, not none"):
+        mode_params(("linear_spec",), {"threshold": None})
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_no_options_are_the_defaults(mode: str) -> None:
     assert mode_params((mode,), {}) == {mode: MODES[mode].Params()}
@@ -76,6 +83,11 @@ def test_images_from_paths_bytes_and_memory(scene_file: Path) -> None:
     images = read_images([scene_file, str(scene_file), scene_file.read_bytes(), grey])
     assert [image.mode for image in images] == ["RGB"] * 4
     assert images[0].tobytes() == images[1].tobytes() == images[2].tobytes()
+
+
+def test_an_empty_path_of_an_image() -> None:
+    with pytest.raises(ImageError, match="the path of an image is empty"):
+        read_images([""])
 
 
 def test_too_many_images(scene_file: Path) -> None:

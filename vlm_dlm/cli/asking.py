@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlm_dlm.defaults import DEVICES, DTYPES, check_choice
-from vlm_dlm.errors import CheckpointError
+from vlm_dlm.errors import BadInputError, CheckpointError, ModeError
 from vlm_dlm.preflight import (
     Checkpoint,
     conversation,
@@ -45,7 +45,7 @@ class Place:
 class Question:
     """What is asked, as typed."""
 
-    images: Sequence[Path]
+    images: Sequence[str]
     prompt: str
     system: str | None
     is_upright: bool
@@ -62,6 +62,44 @@ class Checked:
     sampling: SamplingParams
 
 
+def given_options(
+    threshold: str | None,
+    block_length: int | None,
+    steps: int | None = None,
+    seed_first_token: bool | None = None,
+) -> dict[str, Any]:
+    """The options of modes that were typed. A threshold of 'none' is None, which is a value."""
+    typed = {
+        "threshold": threshold,
+        "block_length": block_length,
+        "steps": steps,
+        "seed_first_token": seed_first_token,
+    }
+    options: dict[str, Any] = {name: value for name, value in typed.items() if value is not None}
+    if threshold is not None:
+        options["threshold"] = _parse_threshold(threshold)
+    return options
+
+
+def _parse_threshold(text: str) -> float | None:
+    if text.lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise BadInputError(f"threshold is {text!r}; it must be 0 to 1, or none") from None
+
+
+def options_line(options: Iterable[str], params: Mapping[str, Any]) -> str:
+    """What every mode makes of the options that were typed: 'ar: -; diffusion: threshold 0.5'."""
+    modes: list[str] = []
+    for mode, chosen in params.items():
+        own = (name for name in options if hasattr(chosen, name))
+        texts = (f"{name} {str(getattr(chosen, name)).lower()}" for name in own)
+        modes.append(f"{mode}: {', '.join(texts) or '-'}")
+    return f"Options: {'; '.join(modes)}"
+
+
 def check(
     modes: Sequence[str],
     options: Mapping[str, Any],
@@ -72,6 +110,9 @@ def check(
     """Refuse bad input, cheapest checks first. With several modes an option may suit only some."""
     params = mode_params(modes, options, is_shared=len(modes) > 1)
     place.check()
+    can_draft = any(getattr(chosen, "use_adapter", False) for chosen in params.values())
+    if place.adapter is not None and not can_draft:
+        raise ModeError(f"none of the modes {', '.join(modes)} drafts with an adapter")
     images = read_images(question.images, question.is_upright)
     checkpoint = open_checkpoint(place.model)
     messages = conversation(question.prompt, len(images), question.system)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vlm_dlm.cli import options as opt
-from vlm_dlm.cli.asking import Place, Question, check, load
+from vlm_dlm.cli.asking import Place, Question, check, given_options, load, options_line
 from vlm_dlm.cli.output import write_json, write_note
 from vlm_dlm.defaults import EMBEDDED, EMBEDDED_NOTE
 from vlm_dlm.preflight import parse_modes
@@ -43,20 +43,17 @@ def compare(
     """Answer one prompt in several modes, one after another, and compare their speed.
 
     The image is encoded and the prompt computed once. Every mode first runs for a few tokens that
-    are not counted, so that the figures are warm. An option goes to the modes that have it.
+    are not counted, so that the figures are warm. An option goes to every mode that has it.
     """
     names = parse_modes(modes)
-    options = {
-        "threshold": threshold,
-        "block_length": block_length,
-        "steps": steps,
-        "seed_first_token": seed_first_token,
-    }
+    options = given_options(threshold, block_length, steps, seed_first_token)
     sampling = SamplingParams(temperature, top_p, seed, max_tokens, max_thinking_tokens)
     question = Question(image or [], prompt, system, exif)
     checked = check(names, options, sampling, question, Place(model, device, dtype, adapter))
     if not json and checked.checkpoint.name == EMBEDDED:
         write_note(EMBEDDED_NOTE)
+    if not json and options:
+        write_note(options_line(options, checked.params))
     runtime = load(checked)
     if json:
         report = runtime.compare(checked.prompt, names, options, sampling, is_warm=warm_up)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlm_dlm.cli import options as opt
-from vlm_dlm.cli.asking import Place
-from vlm_dlm.cli.output import circumstances, load_progress, stderr_console, write_json
+from vlm_dlm.cli.asking import Place, given_options, options_line
+from vlm_dlm.cli.output import circumstances, load_progress, stderr_console, write_json, write_note
 from vlm_dlm.preflight import check_number, mode_params, open_checkpoint, parse_modes
 
 if TYPE_CHECKING:
@@ -37,10 +37,13 @@ def evaluate(
     dtype: opt.Dtype = "auto",
     json: opt.AsJson = False,
 ) -> None:
-    """Score captions and answers on scenes that training never draws."""
+    """Score captions and answers on scenes that training never draws.
+
+    An option goes to every mode that has it.
+    """
     names = parse_modes(modes)
-    options = {"threshold": threshold, "block_length": block_length}
-    mode_params(names, options, is_shared=True)
+    options = given_options(threshold, block_length)
+    params = mode_params(names, options, is_shared=True)
     check_number("num", num, 1, MAX_SCENES)
     check_number("batch", batch, 1, MAX_BATCH)
     check_number("seed", seed, 0, 2**63 - 1)
@@ -63,8 +66,10 @@ def evaluate(
         )
     if json:
         write_json(report.to_dict())
-    else:
-        _show(report)
+        return
+    if options:
+        write_note(options_line(options, params))
+    _show(report)
 
 
 def _show(report: EvaluationReport) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vlm_dlm.cli import options as opt
-from vlm_dlm.cli.asking import Place, Question, check, load
+from vlm_dlm.cli.asking import Place, Question, check, given_options, load
 from vlm_dlm.cli.output import speed_line, write_json, write_note, write_text
 from vlm_dlm.defaults import EMBEDDED, EMBEDDED_NOTE
 from vlm_dlm.events import Committed, Finished, GenerationEvent
@@ -40,12 +40,7 @@ def generate(
 ) -> None:
     """Answer one prompt in one mode. Its figures are those of a single run without warm-up."""
     (name,) = parse_modes([mode])
-    options = {
-        "threshold": threshold,
-        "block_length": block_length,
-        "steps": steps,
-        "seed_first_token": seed_first_token,
-    }
+    options = given_options(threshold, block_length, steps, seed_first_token)
     sampling = SamplingParams(temperature, top_p, seed, max_tokens, max_thinking_tokens)
     question = Question(image or [], prompt, system, exif)
     checked = check([name], options, sampling, question, Place(model, device, dtype, adapter))

@@ -8,18 +8,25 @@ from typing import Annotated
 import typer
 
 ImagePaths = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option("--image", metavar="PATH", help="Image file; repeat for several."),
 ]
 PromptText = Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What to ask.")]
 SystemText = Annotated[str | None, typer.Option("--system", metavar="TEXT", help="System message.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", metavar="N", help="Longest answer.")]
 Threshold = Annotated[
-    float | None,
-    typer.Option(metavar="T", help="Confidence from which drafted tokens are filled in (0 to 1)."),
+    str | None,
+    typer.Option(
+        metavar="T",
+        help="Confidence from which drafted tokens are filled in (0 to 1), in every mode run that "
+        "has one; 'none' fills a fixed share per forward (diffusion).",
+    ),
 ]
 BlockLength = Annotated[
-    int | None, typer.Option("--block-length", metavar="B", help="Tokens per block.")
+    int | None,
+    typer.Option(
+        "--block-length", metavar="B", help="Tokens per block, in every mode run that has blocks."
+    ),
 ]
 Steps = Annotated[
     int | None, typer.Option(metavar="N", help="Most denoising forwards per block (diffusion).")
@@ -49,7 +56,7 @@ Model = Annotated[
     str | None,
     typer.Option(
         metavar="DIR_OR_ID",
-        help="Checkpoint folder or Hub id.",
+        help="Checkpoint folder, or Hub id: org/name or org/name@revision.",
         show_default="the embedded model",
     ),
 ]

@@ -123,10 +123,13 @@ def check_block_length(mode: str, value: int, low: int, high: int) -> None:
         raise ModeError(f"mode {mode} runs block lengths {low} to {high}, not {value}")
 
 
-def check_threshold(mode: str, value: float | None) -> None:
-    """Shared range check of confidence thresholds."""
-    if value is not None and not 0.0 <= value <= 1.0:
-        raise ModeError(f"mode {mode} takes a threshold of 0 to 1, not {value}")
+def check_threshold(mode: str, value: float | None, *, is_optional: bool = False) -> None:
+    """Shared range check of confidence thresholds. is_optional: None is a value of its own."""
+    if value is None and is_optional:
+        return
+    if value is None or not 0.0 <= value <= 1.0:
+        shown = "none" if value is None else value
+        raise ModeError(f"mode {mode} takes a threshold of 0 to 1, not {shown}")
 
 
 @dataclass(slots=True)

@@ -50,7 +50,7 @@ class BlockDiffusionParams:
 
     def __post_init__(self) -> None:
         check_block_length(BlockDiffusion.name, self.block_length, 1, 256)
-        check_threshold(BlockDiffusion.name, self.threshold)
+        check_threshold(BlockDiffusion.name, self.threshold, is_optional=True)
         if self.steps is not None and not 1 <= self.steps <= 1024:
             raise ModeError(f"mode diffusion takes 1 to 1024 steps per block, not {self.steps}")
 

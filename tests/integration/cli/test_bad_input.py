@@ -45,6 +45,11 @@ def written(path: Path, data: bytes) -> list[str]:
     return ["--image", str(path)]
 
 
+def adapter(tmp: Path) -> str:
+    (tmp / "adapter_config.json").write_text("{}")
+    return str(tmp)
+
+
 def without_one_tensor(tmp: Path, checkpoint: Path) -> list[str]:
     folder = tmp / "incomplete"
     shutil.copytree(checkpoint, folder)
@@ -58,6 +63,7 @@ def without_one_tensor(tmp: Path, checkpoint: Path) -> list[str]:
 CASES: dict[str, tuple[str, Case]] = {
     "no such image": ("'no.png' does not exist", lambda t, s, c: ["--image", str(t / "no.png")]),
     "no image": ("not an image", lambda t, s, c: written(t / "a.txt", b"hello")),
+    "an empty path": ("the path of an image is empty", lambda t, s, c: ["--image", ""]),
     "a folder": ("is a folder", lambda t, s, c: ["--image", str(t)]),
     "cut short": (
         "damaged or cut short",
@@ -66,6 +72,10 @@ CASES: dict[str, tuple[str, Case]] = {
     "a bomb": (
         "13000 x 13000 = 169000000 pixels; the limit is 40000000",
         lambda t, s, c: written(t / "bomb.png", png_bomb(13000)),
+    ),
+    "an adapter nobody uses": (
+        "none of the modes ar drafts with an adapter",
+        lambda t, s, c: ["--mode", "ar", "--adapter", adapter(t)],
     ),
     "no checkpoint": ("no folder", lambda t, s, c: ["--model", str(t / "none")]),
     "one tensor gone": (
@@ -83,6 +93,10 @@ CASES: dict[str, tuple[str, Case]] = {
     "option of another mode": (
         "mode ar has no option threshold",
         lambda t, s, c: ["--mode", "ar", "--threshold", "0.5"],
+    ),
+    "threshold in words": (
+        "threshold is 'high'; it must be 0 to 1, or none",
+        lambda t, s, c: ["--mode", "diffusion", "--threshold", "high"],
     ),
     "threshold": (
         "takes a threshold of 0 to 1, not 1.5",
@@ -111,9 +125,41 @@ def test_one_line_and_exit_code_2(
     for option, value in (("--image", scene_file), ("--model", tiny_checkpoint)):
         if option not in arguments:
             arguments += [option, str(value)]
+    assert_refused(["generate", *arguments, "--json"], expected)
+
+
+TRAIN_CASES: dict[str, tuple[str, Callable[[Path], list[str]]]] = {
+    "a folder that cannot be made": (
+        "cannot be made: Not a directory",
+        lambda t: ["--out", str(Path(written(t / "file", b"")[1]) / "out")],
+    ),
+    "a start that is none": (
+        "no config.json in",
+        lambda t: ["--out", str(t / "out"), "--start", str(t)],
+    ),
+    "nothing to resume": (
+        "no state to resume from",
+        lambda t: ["--out", str(t / "out"), "--resume"],
+    ),
+    "vision share": (
+        "vision-share is 2; it must lie in 0 to 1",
+        lambda t: ["--out", str(t / "out"), "--vision-share", "2"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRAIN_CASES)
+def test_training_is_refused_before_it_loads_anything(name: str, tmp_path: Path) -> None:
+    expected, make_arguments = TRAIN_CASES[name]
+    assert_refused(["train", *make_arguments(tmp_path)], expected)
+    assert not (tmp_path / "out").exists()
+
+
+def assert_refused(arguments: list[str], expected: str) -> None:
+    """One line on stderr, nothing on stdout, exit code 2, and no time for torch."""
     began_s = child_cpu_s()
     out = subprocess.run(
-        [sys.executable, "-m", "vlm_dlm", "generate", *arguments, "--json"],
+        [sys.executable, "-m", "vlm_dlm", *arguments],
         capture_output=True,
         text=True,
         timeout=60,
