@@ -12,7 +12,9 @@ from tests.e2e.server import Server
 
 
 def test_a_killed_engine_answers_everybody_and_comes_back(model_server: Server) -> None:
-    check = asyncio.run(check_kills(model_server, num_kills=2, num_clients=6))
+    # how fast it comes back depends on the machine; benchmarks/serving/faults.py holds it to 5 s
+    kills = check_kills(model_server, num_kills=2, num_clients=6, ready_s=60.0)
+    check = asyncio.run(kills)
     assert check.is_passed, check
 
 

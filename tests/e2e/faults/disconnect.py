@@ -22,7 +22,7 @@ from tests.e2e.workload import chat, long_answer, pictures, slow_image
 
 CHAT = "/v1/chat/completions"
 LIMIT_S = 0.25
-WATCH_S = 0.8
+MARGIN_S = 0.5
 WAIT_S = 20.0
 LONG_TEXT = "one two three four five six seven eight nine ten " * 60
 
@@ -79,9 +79,8 @@ async def check_disconnect(
         limit_s = max(LIMIT_S, await _prefill_step_s(server, watcher, state))
         for number in range(repeats):
             before = await _aborts(watcher, state.stage)
-            gauge_s, worker_s = await _leave(
-                server, watcher, state, num_places, is_reset=bool(number % 2)
-            )
+            visit = _Visit(server, watcher, state, limit_s + MARGIN_S, is_reset=bool(number % 2))
+            gauge_s, worker_s = await _leave(visit, num_places)
             hits += await _aborts(watcher, state.stage) > before
             gauge.append(gauge_s)
             work.append(worker_s)
@@ -94,37 +93,45 @@ async def check_disconnect(
     return check
 
 
-async def _leave(
-    server: Server, watcher: Watcher, state: State, num_places: int, *, is_reset: bool
-) -> tuple[float, float]:
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """One client who leaves. watch_s: how long its worker is watched afterwards."""
+
+    server: Server
+    watcher: Watcher
+    state: State
+    watch_s: float
+    is_reset: bool
+
+
+async def _leave(visit: _Visit, num_places: int) -> tuple[float, float]:
     """(seconds until the gauges were back, seconds until its worker rested)."""
-    if not state.is_crowded:
-        return await _leave_alone(server, watcher, state, is_reset)
+    if not visit.state.is_crowded:
+        return await _leave_alone(visit)
+    server, watcher = visit.server, visit.watcher
     async with AsyncExitStack() as others:
         for _ in range(num_places):
-            other = await others.enter_async_context(
-                await Connection.open(server.host, server.port)
-            )
+            connection = await Connection.open(server.host, server.port)
+            other = await others.enter_async_context(connection)
             await other.send(post(CHAT, long_answer()))
         await watcher.until(
             lambda found: total(found, "num_requests_running") == num_places, WAIT_S
         )
-        result = await _leave_alone(server, watcher, state, is_reset)
+        result = await _leave_alone(visit)
     await watcher.until(is_idle, WAIT_S)
     return result
 
 
-async def _leave_alone(
-    server: Server, watcher: Watcher, state: State, is_reset: bool
-) -> tuple[float, float]:
+async def _leave_alone(visit: _Visit) -> tuple[float, float]:
+    server, state = visit.server, visit.state
     connection = await Connection.open(server.host, server.port)
     await connection.send(post(CHAT, state.body()))
-    await state.reach(watcher, connection)
+    await state.reach(visit.watcher, connection)
     pids = [] if state.worker is None else state.worker(server)
     left_s = perf_counter()
-    await connection.leave(is_reset)
+    await connection.leave(visit.is_reset)
     worker_s, gauge_s = await asyncio.gather(
-        work_s(pids, WATCH_S), _gauges_back(watcher, state, left_s)
+        work_s(pids, visit.watch_s), _gauges_back(visit.watcher, state, left_s)
     )
     return gauge_s, worker_s
 

@@ -54,7 +54,7 @@ async def check_slow_clients(server: Server, num_slow: int, num_deaf: int, num_a
 async def _times(server: Server, num_asked: int) -> list[float]:
     """Seconds of whole answers, one after another."""
     times: list[float] = []
-    request = post(CHAT, chat((pictures(3)[1],), max_tokens=32))
+    request = post(CHAT, chat((pictures(3)[1],), max_tokens=12))
     async with await Connection.open(server.host, server.port) as connection:
         for _ in range(num_asked):
             outcome = await ask(connection, request)
