@@ -53,12 +53,13 @@ def resolve_checkpoint(model: str, revision: str | None = None) -> Path:
         )
     repo, typed = found.groups()
     revision = revision or typed or PINNED_REVISIONS.get(repo)
-    if revision is None:
+    folder = _resolve_hub(repo, revision)
+    if revision is None:  # said behind it: a refusal is one line
         _tell_once(
             f"{repo} has no pinned revision here, so its newest one is used; "
             f"{repo}@REVISION picks one"
         )
-    return _resolve_hub(repo, revision)
+    return folder
 
 
 def _tell_once(text: str) -> None:

@@ -120,12 +120,16 @@ def test_unreachable_hub_falls_back_to_the_cache(
     assert downloads[0]["local_files_only"] is True
 
 
-def test_offline_and_not_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_offline_and_not_cached(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     message = refusal(VLM_8B)
     assert VLM_8B in message
     assert "unset HF_HUB_OFFLINE" in message
+    refusal("some/model")
+    assert not caplog.records, "the refusal is all that is said"
 
 
 def test_network_refused_and_not_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
