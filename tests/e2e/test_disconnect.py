@@ -12,7 +12,8 @@ from tests.e2e.server import Server
 
 @pytest.mark.parametrize("state", states(), ids=lambda state: state.name)
 def test_work_for_a_client_who_left_ends_at_once(model_server: Server, state: State) -> None:
-    check = asyncio.run(check_disconnect(model_server, state, NUM_PLACES))
+    # on a busy machine; benchmarks/serving/faults.py holds it to 250 ms
+    check = asyncio.run(check_disconnect(model_server, state, NUM_PLACES, limit_s=1.0))
     assert check.is_passed, check
 
 
