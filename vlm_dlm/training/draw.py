@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vlm_dlm.training.scenes import Box, Points, SceneObject, pick, pick_weighted, shape_points
+from vlm_dlm.training.scenes import Box, SceneObject, pick, pick_weighted
+from vlm_dlm.training.shapes import Points, shape_points
 
 RGB = tuple[int, int, int]
 

@@ -25,8 +25,8 @@ from vlm_dlm.training.scenes import (
     Chart,
     Scene,
     SceneObject,
-    shape_points,
 )
+from vlm_dlm.training.shapes import shape_points
 
 CELL_PX = 28
 IGNORE = -100

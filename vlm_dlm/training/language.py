@@ -1,4 +1,4 @@
-"""Sentences about a scene: the canonical caption, questions with one right answer, and parsing.
+"""Sentences about a scene: the canonical caption, questions with one right answer.
 
 Captions are pure functions of the scene, so exact match is a fair metric. Questions are only
 asked where the scene allows a single answer.
@@ -6,9 +6,8 @@ asked where the scene allows a single answer.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,6 @@ from vlm_dlm.training.scenes import (
     NUMBER_NAMES,
     PLACES,
     SHAPES,
-    SIZES,
     Chart,
     Scene,
     SceneObject,
@@ -278,29 +276,3 @@ def _relation_questions(scene: Scene, rng: np.random.Generator) -> Iterator[QA]:
             if name and len(beyond) == 1 and cells[beyond[0]][1 - axis] == here[1 - axis]:
                 answer = object_phrase(scene.objects[beyond[0]])
                 yield _ask(rng, "relation", answer, direction=direction, what=name)
-
-
-def _one_of(words: Iterable[str]) -> str:
-    return "(" + "|".join(sorted(words, key=len, reverse=True)) + ")"
-
-
-_OBJECT_PATTERN = re.compile(
-    rf"\ba {_one_of(SIZES)} {_one_of(COLOURS)} {_one_of(SHAPES)} {_one_of(PLACES)}"
-    rf"|\bthe (word|number) (\w+) in {_one_of(COLOURS)} {_one_of(PLACES)}"
-    rf"|\bthe {_one_of(COLOURS)} (bar) is (\d+)"
-)
-
-
-def parse_caption(text: str) -> frozenset[tuple[str, ...]]:
-    """Object phrases found in any text; repeats differ in their last item, a running number."""
-    seen: Counter[tuple[str, ...]] = Counter()
-    for match in _OBJECT_PATTERN.finditer(text):
-        seen[tuple(group for group in match.groups() if group)] += 1
-    return frozenset((*item, str(copy)) for item, count in seen.items() for copy in range(count))
-
-
-def object_f1(predicted: str, reference: str) -> float:
-    """F1 of the object phrases of two captions; 1 if neither has any."""
-    found, wanted = parse_caption(predicted), parse_caption(reference)
-    total = len(found) + len(wanted)
-    return 2 * len(found & wanted) / total if total else 1.0

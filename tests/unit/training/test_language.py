@@ -8,10 +8,9 @@ from vlm_dlm.training.language import (
     TEXT_ONLY,
     caption,
     caption_prompt,
-    object_f1,
-    parse_caption,
     sample_questions,
 )
+from vlm_dlm.training.parsing import object_f1, parse_caption
 from vlm_dlm.training.samples import sample_rng, sample_scene
 from vlm_dlm.training.scenes import Bar, Chart, Scene, SceneObject
 

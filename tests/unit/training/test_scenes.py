@@ -11,8 +11,8 @@ from vlm_dlm.training.scenes import (
     SceneObject,
     sample_canvas,
     sample_object_scene,
-    shape_points,
 )
+from vlm_dlm.training.shapes import shape_points
 
 SIZE_BANDS = {"small": (0.1, 0.16), "medium": (0.21, 0.29), "large": (0.36, 0.48)}
 
