@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from time import perf_counter
 
 from vlm_dlm.engine.sequence import Detokenizer, Sequence
@@ -9,6 +10,8 @@ from vlm_dlm.engine.stop_strings import StopStrings
 from vlm_dlm.errors import EngineError, VlmDlmError
 from vlm_dlm.events import Canvas, Committed, Failed, Finished, GenerationEvent, Started
 from vlm_dlm.step import StepResult, Token
+
+logger = logging.getLogger(__name__)
 
 
 def started(sequence: Sequence) -> Started:
@@ -90,12 +93,9 @@ def finished(sequence: Sequence, reason: str) -> Finished:
 
 
 def failed(sequence: Sequence, error: Exception) -> Failed:
-    """The terminal event of a request that could not be finished. Foreign errors are not quoted:
-    their texts may hold what a caller must not see."""
+    """The terminal event of a request that could not be finished. Foreign errors go to the log and
+    not to the caller, who must not see what their texts may hold."""
     if not isinstance(error, VlmDlmError):
-        error = EngineError(f"the engine failed while this request was running ({_name(error)})")
+        logger.error("a request failed in the engine", exc_info=error)
+        error = EngineError("the engine failed while this request was running")
     return Failed(sequence.id, error.code, str(error), perf_counter())
-
-
-def _name(error: Exception) -> str:
-    return type(error).__name__

@@ -127,9 +127,9 @@ class TorchEngine(Engine):
         except VlmDlmError as error:
             caller.put(error)
             return
-        except Exception as error:  # must not end the thread that serves everybody else
+        except Exception:  # must not end the thread that serves everybody else
             logger.exception("a request could not be queued")
-            caller.put(EngineError(f"the request could not be queued ({type(error).__name__})"))
+            caller.put(EngineError("the request could not be queued"))
             return
         self._callers[request.request_id] = caller
 

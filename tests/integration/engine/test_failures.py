@@ -110,7 +110,7 @@ def test_a_mode_that_raises_for_one_request(mode: str, where: str) -> None:
     core.modes[mode] = poisoned(mode, where)
     failure = check_outcome(core, list(core.run(batch(mode))), mode, "engine_error")
     assert SECRET not in failure.message, "foreign errors are not quoted"
-    assert "ValueError" in failure.message
+    assert "ValueError" not in failure.message, "what failed is for the log"
 
 
 def test_tokens_booked_before_a_plan_raised_are_delivered() -> None:
