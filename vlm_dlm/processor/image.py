@@ -24,7 +24,8 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 CONFIG_FILE = "preprocessor_config.json"
 _A = -0.75  # of the cubic
-_Plane = np.ndarray[Any, np.dtype[np.float64]]
+_Doubles = np.ndarray[Any, np.dtype[np.float64]]
+_Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class Preprocessor:
 
         return torch.from_numpy(self.array(image))
 
-    def array(self, image: Image.Image) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def array(self, image: Image.Image) -> _Floats:
         """RGB image to normalised pixels, float32 `[3, cell * rows, cell * columns]`.
 
         One resize from the original: bicubic with A = -0.75, half-pixel centres, replicated border,
@@ -120,15 +121,15 @@ class Preprocessor:
         out = np.empty((3, height, width), np.float32)
         for channel in range(3):  # one at a time: a large photo costs a third of the memory
             plane = np.asarray(image.getchannel(channel))
+            scale = 1 / (255 * self.std[channel])
+            shift = -self.mean[channel] / self.std[channel]
             if plane.shape == (height, width):  # the resize would change nothing
-                levels = self._normalised(np.arange(256, dtype=np.float64), channel)
+                levels = np.arange(256, dtype=np.float64) * scale + shift
                 out[channel] = levels.astype(np.float32).take(plane)  # [h, w]
             else:
-                out[channel] = self._normalised(_resize(plane, height, width), channel)  # [h, w]
+                np.multiply(_resize(plane, height, width), np.float32(scale), out=out[channel])
+                out[channel] += np.float32(shift)
         return out
-
-    def _normalised(self, values: _Plane, channel: int) -> _Plane:
-        return (values / 255.0 - self.mean[channel]) / self.std[channel]
 
     def content_hash(self, image: Image.Image) -> str:
         """Hex digest of everything `pixels` depends on: pixels, shape, mode and settings."""
@@ -137,29 +138,40 @@ class Preprocessor:
         return digest.hexdigest()
 
 
-def _resize(plane: np.ndarray[Any, Any], height: int, width: int) -> _Plane:
-    """One channel to float64 `[height, width]`, first along the rows, then along the columns.
+def _resize(plane: np.ndarray[Any, Any], height: int, width: int) -> _Floats:
+    """One channel to float32 `[height, width]`, first along the columns, then along the rows."""
+    tall = _resample(plane, height)  # [h, W]
+    return _resample(np.ascontiguousarray(tall.T), width).T
 
-    float64, because float32 sample positions are off by a visible amount far from the origin.
+
+def _resample(rows: np.ndarray[Any, Any], num_out: int) -> _Floats:
+    """`[N, M]` to float32 `[num_out, M]`: each row out is four rows in, weighted.
+
+    Buffers are used again and again: fresh memory costs more than the sums.
     """
-    narrow = _resample(np.ascontiguousarray(plane.T), width)  # [w, H]
-    return _resample(np.ascontiguousarray(narrow.T), height)  # [h, w]
-
-
-def _resample(rows: np.ndarray[Any, Any], num_out: int) -> _Plane:
-    """`[N, M]` to float64 `[num_out, M]`: each row out is four rows in, weighted."""
-    num_in = len(rows)
-    positions = (np.arange(num_out) + 0.5) * (num_in / num_out) - 0.5
-    before = np.floor(positions).astype(np.int64)
-    out = np.zeros((num_out, rows.shape[1]))
-    for offset in range(-1, 3):
-        weights = _cubic(np.abs(positions - before - offset))
-        taken = rows.take((before + offset).clip(0, num_in - 1), axis=0)
-        out += taken * weights[:, None]
+    places, weights = _taps(len(rows), num_out)
+    out = np.multiply(rows.take(places[0], axis=0), weights[0])
+    part, taken = np.empty_like(out), np.empty(out.shape, rows.dtype)
+    for place, weight in zip(places[1:], weights[1:], strict=True):
+        rows.take(place, axis=0, out=taken, mode="clip")  # the other modes copy once more
+        np.multiply(taken, weight, out=part)
+        out += part
     return out
 
 
-def _cubic(distance: _Plane) -> _Plane:
+def _taps(num_in: int, num_out: int) -> tuple[np.ndarray[Any, Any], _Floats]:
+    """The four samples `[4, num_out]` behind each one out, and their weights `[4, num_out, 1]`.
+
+    In float64 up to here, because float32 positions are off by a visible amount far from the origin.
+    """
+    positions = (np.arange(num_out) + 0.5) * (num_in / num_out) - 0.5
+    before = np.floor(positions).astype(np.int64)
+    places = before + np.arange(-1, 3)[:, None]
+    weights = _cubic(np.abs(positions - places)).astype(np.float32)
+    return places.clip(0, num_in - 1), weights[..., None]
+
+
+def _cubic(distance: _Doubles) -> _Doubles:
     """Weight of a sample that is 0 to 2 samples away."""
     near = ((_A + 2) * distance - (_A + 3)) * distance * distance + 1
     far = ((_A * distance - 5 * _A) * distance + 8 * _A) * distance - 4 * _A
