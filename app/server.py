@@ -27,6 +27,7 @@ from app.settings import Settings
 from app.state import Services
 from vlm_dlm.errors import BadInputError, UnavailableError
 from vlm_dlm.preflight import open_checkpoint
+from vlm_dlm.serving import event_loop
 from vlm_dlm.serving.engine_state import EngineState
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def serve(settings: Settings, say: OnLine, on_state: OnState) -> None:
     config = uvicorn.Config(
         app,
         http=bounded_protocol(settings.send_s),
-        loop="asyncio",
+        loop="none",
         ws="none",
         lifespan="on",
         access_log=False,
@@ -69,7 +70,7 @@ def serve(settings: Settings, say: OnLine, on_state: OnState) -> None:
     )
     if not settings.api_keys and not is_loopback(settings.host):
         say(f"Warning: {NO_KEYS.format(host=settings.host)}")
-    asyncio.run(_Server(app, config, listener, say, on_state).run())
+    event_loop.run(_Server(app, config, listener, say, on_state).run())
 
 
 class _Uvicorn(uvicorn.Server):

@@ -30,6 +30,7 @@ from itertools import count
 from time import perf_counter
 from typing import Any, cast
 
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -67,7 +68,8 @@ class Times:
 
 def main() -> None:
     args = _arguments()
-    report, checks = asyncio.run(_measure(args))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        report, checks = runner.run(_measure(args))
     _show(report, checks)
     print(json.dumps(report))
     if not all(check.is_passed for check in checks):
@@ -118,6 +120,7 @@ async def _turns(
         for number in range(-WARM_UPS, num_turns):
             found: dict[str, float] = {}
             for way in ("direct", "http") if number % 2 else ("http", "direct"):
+                await asyncio.sleep(0.03)
                 if way == "http":
                     found["http"] = await _http(connection, request)
                 else:

@@ -91,12 +91,11 @@ class Connection:
 
     async def head(self) -> Head:
         """The next answer's head. Raises EOFError if there is none."""
-        status = (await self._line()).split(" ", 2)[1]
-        headers: dict[str, str] = {}
-        while line := await self._line():
-            name, _, value = line.partition(":")
-            headers[name.lower()] = value.strip()
-        return Head(int(status), headers)
+        text = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = text.rstrip().split("\r\n")
+        pairs = (line.partition(":") for line in lines)
+        headers = {name.lower(): value.strip() for name, _, value in pairs}
+        return Head(int(first.split(" ", 2)[1]), headers)
 
     async def pieces(self, head: Head) -> AsyncGenerator[bytes, None]:
         """The body as it comes in. Raises EOFError if it is cut short."""

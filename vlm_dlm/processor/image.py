@@ -162,7 +162,7 @@ def _resample(rows: np.ndarray[Any, Any], num_out: int) -> _Floats:
 def _taps(num_in: int, num_out: int) -> tuple[np.ndarray[Any, Any], _Floats]:
     """The four samples `[4, num_out]` behind each one out, and their weights `[4, num_out, 1]`.
 
-    In float64 up to here, because float32 positions are off by a visible amount far from the origin.
+    Positions are float64: float32 ones are off by a visible amount far from the origin.
     """
     positions = (np.arange(num_out) + 0.5) * (num_in / num_out) - 0.5
     before = np.floor(positions).astype(np.int64)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from time import monotonic
 
 from PIL import Image
 
@@ -20,6 +19,8 @@ from vlm_dlm.serving.decode_child import READY, REPLY, REQUEST, Outcome, Reply, 
 from vlm_dlm.serving.image_header import DAMAGED
 
 START_S = 30.0
+# As far as the system allows: pixels then cross in few pieces.
+BUFFER_BYTES = 2**21
 UNAVAILABLE = "images cannot be decoded at the moment"
 
 
@@ -43,8 +44,8 @@ class DecodeWorker:
         self.limits = limits
         self.is_dead = False
         self._process: subprocess.Popen[bytes] | None = None
+        self._link: _Link | None = None
         self._is_ready = False
-        self._is_late = False
         self._start_lock = threading.Lock()
 
     @property
@@ -63,11 +64,11 @@ class DecodeWorker:
             if self._is_ready or self.is_dead:
                 return
             try:
-                process = self._process = _spawn(self.limits)
+                process, link = self._process, self._link = _spawn(self.limits)
                 if self.is_dead:  # `kill` came before there was a process
                     process.kill()
-                with self._time_limit(START_S):
-                    self._is_ready = bytes(_read(process.stdout, len(READY))) == READY
+                link.set_limit(START_S)
+                self._is_ready = bytes(link.read(len(READY))) == READY
             except (OSError, EOFError):
                 self._is_ready = False
             if not self._is_ready:
@@ -77,19 +78,18 @@ class DecodeWorker:
     def decode(self, data: bytes, request: Request) -> Image.Image:
         """Mode RGB. Raises ImageError; UnavailableError if the worker is or gets killed."""
         self.start()
-        process = self._process
-        if self.is_dead or process is None:
+        link = self._link
+        if self.is_dead or link is None:
             raise UnavailableError(UNAVAILABLE)
         try:
-            with self._time_limit(self.limits.wall_s):
-                _write(process.stdin, REQUEST.pack(*request))
-                _write(process.stdin, data)
-                return self._picture(process.stdout, request)
-        except (OSError, EOFError):
-            if self.is_dead and not self._is_late:
+            link.set_limit(self.limits.wall_s)
+            link.write(REQUEST.pack(*request) + data)
+            return self._picture(link, request)
+        except (OSError, EOFError) as error:
+            if self.is_dead:
                 raise UnavailableError(UNAVAILABLE) from None
             self.kill()
-            raise ImageError(self._cause()) from None
+            raise ImageError(self._cause(isinstance(error, TimeoutError))) from None
 
     def kill(self) -> None:
         """End the child at once; whoever waits for it gets an error."""
@@ -103,17 +103,16 @@ class DecodeWorker:
         if process is None:
             return
         process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                stream.close()
+        if self._link is not None:
+            self._link.close()
 
-    def _picture(self, stream: IO[bytes] | None, request: Request) -> Image.Image:
-        reply = Reply(*REPLY.unpack(_read(stream, REPLY.size)))
+    def _picture(self, link: _Link, request: Request) -> Image.Image:
+        reply = Reply(*REPLY.unpack(link.read(REPLY.size)))
         if reply.outcome == Outcome.OK:
             # never more than was promised and never nothing, whatever the child says
             if not 0 < reply.width * reply.height <= request.width * request.height:
                 raise EOFError
-            pixels = _read(stream, reply.width * reply.height * 3)
+            pixels = link.read(reply.width * reply.height * 3)
             return Image.frombytes("RGB", (reply.width, reply.height), pixels)
         raise ImageError(self._text(reply.outcome))
 
@@ -124,8 +123,8 @@ class DecodeWorker:
             return "the image has another size than its header says"
         return DAMAGED
 
-    def _cause(self) -> str:
-        if self._is_late:
+    def _cause(self, is_late: bool) -> str:
+        if is_late:
             return f"the image took too long to decode; the limit is {self.limits.wall_s:g} s"
         return (
             f"the image could not be decoded within {self.limits.cpu_s} processor seconds "
@@ -136,58 +135,76 @@ class DecodeWorker:
     def _memory(self) -> str:
         return f"{self.limits.memory_bytes >> 20} MiB"
 
-    @contextmanager
-    def _time_limit(self, seconds: float) -> Generator[None]:
-        timer = threading.Timer(seconds, self._expire)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
 
-    def _expire(self) -> None:
-        self._is_late = True
-        self.kill()
+class _Link:
+    """Our end of the socket that is the child's standard input and output."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+        self._sock = sock
+        self._end_s = monotonic()
+
+    def set_limit(self, seconds: float) -> None:
+        """From now, for all that follows."""
+        self._end_s = monotonic() + seconds
+
+    def write(self, data: bytes) -> None:
+        """Raises TimeoutError behind the limit, another OSError if the child has ended."""
+        rest = memoryview(data)
+        while rest:
+            self._await_turn()
+            rest = rest[self._sock.send(rest) :]
+
+    def read(self, num_bytes: int) -> bytearray:
+        """Exactly so many. Raises TimeoutError behind the limit, EOFError or another OSError if the
+        child ends before."""
+        data = bytearray(num_bytes)
+        rest = memoryview(data)
+        while rest:
+            self._await_turn()
+            num_read = self._sock.recv_into(rest)
+            if not num_read:
+                raise EOFError
+            rest = rest[num_read:]
+        return data
+
+    def close(self) -> None:
+        """Let go of the socket. Nobody may be using it any more."""
+        self._sock.close()
+
+    def _await_turn(self) -> None:
+        """The next call may take what is left of the limit."""
+        seconds = self._end_s - monotonic()
+        if seconds <= 0:
+            raise TimeoutError
+        self._sock.settimeout(seconds)
 
 
-def _spawn(limits: ChildLimits) -> subprocess.Popen[bytes]:
+def _spawn(limits: ChildLimits) -> tuple[subprocess.Popen[bytes], _Link]:
     """The child gets no secrets: of the environment only what the interpreter needs to start."""
     environment = {
         name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ
     }
     environment["PYTHONPATH"] = str(Path(vlm_dlm.__file__).parent.parent)
     environment["OPENBLAS_NUM_THREADS"] = "1"  # each thread would cost address space
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-P", "-m", "vlm_dlm.serving.decode_child"),
-            *(str(limits.memory_bytes), str(limits.cpu_s)),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        bufsize=0,
-        cwd="/",
-        env=environment,
-        start_new_session=True,  # an interrupt at the terminal is for the server alone
-    )
-
-
-def _write(stream: IO[bytes] | None, data: bytes) -> None:
-    assert stream is not None
-    rest = memoryview(data)
-    while rest:
-        rest = rest[stream.write(rest) :]
-
-
-def _read(stream: IO[bytes] | None, num_bytes: int) -> bytearray:
-    """Exactly `num_bytes`. Raises EOFError if the child ends before."""
-    assert stream is not None
-    data = bytearray(num_bytes)
-    rest = memoryview(data)
-    while rest:
-        num_read: int = stream.readinto(rest)  # type: ignore[attr-defined]
-        if not num_read:
-            raise EOFError
-        rest = rest[num_read:]
-    return data
+    ours, theirs = socket.socketpair()
+    try:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-m", "vlm_dlm.serving.decode_child"),
+                *(str(limits.memory_bytes), str(limits.cpu_s)),
+            ],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=environment,
+            start_new_session=True,  # an interrupt at the terminal is for the server alone
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return process, _Link(ours)

@@ -24,6 +24,7 @@ from vlm_dlm.errors import EngineError, VlmDlmError
 from vlm_dlm.events import Canvas, GenerationEvent
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.request import GenerationRequest
+from vlm_dlm.serving import event_loop
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.frame_socket import FrameSocket
 from vlm_dlm.serving.launch import Launch
@@ -184,7 +185,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    asyncio.run(_serve(socket.socket(fileno=descriptor)))
+    event_loop.run(_serve(socket.socket(fileno=descriptor)))
 
 
 async def _serve(sock: socket.socket) -> None:

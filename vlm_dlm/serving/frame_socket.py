@@ -9,19 +9,24 @@ from contextlib import suppress
 from vlm_dlm.serving.wire import Frame, FrameReader, Parts
 
 READ_BYTES = 2**18
-JOIN_BYTES = 2**16  # what is waiting goes out in one call up to here
+# As far as the system allows: the pixels of an image then go out in few pieces.
+BUFFER_BYTES = 2**21
 
 
 class FrameSocket:
     """Sends in order without blocking the caller; receives in whole frames.
 
-    Sending is a task of its own, so that a caller who is cancelled never leaves half a frame.
+    What the system takes at once is sent at once. The rest is for a task of its own, so that a
+    caller who is cancelled never leaves half a frame.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
         self._sock = sock
         self._reader = FrameReader()
+        self._scratch = memoryview(bytearray(READ_BYTES))
         self._parts: Parts = []
         self._has_parts = asyncio.Event()
         self._is_idle = asyncio.Event()
@@ -30,26 +35,34 @@ class FrameSocket:
         self._sender = asyncio.create_task(self._send_all())
 
     def send(self, parts: Parts) -> None:
-        """Queue one frame. Lost without a word if the other side has gone; `receive` tells."""
+        """Send or queue one frame. Lost without a word if the other side has gone; `receive`
+        tells."""
         if self._sender.done():
             return
-        self._parts += parts
-        self.num_pending_bytes += sum(len(part) for part in parts)
-        self._is_idle.clear()
-        self._has_parts.set()
+        if self._is_idle.is_set():
+            parts = self._send_now(parts)
+        if parts:
+            self._parts += parts
+            self.num_pending_bytes += sum(len(part) for part in parts)
+            self._is_idle.clear()
+            self._has_parts.set()
 
     async def receive(self) -> list[Frame] | None:
         """At least one frame, or None once the other side has gone. Raises EngineError for bytes
         that are no frame."""
-        loop = asyncio.get_running_loop()
+        loop, scratch = asyncio.get_running_loop(), self._scratch
         while True:
+            room = self._reader.room
             try:
-                data = await loop.sock_recv(self._sock, READ_BYTES)
+                num_bytes = await loop.sock_recv_into(self._sock, room or scratch)
             except OSError:  # reset: the other side died with frames of ours unread
                 return None
-            if not data:
+            if not num_bytes:
                 return None
-            if frames := self._reader.feed(data):
+            frames = (
+                self._reader.fill(num_bytes) if room else self._reader.feed(scratch[:num_bytes])
+            )
+            if frames:
                 return frames
 
     async def flush(self) -> None:
@@ -64,6 +77,21 @@ class FrameSocket:
         await asyncio.wait({self._sender})
         self._sock.close()
 
+    def _send_now(self, parts: Parts) -> Parts:
+        """What is left to send."""
+        try:
+            num_sent = self._sock.sendmsg(parts)
+        except BlockingIOError:
+            return parts
+        except OSError:  # the other side has gone
+            return []
+        rest: Parts = []
+        for part in parts:
+            if num_sent < len(part):
+                rest.append(memoryview(part)[num_sent:])
+            num_sent = max(num_sent - len(part), 0)
+        return rest
+
     async def _send_all(self) -> None:
         loop = asyncio.get_running_loop()
         with suppress(OSError):
@@ -71,11 +99,8 @@ class FrameSocket:
                 await self._has_parts.wait()
                 self._has_parts.clear()
                 parts, self._parts = self._parts, []
-                num_bytes = sum(len(part) for part in parts)
-                if num_bytes <= JOIN_BYTES:
-                    parts = [b"".join(parts)]
                 for part in parts:
                     await loop.sock_sendall(self._sock, part)
-                self.num_pending_bytes -= num_bytes
+                    self.num_pending_bytes -= len(part)
                 if not self._parts:
                     self._is_idle.set()

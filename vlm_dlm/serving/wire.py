@@ -70,12 +70,33 @@ class FrameReader:
         self.max_header_bytes = max_header_bytes
         self.max_body_bytes = max_body_bytes
         self._buffer = bytearray()
+        self._open: Frame | None = None  # its body is not complete
+        self._num_filled = 0
 
-    def feed(self, data: bytes) -> list[Frame]:
+    @property
+    def room(self) -> memoryview:
+        """Where the rest of a body belongs; empty between frames. Who puts bytes there itself saves
+        copies of what may be megabytes, and calls `fill`."""
+        return memoryview(b"" if self._open is None else self._open.body)[self._num_filled :]
+
+    def fill(self, num_bytes: int) -> list[Frame]:
+        """So many bytes were put into `room`. The frame, if that completes it."""
+        assert self._open is not None
+        self._num_filled += num_bytes
+        if self._num_filled < len(self._open.body):
+            return []
+        frame, self._open, self._num_filled = self._open, None, 0
+        return [frame]
+
+    def feed(self, data: bytes | memoryview) -> list[Frame]:
         """Frames that are complete now. Raises EngineError for what is no frame or is over a limit;
         nothing behind that can be read."""
-        self._buffer += data
-        frames: list[Frame] = []
+        rest, room, frames = memoryview(data), self.room, list[Frame]()
+        if room:
+            num_bytes = min(len(room), len(rest))
+            room[:num_bytes], rest = rest[:num_bytes], rest[num_bytes:]
+            frames += self.fill(num_bytes)
+        self._buffer += rest
         while (frame := self._next()) is not None:
             frames.append(frame)
         return frames
@@ -88,12 +109,17 @@ class FrameReader:
         if header_len > self.max_header_bytes or body_len > self.max_body_bytes:
             raise _malformed()
         body_start = PREFIX.size + header_len
-        end = body_start + body_len
-        if len(buffer) < end:
+        if len(buffer) < body_start:
             return None
-        frame = Frame(_parse(buffer[PREFIX.size : body_start]), buffer[body_start:end])
-        del buffer[:end]
-        return frame
+        header, end = _parse(buffer[PREFIX.size : body_start]), body_start + body_len
+        if len(buffer) >= end:
+            frame = Frame(header, buffer[body_start:end])
+            del buffer[:end]
+            return frame
+        self._open, self._num_filled = Frame(header, bytearray(body_len)), len(buffer) - body_start
+        self._open.body[: self._num_filled] = buffer[body_start:]
+        buffer.clear()
+        return None
 
 
 def encode(header: dict[str, Any], blobs: Sequence[memoryview] = ()) -> Parts:
