@@ -151,7 +151,7 @@ def _middleware(services: Services) -> list[Middleware]:
         *([cors] if settings.allow_origins else []),
         Middleware(Guard),  # once more, so that errors from here on carry the headers of CORS
         Middleware(Keys, Clients(keys, settings.protect_metrics)),
-        Middleware(Door, services.lifecycle, metrics, services.service.retry_after_s),
+        Middleware(Door, services.lifecycle, metrics),
         Middleware(Body, limits, metrics),
     ]
 

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# For last events to reach their readers once everything was aborted.
-FLUSH_S = 2.0
+# For last events to reach their readers once everything was aborted; and how much of that until
+# those end who get none, as their bodies or images are not all here yet.
+FLUSH_S, LAST_EVENTS_S = 2.0, 0.5
 POLL_S = 0.05
 MAX_OPEN_FILES = 65536
 NO_KEYS = "anybody who can reach {host} may ask: set api_keys, or bind to 127.0.0.1"
@@ -143,7 +144,7 @@ class _Server:
 
     def _on_signal(self) -> None:
         if self._ending is None:
-            self._services.lifecycle.close_door()
+            self._services.lifecycle.close_door(self._services.settings.drain_s)
             self._ending = asyncio.create_task(self._end())
         else:
             self._hurry.set()
@@ -161,7 +162,9 @@ class _Server:
         if services.lifecycle.num_open:
             logger.warning("aborting %d open requests", services.lifecycle.num_open)
             services.service.abort_all()
-            await services.lifecycle.wait_idle(FLUSH_S)
+            await services.lifecycle.wait_idle(LAST_EVENTS_S)
+            services.lifecycle.end_unanswered()
+            await services.lifecycle.wait_idle(FLUSH_S - LAST_EVENTS_S)
         self._uvicorn.should_exit = True
 
 

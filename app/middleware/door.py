@@ -1,10 +1,8 @@
-"""Counts requests that do work, and turns new ones away while the server drains."""
+"""Knows the requests that do work, and turns new ones away while the server drains."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.lifecycle import Lifecycle
 from app.metrics import Metrics
@@ -13,19 +11,13 @@ from vlm_dlm.errors import UnavailableError
 
 
 class Door:
-    """retry_after_s: asked when one is turned away, whole seconds."""
+    """Raises UnavailableError for a request that comes while the server drains, and for one that
+    is ended before its answer began."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        lifecycle: Lifecycle,
-        metrics: Metrics,
-        retry_after_s: Callable[[], int],
-    ) -> None:
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle, metrics: Metrics) -> None:
         self.app = app
         self.lifecycle = lifecycle
         self.metrics = metrics
-        self.retry_after_s = retry_after_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in SAFE_METHODS:
@@ -34,9 +26,11 @@ class Door:
         if self.lifecycle.is_draining:
             self.metrics.count_refusal(UnavailableError.code)
             message = "the server is shutting down and takes no new requests"
-            raise UnavailableError(message, self.retry_after_s())
-        self.lifecycle.enter()
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            self.lifecycle.leave()
+            raise UnavailableError(message, self.lifecycle.retry_after_s)
+        with self.lifecycle.request() as opened:
+
+            async def watched(message: Message) -> None:
+                opened.has_begun = True
+                await send(message)
+
+            await self.app(scope, receive, watched)

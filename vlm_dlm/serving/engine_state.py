@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+# When to come back, whole seconds: while it loads; when another server may stand here, after this
+# one was told to end; when an operator is needed.
+SOON_S, ENDING_S, LATER_S = 2, 5, 60
+
 
 class Phase(StrEnum):
     """Only READY takes requests. DOWN is for good: it takes an operator to start again."""
@@ -33,3 +37,8 @@ class EngineState:
     def is_final(self) -> bool:
         """Whether it will never be READY again."""
         return self.phase in (Phase.DOWN, Phase.CLOSED)
+
+    @property
+    def retry_after_s(self) -> int:
+        """Whole seconds after which it is worth asking again, unless it is READY."""
+        return {Phase.DOWN: LATER_S, Phase.CLOSED: ENDING_S}.get(self.phase, SOON_S)

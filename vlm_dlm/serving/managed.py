@@ -13,7 +13,6 @@ from vlm_dlm.errors import UnavailableError
 from vlm_dlm.serving.engine_state import EngineState, Phase
 
 OnLost = Callable[[], None]
-SOON_S, LATER_S = 2, 60  # when to come back: while it loads; when an operator is needed
 
 
 class ManagedEngine(Engine):
@@ -78,5 +77,5 @@ def unavailable(state: EngineState) -> UnavailableError:
     """Why an engine in this state takes no request, and when to come back."""
     if state.is_final:
         reason = state.reason or "the server is shutting down"
-        return UnavailableError(f"the model is not available: {reason}", LATER_S)
-    return UnavailableError("the model is being loaded; try again soon", SOON_S)
+        return UnavailableError(f"the model is not available: {reason}", state.retry_after_s)
+    return UnavailableError("the model is being loaded; try again soon", state.retry_after_s)

@@ -1,17 +1,19 @@
-"""SIGTERM lets open answers finish; a second one ends them with a last event."""
+"""SIGTERM lets open answers finish; a second one ends them with a last event, or with an error where
+no answer has begun."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from time import perf_counter
 from typing import Any
 
 from tests.e2e.client import Connection, Outcome, ask, ask_once, post
-from tests.e2e.faults.check import Check, spread
+from tests.e2e.faults.check import Check, Watcher, spread
 from tests.e2e.faults.disconnect import CHAT
-from tests.e2e.server import Server
-from tests.e2e.workload import chat
+from tests.e2e.server import Server, total
+from tests.e2e.workload import chat, pictures
 
 BEGIN_S = 30.0
 REFUSE_S = 0.5
@@ -65,6 +67,40 @@ async def check_second_signal(server: Server, num_streams: int, body: dict[str, 
     }
     check.expect(len(told) == num_streams, f"only {len(told)} of {num_streams} got a last event")
     check.expect(max(ends, default=0) <= ABORT_S, f"the last end took {max(ends):.2f} s")
+    check.expect(code == 0, f"exit code {code}")
+    _expect_no_orphans(check, server)
+    return check
+
+
+async def check_unanswered(server: Server) -> Check:
+    """A second SIGTERM while one request sends its body and another one's image is being decoded:
+    both are told so, in the form of every error."""
+    check = Check("second SIGTERM before answers begin")
+    for process in server.processes():
+        if "decode_child" in process.command:
+            os.kill(process.pid, signal.SIGSTOP)
+    half = post(CHAT, chat())
+    tasks = [
+        asyncio.create_task(ask_once(server.host, server.port, request))
+        for request in (half[:-5], post(CHAT, chat(pictures(1), is_streamed=False)))
+    ]
+    async with Watcher(server) as watcher:
+        await watcher.until(lambda found: total(found, "num_requests_preparing") == 1, BEGIN_S)
+    server.signal(signal.SIGTERM)
+    await asyncio.sleep(0.3)
+    check.expect(not any(task.done() for task in tasks), "a request ended after the first signal")
+    began_s = perf_counter()
+    server.signal(signal.SIGTERM)
+    outcomes = await asyncio.gather(*tasks)
+    ends = [outcome.end_s - began_s for outcome in outcomes if outcome.end_s is not None]
+    code = await asyncio.to_thread(server.wait)
+    told = [(outcome.status, outcome.error) for outcome in outcomes]
+    check.figures = {"told": told, "end_ms": spread(ends), "exit_code": code}
+    check.expect(told == [(503, "unavailable")] * 2, f"the answers were {told}")
+    are_told_when = all("retry-after" in outcome.headers for outcome in outcomes)
+    check.expect(are_told_when, "an answer had no Retry-After")
+    check.expect(max(ends, default=0) <= ABORT_S, f"the last end took {max(ends):.2f} s")
+    check.expect("Traceback" not in server.log, "the log has a traceback")
     check.expect(code == 0, f"exit code {code}")
     _expect_no_orphans(check, server)
     return check
