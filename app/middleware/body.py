@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -12,36 +13,60 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import ApiError
 from app.json_shape import check_shape
 from app.metrics import Metrics
+from app.middleware.gate import SAFE_METHODS
 from vlm_dlm.errors import QueueFullError
+
+
+# Smaller ones are never refused for those of others: what they hold is bounded by connections.
+SMALL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """max_bytes: of one body. max_held_bytes: of all bodies being worked on. limit_s: for one to
-    arrive."""
+    """max_bytes: of one body. max_held_bytes: of all larger bodies being worked on, half of it for
+    one client, but always one body. limit_s: for one to arrive."""
 
     max_bytes: int
     max_held_bytes: int
     max_depth: int
     limit_s: float
 
+    @property
+    def max_client_bytes(self) -> int:
+        return max(self.max_held_bytes // 2, self.max_bytes)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One body. num_held_bytes: as far as it counts against the limits of all."""
+
+    client: str
+    chunks: list[bytes] = field(default_factory=list)
+    num_bytes: int = 0
+    num_held_bytes: int = 0
+
 
 class Body:
-    """Reads the whole body before the route runs. Raises ApiError (400, 408, 413, 429)."""
+    """Reads the whole body before the route runs; requests that have none pass. Raises ApiError
+    (400, 408, 413) or QueueFullError."""
 
     def __init__(self, app: ASGIApp, limits: BodyLimits, metrics: Metrics) -> None:
         self.app = app
         self.limits = limits
         self.metrics = metrics
-        self.num_held_bytes = 0
+        self._held_bytes: Counter[str] = Counter()  # by client; without those who hold nothing
+
+    @property
+    def num_held_bytes(self) -> int:
+        return self._held_bytes.total()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["method"] in SAFE_METHODS:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         self._check_length(headers)
-        reading = _Reading()
+        reading = _Reading(scope.get("state", {}).get("client", ""))
         try:
             try:
                 async with asyncio.timeout(self.limits.limit_s):
@@ -57,7 +82,7 @@ class Body:
             del body  # the route alone decides how long it is kept
             await self.app(scope, replayed, send)
         finally:
-            self.num_held_bytes -= reading.num_bytes
+            self._let_go(reading)
 
     def _check_length(self, headers: Headers) -> None:
         """Refuse by the length that was announced, before anything is read."""
@@ -77,28 +102,32 @@ class Body:
             has_more = message.get("more_body", False)
             reading.chunks.append(chunk)
             reading.num_bytes += len(chunk)
-            self.num_held_bytes += len(chunk)
             if reading.num_bytes > self.limits.max_bytes:
                 raise self._too_large()
-            if self.num_held_bytes > self.limits.max_held_bytes:
-                self.metrics.count_refusal(QueueFullError.code)
-                raise QueueFullError("as many bodies are being read as fit into memory")
+            if reading.num_bytes > SMALL_BYTES:
+                self._hold(reading)
+
+    def _hold(self, reading: _Reading) -> None:
+        """Count what has come in. Raises QueueFullError where it is too much."""
+        limits = self.limits
+        self._held_bytes[reading.client] += reading.num_bytes - reading.num_held_bytes
+        reading.num_held_bytes = reading.num_bytes
+        is_full = self.num_held_bytes > limits.max_held_bytes
+        if is_full or self._held_bytes[reading.client] > limits.max_client_bytes:
+            self.metrics.count_refusal(QueueFullError.code)
+            whose = "" if is_full else " for one client"
+            raise QueueFullError(f"as many bodies are being read as fit into memory{whose}")
+
+    def _let_go(self, reading: _Reading) -> None:
+        self._held_bytes[reading.client] -= reading.num_held_bytes
+        if not self._held_bytes[reading.client]:
+            del self._held_bytes[reading.client]
 
     def _too_large(self) -> ApiError:
         limit = self.limits.max_bytes
         return ApiError(
             413, "body_too_large", f"the body is larger than the limit of {limit} bytes"
         )
-
-
-@dataclass(slots=True)
-class _Reading:
-    chunks: list[bytes]
-    num_bytes: int
-
-    def __init__(self) -> None:
-        self.chunks = []
-        self.num_bytes = 0
 
 
 def _is_json(headers: Headers) -> bool:

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -206,25 +207,61 @@ def test_a_body_that_does_not_come_ends(strict: LiveServer) -> None:
         assert b" 408 " in connection.recv(4096).split(b"\r\n")[0]
 
 
-def test_bodies_together_are_bounded_in_memory(strict: LiveServer, http: httpx.Client) -> None:
+@contextmanager
+def stalled(strict: LiveServer, key: str, num: int = 1) -> Generator[None]:
+    """So many of this client's uploads that stop one byte before their end."""
     head = (
-        f"POST /v1/compare HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEYS[0]}\r\n"
+        f"POST /v1/compare HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {MAX_BODY}\r\n\r\n"
     )
-    slow = [socket.create_connection(("127.0.0.1", strict.port), timeout=5) for _ in range(2)]
+    num_before = strict.services.lifecycle.num_open
+    slow = [socket.create_connection(("127.0.0.1", strict.port), timeout=5) for _ in range(num)]
     for connection in slow:
         connection.sendall(head.encode() + b" " * (MAX_BODY - 1))
-    until(lambda: strict.services.lifecycle.num_open == 2)
+    until(lambda: strict.services.lifecycle.num_open == num_before + num)
     time.sleep(0.1)
-    reply = http.post(
-        "/v1/chat/completions", content=b" " * (MAX_BODY // 2), headers=bearer(KEYS[0])
-    )
-    check_error(reply, 429, "queue_full")
-    assert int(reply.headers["retry-after"]) >= 1
-    for connection in slow:
-        connection.close()
-    until(lambda: strict.services.lifecycle.num_open == 0)
-    assert http.post("/v1/chat/completions", json=CHAT, headers=bearer("key-one")).is_success
+    try:
+        yield
+    finally:
+        for connection in slow:
+            connection.close()
+    until(lambda: strict.services.lifecycle.num_open == num_before)
+
+
+def send_large(http: httpx.Client, key: str) -> httpx.Response:
+    """A body that is not small, of no type that is taken: 415 where it is read."""
+    return http.post("/v1/chat/completions", content=b" " * (MAX_BODY // 2), headers=bearer(key))
+
+
+def test_bodies_together_are_bounded_in_memory(strict: LiveServer, http: httpx.Client) -> None:
+    with stalled(strict, KEYS[0]), stalled(strict, KEYS[1]):
+        for key in KEYS:
+            reply = send_large(http, key)
+            check_error(reply, 429, "queue_full")
+            assert int(reply.headers["retry-after"]) >= 1
+    for key in KEYS:
+        assert send_large(http, key).status_code == 415
+
+
+def test_bodies_of_one_client_leave_room_for_others(strict: LiveServer, http: httpx.Client) -> None:
+    with stalled(strict, KEYS[0]):
+        error = check_error(send_large(http, KEYS[0]), 429, "queue_full")
+        assert "one client" in error["message"]
+        assert send_large(http, KEYS[1]).status_code == 415
+
+
+def test_small_bodies_pass_when_memory_is_full(strict: LiveServer, http: httpx.Client) -> None:
+    with stalled(strict, KEYS[0]), stalled(strict, KEYS[1]):
+        for key in KEYS:
+            assert http.post("/v1/chat/completions", json=CHAT, headers=bearer(key)).is_success
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_bodies_that_nobody_reads_are_not_judged(http: httpx.Client, method: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    for body in (b"[" * 10_000, b"x" * (MAX_BODY + 1)):
+        reply = http.request(method, "/health", content=body, headers=headers)
+        assert reply.status_code == (200 if method == "GET" else 405)
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])

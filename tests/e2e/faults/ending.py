@@ -1,5 +1,5 @@
-"""SIGTERM lets open answers finish; a second one ends them with a last event, or with an error where
-no answer has begun."""
+"""SIGTERM lets open answers finish; a second one ends them with a last event, or with an error
+where no answer has begun."""
 
 from __future__ import annotations
 
