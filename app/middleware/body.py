@@ -16,7 +16,6 @@ from app.metrics import Metrics
 from app.middleware.gate import SAFE_METHODS
 from vlm_dlm.errors import QueueFullError
 
-
 # Smaller ones are never refused for those of others: what they hold is bounded by connections.
 SMALL_BYTES = 64 * 1024
 
@@ -41,7 +40,7 @@ class _Reading:
     """One body. num_held_bytes: as far as it counts against the limits of all."""
 
     client: str
-    chunks: list[bytes] = field(default_factory=list)
+    chunks: list[bytes] = field(default_factory=list[bytes])
     num_bytes: int = 0
     num_held_bytes: int = 0
 
