@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,6 +25,8 @@ from app.middleware.envelope import ID_HEADER, Envelope
 from app.middleware.gate import Gate
 from app.middleware.guard import Guard
 from app.middleware.keys import Keys
+from app.page.build import build_page
+from app.page.mount import Page, PageMount
 from app.routes import chat, compare, generate, models, status
 from app.settings import Settings
 from app.state import Services
@@ -45,6 +47,7 @@ def create_app(settings: Settings, engine: ManagedEngine, checkpoint: Checkpoint
     """The whole HTTP interface. Its lifespan starts the engine, which goes on loading by itself,
     and closes everything in the end."""
     services = build_services(settings, engine, checkpoint)
+    page = Page(lambda: build_page(services)) if settings.page else None
     app = FastAPI(
         title="vlm-dlm",
         summary="One vision-language model, four ways to write with it.",
@@ -53,13 +56,15 @@ def create_app(settings: Settings, engine: ManagedEngine, checkpoint: Checkpoint
         redoc_url=None,
         redirect_slashes=False,
         responses=error_responses(403, 500),
-        lifespan=_lifespan(services),
+        lifespan=_lifespan(services, page),
         middleware=_middleware(services),
     )
     app.state.services = services
     install_error_handlers(app)
     for module in ROUTES:
         app.include_router(module.router)
+    if page is not None:
+        app.router.routes.append(PageMount(page, settings.page_mcp))
     if settings.api_keys:
         _declare_keys(app, settings.protect_metrics)
     return app
@@ -104,7 +109,7 @@ def _preparer(settings: Settings, checkpoint: Checkpoint) -> Preparer:
 
 
 def _lifespan(
-    services: Services,
+    services: Services, page: Page | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -112,7 +117,8 @@ def _lifespan(
         starting = asyncio.create_task(decoder.start())  # takes a moment; nobody waits for it
         try:
             await services.engine.start()
-            yield
+            async with nullcontext() if page is None else page.running():
+                yield
         finally:
             services.lifecycle.close_door()
             starting.cancel()

@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     max_running: Count | None = None
     deadline_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     drain_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
+    page: bool = True
+    page_mcp: bool = False
+
     idempotency_s: float = Field(default=600.0, ge=0, allow_inf_nan=False)
 
     @field_validator("api_keys", "allow_origins", "allowed_hosts", "script_words", mode="before")

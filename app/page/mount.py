@@ -1,0 +1,114 @@
+"""The page at `/`: which addresses are its own, and how it comes up beside a loading engine.
+
+Gradio takes seconds to import, so it is built in a thread once the server listens. Until then `/`
+says so and asks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Match, Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import ApiError
+from app.page.assets import SCRIPT_PATH, script
+from app.page.headers import add_headers
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+logger = logging.getLogger(__name__)
+API = "/gradio_api/"
+_FILES = frozenset(
+    {"/", SCRIPT_PATH, "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"}
+)
+_FOLDERS = ("/assets/", "/static/", "/svelte/")
+# Of Gradio's interface what its own page and client need. The rest (a proxy, run history, editing,
+# monitoring, files by path) stays shut.
+_CALLS = (
+    *("app_id", "call/", "cancel", "component_server", "config", "heartbeat/", "info"),
+    *("queue/join", "queue/data", "queue/status", "reset", "startup-events"),
+    *("upload", "upload_progress", "file=", "theme.css"),
+)
+_STARTING = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>vlm-dlm</title>
+<meta http-equiv="refresh" content="1"><meta name="viewport" content="width=device-width">
+<style>:root{color-scheme:light dark}body{font:1.1rem system-ui;margin:20vh auto;max-width:30rem;
+padding:0 1rem}</style></head><body><p role="status">The page is starting. It opens by itself in a
+few seconds.</p></body></html>"""
+
+
+def is_page_path(path: str, has_mcp: bool = False) -> bool:
+    """Whether the page answers at this address."""
+    if path in _FILES or path.startswith(_FOLDERS):
+        return True
+    calls = (*_CALLS, "mcp") if has_mcp else _CALLS
+    return path.startswith(API) and path.removeprefix(API).startswith(calls)
+
+
+class Page:
+    """Builds and serves the page. build: blocking, gives Gradio's application; run in a thread."""
+
+    def __init__(self, build: Callable[[], FastAPI]) -> None:
+        self._build = build
+        self._app: FastAPI | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Comes up in the background; on the way out ends what Gradio has running."""
+        is_over = asyncio.Event()
+        serving = asyncio.create_task(self._serve(is_over))
+        try:
+            yield
+        finally:
+            is_over.set()
+            await asyncio.wait({serving})
+
+    async def _serve(self, is_over: asyncio.Event) -> None:
+        """All of Gradio's life in one task, as its parts ask for."""
+        try:
+            app = await asyncio.to_thread(self._build)
+            async with app.router.lifespan_context(app):
+                self._app = app
+                await is_over.wait()
+        except Exception:  # the API is of use without a page
+            logger.exception("the page cannot be shown")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request under `is_page_path`."""
+        path = scope["path"]
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                add_headers(path, MutableHeaders(scope=message))
+            await send(message)
+
+        await self._part(path)(scope, receive, with_headers)
+
+    def _part(self, path: str) -> ASGIApp:
+        if path == SCRIPT_PATH:
+            return Response(script(), media_type="text/javascript")
+        if self._app is not None:
+            return self._app
+        if path == "/":
+            return HTMLResponse(_STARTING)
+        raise ApiError(503, "unavailable", "the page is starting")
+
+
+class PageMount(Mount):
+    """Takes the page's addresses and no others, so that all else keeps its answers."""
+
+    def __init__(self, page: Page, has_mcp: bool = False) -> None:
+        super().__init__("", app=page, name="page")
+        self._has_mcp = has_mcp
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] == "http" and is_page_path(scope["path"], self._has_mcp):
+            return super().matches(scope)
+        return Match.NONE, {}

@@ -1,0 +1,1 @@
+window.vlmDlm = window.vlmDlm || {};

@@ -1,0 +1,12 @@
+"""Colours and fonts of Gradio's own parts; only fonts that the visitor has."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+SANS = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+
+def theme() -> gr.themes.Base:
+    return gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=SANS, font_mono=MONO)
