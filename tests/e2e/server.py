@@ -33,6 +33,7 @@ _SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{.*\})? (\S+)", re.MULTILINE
 
 class Server:
     """One server. settings: by their lower-case names, as `max_running=4`; env: other variables.
+    Without the page unless asked for, as that takes seconds to come up.
 
     A context manager: starts, waits until it is ready, and ends every process of it on the way out.
     """
@@ -45,7 +46,8 @@ class Server:
         **settings: Any,
     ) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("VLM_DLM")}
-        given = {f"VLM_DLM_{name.upper()}": _text(value) for name, value in settings.items()}
+        asked = {"page": False, **settings}
+        given = {f"VLM_DLM_{name.upper()}": _text(value) for name, value in asked.items()}
         self._environment = {**kept, **given, **(env or {})}
         self._arguments = ("--port", "0", *arguments)
         self._is_ready_wanted = is_ready_wanted
