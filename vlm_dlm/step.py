@@ -75,6 +75,7 @@ class Token:
     block: index of the diffusion block, draft or step that held it, from 0.
     step: number of forwards the request had run when the token was chosen (prefill not counted).
     confidence: probability of the token under the untempered distribution that chose it.
+    margin: the best logit less the second best where it was chosen; None in modes that do not say.
     """
 
     id: int
@@ -82,6 +83,7 @@ class Token:
     step: int
     confidence: float
     origin: Origin
+    margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,8 @@ class Autoregressive(DecodingMode[AutoregressiveParams, AutoregressiveState, Pic
             ThinkingBudget.of(request.sampling, request.ids),
             request.ids.mask,
         )
-        picked = pick_rows([prompt_logits.clone()[None]], [state.sampler], exclude=state.mask_id)
+        rows = prompt_logits.clone()[None]
+        picked = pick_rows([rows], [state.sampler], exclude=state.mask_id, with_margins=True)
         return state, _commit(state, picked[0], num_kv_kept=0)
 
     def plan(self, state: AutoregressiveState) -> StepPlan:
@@ -64,7 +65,7 @@ class Autoregressive(DecodingMode[AutoregressiveParams, AutoregressiveState, Pic
         self, states: Sequence[AutoregressiveState], logits: Sequence[Tensor]
     ) -> list[Picked]:
         samplers = [state.sampler for state in states]
-        return pick_rows(logits, samplers, exclude=states[0].mask_id)
+        return pick_rows(logits, samplers, exclude=states[0].mask_id, with_margins=True)
 
     def advance(self, state: AutoregressiveState, choice: Picked) -> StepResult:
         return _commit(state, choice, num_kv_kept=1)
@@ -77,5 +78,8 @@ def _commit(state: AutoregressiveState, picked: Picked, num_kv_kept: int) -> Ste
     state.pending = token_id
     state.num_steps += 1
     budget.note([token_id])
-    token = Token(token_id, state.num_steps - 1, state.num_steps, picked.confidences[0], Origin.AR)
+    margin = None if picked.margins is None else picked.margins[0]
+    token = Token(
+        token_id, state.num_steps - 1, state.num_steps, picked.confidences[0], Origin.AR, margin
+    )
     return StepResult(committed=(token,), num_kv_kept=num_kv_kept)

@@ -55,13 +55,14 @@ class Picked:
 
     confidences: probability of the token without temperature. drawn_confidences: its probability
     under the distribution it was drawn from (the same where the choice was greedy). dtype: what the
-    confidences were computed in.
+    confidences were computed in. margins: best logit less second best, None unless asked for.
     """
 
     token_ids: list[int]
     confidences: list[float]
     drawn_confidences: list[float]
     dtype: torch.dtype
+    margins: list[float] | None = None
 
 
 def pick_rows(
@@ -70,6 +71,7 @@ def pick_rows(
     *,
     exclude: int | None,
     is_native_dtype: bool = False,
+    with_margins: bool = False,
 ) -> list[Picked]:
     """Choose one token per row for several requests at once.
 
@@ -94,8 +96,13 @@ def pick_rows(
         confidences = probs.amax(dim=-1)  # [N], of the peak
     else:
         confidences = probs.gather(-1, token_ids[:, None]).squeeze(-1)  # [N]
-    drawn = confidences if drawn is None else torch.where(drawn < 0, confidences.float(), drawn)
-    return _split(token_ids, confidences, drawn, sizes)
+    columns = [token_ids, confidences]
+    if drawn is not None:
+        columns.append(torch.where(drawn < 0, confidences.float(), drawn))
+    if with_margins:
+        best = rows.topk(2, dim=-1).values  # [N, 2]
+        columns.append(best[:, 0] - best[:, 1])
+    return _split(columns, sizes, has_margins=with_margins)
 
 
 def tempered_distribution(rows: Tensor, temperature: Tensor, top_p: Tensor) -> Tensor:
@@ -167,19 +174,19 @@ def _draw(
     return greedy.index_copy(0, index, chosen), confidences
 
 
-def _split(
-    token_ids: Tensor, confidences: Tensor, drawn: Tensor, sizes: Sequence[int]
-) -> list[Picked]:
-    """One copy to the host for all, then one slice per request."""
-    columns = [token_ids, confidences] if drawn is confidences else [token_ids, confidences, drawn]
-    values = _to_host(columns)
+def _split(columns: list[Tensor], sizes: Sequence[int], *, has_margins: bool) -> list[Picked]:
+    """One copy to the host for all, then one slice per request. columns: ids, confidences, perhaps
+    confidences of what was drawn, perhaps margins, each [N]."""
+    values, dtype = _to_host(columns), columns[1].dtype
+    margins = values.pop() if has_margins else None
     ids, confs, drawn_confs = values[0], values[1], values[-1]
     picked: list[Picked] = []
     start = 0
     for size in sizes:
         span = slice(start, start + size)
         chosen = [int(token) for token in ids[span]]
-        picked.append(Picked(chosen, confs[span], drawn_confs[span], confidences.dtype))
+        own = None if margins is None else margins[span]
+        picked.append(Picked(chosen, confs[span], drawn_confs[span], dtype, own))
         start += size
     return picked
 
@@ -191,5 +198,5 @@ def _to_host(columns: list[Tensor]) -> list[list[float]]:
     if columns[0].device.type == "cpu":
         plain: list[Any] = list(columns)
         return [column.tolist() for column in plain]
-    stacked: Any = torch.stack([column.double() for column in columns])  # [2 or 3, N]
+    stacked: Any = torch.stack([column.double() for column in columns])  # [2 to 4, N]
     return stacked.tolist()
