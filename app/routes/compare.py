@@ -70,11 +70,11 @@ async def compare(request: Request, services: ServicesDep, client: ClientDep) ->
         is_parallel=body.parallel,
         include_drafts=body.options.include_drafts,
     )
-    fingerprint = received.fingerprint
+    shared = services, request, client, received.pieces
     if body.stream:
-        chunks = replayed_stream(services, request, client, fingerprint, run.chunks)
+        chunks = await replayed_stream(*shared, run.chunks, run.is_whole)
         return EventStreamResponse(await while_connected(request, primed(chunks)))
-    reply = replayed_reply(services, request, client, fingerprint, run.whole)
+    reply = replayed_reply(*shared, run.whole, run.is_whole)
     return Response(await while_connected(request, reply), media_type="application/json")
 
 
@@ -113,6 +113,11 @@ class CompareRun:
     is_parallel: bool = False
     include_drafts: bool = False
     id: str = field(default_factory=lambda: f"cmp-{uuid4().hex}")
+    comparison: Comparison | None = None
+
+    def is_whole(self) -> bool:
+        """Whether no mode has failed. One that has may do better in another try."""
+        return self.comparison is not None and self.comparison.is_whole
 
     async def whole(self) -> bytes:
         """The reply as JSON. Raises ApiError or VlmDlmError."""
@@ -167,9 +172,10 @@ class CompareRun:
                 group=group,
             )
 
-        return Comparison(
+        self.comparison = Comparison(
             generate, tickets, is_parallel=self.is_parallel, deadline_s=ask.rest_s, group=group
         )
+        return self.comparison
 
     def _judge(self, comparison: Comparison) -> Judge:
         tokenizer = self.services.checkpoint.processor.tokenizer

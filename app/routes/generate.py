@@ -61,11 +61,10 @@ async def generate(request: Request, services: ServicesDep, client: ClientDep) -
         request_id=request.state.request_id,
         include_drafts=body.options.include_drafts,
     )
-    fingerprint = received.fingerprint
     if body.stream:
-        chunks = replayed_stream(services, request, client, fingerprint, run.chunks)
+        chunks = await replayed_stream(services, request, client, received.pieces, run.chunks)
         return EventStreamResponse(await while_connected(request, primed(chunks)))
-    reply = replayed_reply(services, request, client, fingerprint, run.whole)
+    reply = replayed_reply(services, request, client, received.pieces, run.whole)
     return Response(await while_connected(request, reply), media_type="application/json")
 
 
