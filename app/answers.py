@@ -17,6 +17,7 @@ from app.schemas.common import (
 from vlm_dlm import errors
 from vlm_dlm.errors import UnavailableError, VlmDlmError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started, Stats
+from vlm_dlm.serving.engine_state import ENDING_S
 from vlm_dlm.step import ForwardKind
 
 ABORTED = "the server is shutting down and ended the answer before it was complete"
@@ -69,10 +70,12 @@ class Answer:
         """Why there is no whole answer: the engine failed or was shut down. None for a good one,
         or one that may still become whole."""
         if self.failed is not None:
-            cls = _BY_CODE.get(self.failed.code, VlmDlmError)
-            return to_api_error(cls(self.failed.message))
+            cls, message = _BY_CODE.get(self.failed.code, VlmDlmError), self.failed.message
+            # what has begun is only ever ended so at the server's own end
+            is_ending = cls is UnavailableError
+            return to_api_error(UnavailableError(message, ENDING_S) if is_ending else cls(message))
         if self.finish_reason == "abort":
-            return to_api_error(UnavailableError(ABORTED))
+            return to_api_error(UnavailableError(ABORTED, ENDING_S))
         return None
 
     def finished(self) -> Stats:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -50,12 +49,11 @@ class Received(Generic[BodyT]):
     raw: bytes | None = None
 
     @property
-    def fingerprint(self) -> bytes:
+    def pieces(self) -> Sequence[bytes]:
         """Equal for equal requests; the boundary of a form, which nobody chooses, has no part."""
         if self.raw is not None:
-            return self.raw
-        digests = [hashlib.sha256(content).digest() for content in self.files]
-        return b"".join([self.body.model_dump_json().encode(), b"\n", *digests])
+            return (self.raw,)
+        return (self.body.model_dump_json().encode(), *self.files)
 
 
 async def read_body(

@@ -9,6 +9,7 @@ from typing import Any
 from app.errors import ApiError
 from app.intake import (
     Ask,
+    deadline_of,
     mode_options,
     over_limit,
     priority_of,
@@ -84,7 +85,7 @@ def chat_ask(services: Services, chat: ChatRequest) -> ChatAsk:
     messages, sources = conversation_of(chat.messages)
     options = chat.stream_options
     return ChatAsk(
-        ask=Ask(messages, tuple(sources), sampling, priority_of(chat), chat.deadline_s),
+        ask=Ask(messages, tuple(sources), sampling, priority_of(chat), deadline_of(services, chat)),
         mode=mode,
         params=params,
         model=chat.model or services.settings.model_name,

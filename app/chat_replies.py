@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
@@ -16,10 +16,10 @@ from app.intake import prepare, ticket
 from app.schemas.chat import ChatAnswer, ChatChoice, ChatCompletion
 from app.schemas.common import RequestMetrics
 from app.state import Services
-from app.streaming import DONE, KEEP_ALIVE, PATIENCE_S, Primed, sse
+from app.streaming import DONE, rendered, sse
 from app.tracking import preparing
 from vlm_dlm import __version__
-from vlm_dlm.events import Canvas, Started, Stats, is_terminal
+from vlm_dlm.events import Canvas, GenerationEvent, Started, Stats, is_terminal
 
 FINGERPRINT = f"vlm-dlm-{__version__}"
 DRAFT_EVENT = "draft"
@@ -43,6 +43,9 @@ class ChatRun:
         async with aclosing(await self._events()) as events:
             async for index, event in events:
                 self.answers[index].add(event)
+                error = self.answers[index].error
+                if error is not None:
+                    raise error  # nobody needs the others then
         stats = [answer.finished() for answer in self.answers]
         several = len(stats) > 1
         reply = ChatCompletion(
@@ -69,26 +72,12 @@ class ChatRun:
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The completion as server-sent events, whose texts joined are that of `whole`.
 
-        Nothing is yielded before there is a first event or a long wait for it, so that what is
-        refused is raised before. Raises ApiError or VlmDlmError at any time.
+        Raises ApiError or VlmDlmError at any time; what is refused is raised before the first one.
         """
-        events = Primed(await self._events())
-        async with aclosing(events):
-            if not await events.wait(PATIENCE_S):
-                yield KEEP_ALIVE
-            async for index, event in events:
-                if isinstance(event, Canvas):
-                    if self.chat.include_drafts:
-                        yield sse(self._draft(index, event), DRAFT_EVENT)
-                    continue
-                answer = self.answers[index]
-                text = answer.add(event)
-                if isinstance(event, Started):
-                    yield sse(self._delta(index, {"role": "assistant", "content": ""}))
-                if text:
-                    yield sse(self._delta(index, {"content": text}))
-                if is_terminal(event):
-                    yield sse(self._end(index, answer))
+        chunks = rendered(await self._events(), lambda indexed: self._tell(*indexed))
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
         stats = [answer.finished() for answer in self.answers]
         if self.chat.include_usage:
             yield sse(self._usage(stats))
@@ -111,7 +100,22 @@ class ChatRun:
             )
             for index in range(num)
         ]
-        return choices(self.services, tickets, self.request_id)
+        return choices(self.services, ask, tickets, self.request_id)
+
+    def _tell(self, index: int, event: GenerationEvent) -> Iterator[bytes]:
+        """What an event means to whoever follows the stream. index: of the answer."""
+        if isinstance(event, Canvas):
+            if self.chat.include_drafts:
+                yield sse(self._draft(index, event), DRAFT_EVENT)
+            return
+        answer = self.answers[index]
+        text = answer.add(event)
+        if isinstance(event, Started):
+            yield sse(self._delta(index, {"role": "assistant", "content": ""}))
+        if text:
+            yield sse(self._delta(index, {"content": text}))
+        if is_terminal(event):
+            yield sse(self._end(index, answer))
 
     def _chunk(self, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
         chunk: dict[str, Any] = {

@@ -2,58 +2,54 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
-from app.disconnect import ended
+from app.fan_in import Group, merged
+from app.intake import Ask
 from app.state import Services
 from app.tracking import tracked
-from vlm_dlm.events import GenerationEvent, Started
+from vlm_dlm.events import Failed, GenerationEvent, Started
 from vlm_dlm.serving.service import Ticket
 
 Indexed = tuple[int, GenerationEvent]
 
 
 async def choices(
-    services: Services, tickets: Sequence[Ticket], request_id: str
+    services: Services, ask: Ask, tickets: Sequence[Ticket], request_id: str
 ) -> AsyncGenerator[Indexed, None]:
     """Events of all tickets as they come, each with the ticket's index.
 
-    The first ticket should keep its prompt: the others begin once it is computed. Raises the first
-    error that any of them raises, and then ends them all, as closing does.
+    The first ticket should keep its prompt: the others begin once it is computed, and wait for room
+    where the queue is full. Raises the first error that any of them raises, and then ends them all,
+    as closing does.
     """
-    if len(tickets) == 1:
-        async with aclosing(tracked(services, tickets[0], request_id)) as events:
+    group = Group()
+
+    async def answer(index: int, ticket: Ticket) -> AsyncGenerator[Indexed, None]:
+        events = tracked(
+            services,
+            # it may have waited for the first one, and less of the deadline is left
+            replace(ticket, deadline_s=ask.rest_s),
+            request_id,
+            arrived_s=ask.arrived_s,
+            is_patient=index > 0,
+            group=group,
+        )
+        async with aclosing(events):
             async for event in events:
-                yield 0, event
-        return
-    found: asyncio.Queue[Indexed | Exception | None] = asyncio.Queue()
-    is_computed = asyncio.Event()
+                # whoever reads stops here, and so ends the others
+                group.is_lost = group.is_lost or isinstance(event, Failed)
+                yield index, event
 
-    async def follow(index: int, ticket: Ticket) -> None:
-        try:
-            if index:
-                await is_computed.wait()
-            async with aclosing(tracked(services, ticket, request_id)) as events:
-                async for event in events:
-                    found.put_nowait((index, event))
-                    if not isinstance(event, Started):
-                        is_computed.set()
-        except Exception as error:
-            found.put_nowait(error)
-        found.put_nowait(None)
+    answers = [answer(*entry) for entry in enumerate(tickets)]
+    stream = answers[0] if len(answers) == 1 else merged(answers, _is_computed, group)
+    async with aclosing(stream):
+        async for indexed in stream:
+            yield indexed
 
-    tasks = [asyncio.create_task(follow(*entry)) for entry in enumerate(tickets)]
-    try:
-        num_open = len(tasks)
-        while num_open:
-            item = await found.get()
-            if isinstance(item, Exception):
-                raise item
-            if item is None:
-                num_open -= 1
-            else:
-                yield item
-    finally:
-        await ended(*tasks)
+
+def _is_computed(indexed: Indexed) -> bool:
+    """Whether its prompt is: an answer then says more than that it started."""
+    return not isinstance(indexed[1], Started)

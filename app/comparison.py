@@ -6,24 +6,22 @@ is an entry of its own and stops none of the others.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
 from app.answers import Answer, metrics_of, timings_of, usage_of
-from app.disconnect import ended
 from app.errors import ApiError, ErrorDetail, error_body, to_api_error
+from app.fan_in import Group, merged
 from app.schemas.compare import Agreement, Difference, ModeResult, Summary
-from vlm_dlm.errors import BusyError, DeadlineError, QueueFullError, VlmDlmError
+from vlm_dlm.errors import BusyError, DeadlineError, VlmDlmError
 from vlm_dlm.events import GenerationEvent, Started
 from vlm_dlm.serving.service import Ticket
 
-# A mode behind the first waits for room in the queue, instead of being lost to a full one.
-MAX_PAUSE_S = 2.0
-
-Generate = Callable[[Ticket], AsyncGenerator[GenerationEvent, None]]
+# Of a ticket, and whether it is the first: the others wait for room in the queue, instead of being
+# lost to a full one.
+Generate = Callable[[Ticket, bool], AsyncGenerator[GenerationEvent, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +45,7 @@ class ModeRun:
 
 class Comparison:
     """tickets: by mode, in the order in which they run, all with the same prompt. deadline_s: for
-    the whole comparison, None leaves it to each ticket. patience_s: longest wait of a later mode
-    for room in the queue."""
+    the whole comparison, None leaves it to each ticket. group: told when all modes are lost."""
 
     def __init__(
         self,
@@ -57,7 +54,7 @@ class Comparison:
         *,
         is_parallel: bool = False,
         deadline_s: float | None = None,
-        patience_s: float = 300.0,
+        group: Group | None = None,
     ) -> None:
         self.runs = {mode: ModeRun(ticket) for mode, ticket in tickets.items()}
         self.is_parallel = is_parallel
@@ -65,7 +62,7 @@ class Comparison:
         self._first = next(iter(tickets))
         self._began = monotonic()
         self._deadline = None if deadline_s is None else self._began + deadline_s
-        self._patience_s = patience_s if deadline_s is None else deadline_s
+        self._group = group or Group()
 
     @property
     def total_s(self) -> float:
@@ -89,6 +86,11 @@ class Comparison:
                     run.error = run.answer.error
                     yield replace(step, text=text)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no mode has failed so far."""
+        return all(run.error is None for run in self.runs.values())
+
     def raise_if_all_failed(self) -> None:
         """Raise the first mode's error unless some mode has an answer."""
         errors = [run.error for run in self.runs.values()]
@@ -104,54 +106,23 @@ class Comparison:
     async def _together(self) -> AsyncGenerator[Step]:
         """The others start once the first has its prompt, which is when it says more than that it
         started."""
-        steps: asyncio.Queue[Step | Exception | None] = asyncio.Queue(maxsize=64)
-        is_prompt_ready = asyncio.Event()
-
-        async def feed(mode: str) -> None:
-            try:
-                if mode != self._first:
-                    await is_prompt_ready.wait()
-                async with aclosing(self._run(mode)) as own:
-                    async for step in own:
-                        await steps.put(step)
-                        if not isinstance(step.event, Started):
-                            is_prompt_ready.set()
-            except Exception as error:
-                await steps.put(error)
-            await steps.put(None)
-
-        tasks = [asyncio.create_task(feed(mode)) for mode in self.runs]
-        try:
-            num_open = len(tasks)
-            while num_open:
-                step = await steps.get()
-                if isinstance(step, Exception):
-                    raise step
-                if step is None:
-                    num_open -= 1
-                    is_prompt_ready.set()
-                else:
-                    yield step
-        finally:
-            await ended(*tasks)
+        modes = [self._run(mode) for mode in self.runs]
+        async with aclosing(merged(modes, _has_prompt, self._group)) as steps:
+            async for step in steps:
+                yield step
 
     async def _run(self, mode: str) -> AsyncGenerator[Step]:
         """One mode, in its turn of the queue."""
         has_begun, is_first = False, mode == self._first
-        while True:
-            try:
-                async with aclosing(self._generate(self._ticket(mode))) as events:
-                    async for event in events:
-                        has_begun = True
-                        yield Step(mode, event)
-                return
-            except VlmDlmError as error:
-                if is_first and not has_begun and isinstance(error, BusyError):
-                    raise
-                if not isinstance(error, QueueFullError) or self.total_s > self._patience_s:
-                    yield Step(mode, to_api_error(error))
-                    return
-                await asyncio.sleep(min(error.retry_after_s, MAX_PAUSE_S))
+        try:
+            async with aclosing(self._generate(self._ticket(mode), is_first)) as events:
+                async for event in events:
+                    has_begun = True
+                    yield Step(mode, event)
+        except VlmDlmError as error:
+            if is_first and not has_begun and isinstance(error, BusyError):
+                raise
+            yield Step(mode, to_api_error(error))
 
     def _ticket(self, mode: str) -> Ticket:
         """With what is left of the whole comparison's deadline."""
@@ -162,6 +133,11 @@ class Comparison:
         if left_s <= 0:
             raise DeadlineError("the deadline passed before this mode's turn came")
         return replace(ticket, deadline_s=left_s)
+
+
+def _has_prompt(step: Step) -> bool:
+    """Whether the mode's prompt is computed: it then says more than that it started."""
+    return not isinstance(step.event, Started)
 
 
 @dataclass(frozen=True, slots=True)

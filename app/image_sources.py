@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from app.errors import ApiError
 from app.media.data_uri import is_data_uri, parse_data_uri
@@ -14,6 +15,18 @@ URL_SCHEMES = ("http://", "https://")
 THREAD_CHARS = 2**18  # longer data URIs are decoded off the event loop
 
 
+def fetch_place(
+    services: Services, sources: Sequence[bytes | str], client: str
+) -> AbstractContextManager[None]:
+    """The right to fetch, to be had before `image_contents` and kept while its files are held.
+
+    Nothing to fetch needs none. Raises QueueFullError when it is entered.
+    """
+    if services.fetcher is None or not any(map(_is_url, sources)):
+        return nullcontext()
+    return services.fetcher.place(client)
+
+
 async def image_contents(services: Services, sources: Sequence[bytes | str]) -> list[bytes]:
     """The files behind all sources of one request, undecoded, one after another.
 
@@ -21,10 +34,13 @@ async def image_contents(services: Services, sources: Sequence[bytes | str]) -> 
     ImageError, or ApiError for a URL where none is fetched.
     """
     limit = services.settings.max_body_bytes
+    fetcher = services.fetcher
+    ends_s = None if fetcher is None else fetcher.new_deadline()  # one for all of them
     contents: list[bytes] = []
     num_bytes = 0
     for source in sources:
-        content = source if isinstance(source, bytes) else await _content(services, source)
+        is_file = isinstance(source, bytes)
+        content = source if is_file else await _content(services, source, ends_s)
         num_bytes += len(content)
         if num_bytes > limit:
             raise ImageTooLargeError(
@@ -34,13 +50,17 @@ async def image_contents(services: Services, sources: Sequence[bytes | str]) -> 
     return contents
 
 
-async def _content(services: Services, source: str) -> bytes:
+def _is_url(source: bytes | str) -> bool:
+    return isinstance(source, str) and source[:8].lower().startswith(URL_SCHEMES)
+
+
+async def _content(services: Services, source: str, ends_s: float | None) -> bytes:
     if is_data_uri(source):
         max_bytes = services.settings.max_image_bytes
         if len(source) <= THREAD_CHARS:
             return parse_data_uri(source, max_bytes)
         return await asyncio.to_thread(parse_data_uri, source, max_bytes)
-    if not source.lower().startswith(URL_SCHEMES):
+    if not _is_url(source):
         raise ImageError("an image must be a data URI of the form data:image/png;base64,...")
     if services.fetcher is None:
         raise ApiError(
@@ -49,4 +69,4 @@ async def _content(services: Services, source: str) -> bytes:
             "this server does not fetch images; send the image itself as a data URI",
             "image_url",
         )
-    return await services.fetcher.fetch(source)
+    return await services.fetcher.fetch(source, ends_s)

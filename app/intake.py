@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from app.errors import ApiError
-from app.image_sources import image_contents
+from app.image_sources import fetch_place, image_contents
 from app.schemas.common import AnswerOptions
 from app.state import Services
 from vlm_dlm.decoding import MODES, find_mode
@@ -40,8 +40,8 @@ class Ask:
     """What is asked, whichever route it came by.
 
     images: contents of files, data URIs or http(s) URLs, in the order in which `messages` number
-    them; nobody has looked at them yet. deadline_s: seconds for the whole answer, None takes the
-    server's. arrived_s: when they began, on the monotonic clock.
+    them; nobody has looked at them yet. deadline_s: seconds for the whole answer, preparation
+    included, None for no limit. arrived_s: when they began, on the monotonic clock.
     """
 
     messages: tuple[Message, ...]
@@ -64,18 +64,19 @@ async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput
     """The prompt, with its images fetched, decoded and scaled.
 
     Raises ApiError or VlmDlmError: what is over a limit, then UnavailableError or QueueFullError
-    where there is no room now for this client, before any image is touched; then ImageError and
-    PromptError, or DeadlineError.
+    where there is no room now for this client, in the queue or to fetch its images, before any of
+    them is touched; then ImageError and PromptError, or DeadlineError.
     """
     check_conversation(services, ask.messages)
     check_num_images(services, len(ask.images))
     services.service.check_room(client)
     try:
         async with asyncio.timeout(ask.rest_s):
-            images = await image_contents(services, ask.images)
-            return await services.preparer.prepare(
-                ask.messages, images, ask.sampling.max_tokens, ask.enable_thinking
-            )
+            with fetch_place(services, ask.images, client):  # until nobody holds fetched files
+                images = await image_contents(services, ask.images)
+                return await services.preparer.prepare(
+                    ask.messages, images, ask.sampling.max_tokens, ask.enable_thinking
+                )
     except TimeoutError:
         message = "the deadline passed while the request was being prepared"
         raise DeadlineError(message) from None
@@ -173,6 +174,11 @@ def sampling_of(
 def priority_of(options: AnswerOptions) -> Priority:
     """Interactive unless the client says otherwise."""
     return Priority.BATCH if options.priority == "batch" else Priority.INTERACTIVE
+
+
+def deadline_of(services: Services, options: AnswerOptions) -> float:
+    """Seconds for the whole answer: the client's, or the server's own."""
+    return services.settings.deadline_s if options.deadline_s is None else options.deadline_s
 
 
 def over_limit(param: str, found: str, limit: int) -> ApiError:

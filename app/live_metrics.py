@@ -9,7 +9,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from app.metrics import PREFIX
-from vlm_dlm.serving.engine_state import Phase
 
 if TYPE_CHECKING:
     from app.state import Services
@@ -30,6 +29,7 @@ class LiveMetrics(Collector):
         services = self._services
         name = services.settings.model_name
         state = services.engine.state
+        is_taking = services.service.is_ready and not services.lifecycle.is_draining
         counts = {
             "engine_restarts": ("Restarts of a lost engine.", state.num_restarts),
             "image_decode_child_deaths": (
@@ -38,7 +38,7 @@ class LiveMetrics(Collector):
             ),
         }
         gauges = {
-            "engine_ready": ("1 while requests are taken.", state.phase is Phase.READY),
+            "engine_ready": ("1 while requests are taken.", is_taking),
             "num_requests_preparing": (
                 "Requests whose images and text are being prepared.",
                 services.preparer.num_preparing,

@@ -124,6 +124,7 @@ def _lifespan(
             starting.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await starting
+            await services.idempotency.close()
             await services.engine.close()
             services.preparer.close()
             await decoder.close()

@@ -7,6 +7,7 @@ moment of the scrape are in `live_metrics.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.registry import Collector
@@ -19,6 +20,25 @@ _SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _LONG_S = (0.01, 0.05, 0.1, 0.3, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 240, 480, 960)
 _PER_FORWARD = (0.5, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
 _BY_MODE = ("model_name", "mode")
+
+SeriesT = TypeVar("SeriesT", Counter, Gauge, Histogram)
+
+
+class _Labelled(Generic[SeriesT]):
+    """One metric's series by their labels, the model's name first. `labels` of the library costs
+    more than the counting, and an answer is counted at some thirty places, so they are kept."""
+
+    def __init__(self, metric: SeriesT, model_name: str) -> None:
+        self._metric = metric
+        self._model_name = model_name
+        self._series: dict[tuple[str, ...], SeriesT] = {}
+
+    def of(self, *labels: str) -> SeriesT:
+        """The series with these values. They are names of ours, so that there are few."""
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = self._metric.labels(self._model_name, *labels)
+        return series
 
 
 class Metrics:
@@ -45,67 +65,66 @@ class Metrics:
 
     def count_refusal(self, reason: str) -> None:
         """A request that got no turn. reason: the error's code."""
-        self._refusals.labels(self.model_name, reason).inc()
+        self._refusals.of(reason).inc()
 
     def count_abort(self, stage: str) -> None:
         """A client left. stage: preparing, waiting, prefill or decode."""
-        self._aborts.labels(self.model_name, stage).inc()
+        self._aborts.of(stage).inc()
 
     def count_failure(self, mode: str, reason: str) -> None:
         """An answer that began and could not be finished. reason: the error's code."""
-        self._failures.labels(self.model_name, mode, reason).inc()
+        self._failures.of(mode, reason).inc()
 
     def waiting(self, mode: str, change: int) -> None:
         """One answer more (1) or less (-1) waits for its turn."""
-        self._waiting.labels(self.model_name, mode).inc(change)
+        self._waiting.of(mode).inc(change)
 
     def running(self, mode: str, change: int) -> None:
         """One answer more (1) or less (-1) is worked on."""
-        self._running.labels(self.model_name, mode).inc(change)
+        self._running.of(mode).inc(change)
 
     def count_start(self, mode: str, num_prompt_tokens: int, queue_s: float) -> None:
         """An answer got its turn."""
-        self._prompt_tokens.labels(self.model_name, mode).inc(num_prompt_tokens)
-        self._queue.labels(self.model_name, mode).observe(queue_s)
+        self._prompt_tokens.of(mode).inc(num_prompt_tokens)
+        self._queue.of(mode).observe(queue_s)
 
     def count_tokens(self, mode: str, num_tokens: int, first_s: float | None, gap_s: float) -> None:
         """Tokens were handed out. first_s: since the request came, if they are the first; gap_s:
         since those before."""
-        self._tokens.labels(self.model_name, mode).inc(num_tokens)
+        self._tokens.of(mode).inc(num_tokens)
         if first_s is None:
-            self._gap.labels(self.model_name, mode).observe(gap_s)
+            self._gap.of(mode).observe(gap_s)
         else:
-            self._ttft.labels(self.model_name, mode).observe(first_s)
+            self._ttft.of(mode).observe(first_s)
 
     def count_answer(self, mode: str, reason: str, stats: Stats, whole_s: float) -> None:
         """An answer is complete. whole_s: since its request came."""
-        labels = self.model_name, mode
-        self._success.labels(*labels, reason).inc()
-        self._whole.labels(*labels).observe(whole_s)
-        self._prefill.labels(*labels).observe(stats.prefill_s)
-        self._decode.labels(*labels).observe(stats.decode_s)
+        self._success.of(mode, reason).inc()
+        self._whole.of(mode).observe(whole_s)
+        self._prefill.of(mode).observe(stats.prefill_s)
+        self._decode.of(mode).observe(stats.decode_s)
         if stats.num_tokens > 1:
-            self._per_token.labels(*labels).observe(stats.decode_s / (stats.num_tokens - 1))
+            self._per_token.of(mode).observe(stats.decode_s / (stats.num_tokens - 1))
         if stats.num_image_tokens and not stats.is_prompt_reused:
-            self._vision.labels(*labels).observe(stats.vision_s)
-        self._prefix_queries.labels(*labels).inc(stats.num_prompt_tokens)
-        self._prefix_hits.labels(*labels).inc(stats.num_prompt_tokens * stats.is_prompt_reused)
-        self._count_forwards(labels, stats)
+            self._vision.of(mode).observe(stats.vision_s)
+        self._prefix_queries.of(mode).inc(stats.num_prompt_tokens)
+        self._prefix_hits.of(mode).inc(stats.num_prompt_tokens * stats.is_prompt_reused)
+        self._count_forwards(mode, stats)
 
-    def _count_forwards(self, labels: tuple[str, str], stats: Stats) -> None:
+    def _count_forwards(self, mode: str, stats: Stats) -> None:
         for kind, number in stats.forwards_by_kind.items():
-            self._forwards.labels(*labels, kind).inc(number)
-        self._forwards.labels(*labels, "prefill").inc(stats.num_prefill_forwards)
+            self._forwards.of(mode, kind).inc(number)
+        self._forwards.of(mode, "prefill").inc(stats.num_prefill_forwards)
         if stats.num_forwards:
-            self._per_forward.labels(*labels).observe(stats.tokens_per_forward)
+            self._per_forward.of(mode).observe(stats.tokens_per_forward)
         if steps := stats.forwards_by_kind.get("denoise", 0):
-            self._denoising_steps.labels(*labels).inc(steps)
-            self._canvas_positions.labels(*labels).inc(stats.rows_by_kind.get("denoise", 0))
-            self._committed.labels(*labels).inc(stats.num_tokens)
+            self._denoising_steps.of(mode).inc(steps)
+            self._canvas_positions.of(mode).inc(stats.rows_by_kind.get("denoise", 0))
+            self._committed.of(mode).inc(stats.num_tokens)
         if lengths := stats.acceptance_lengths:
-            self._drafts.labels(*labels).inc(len(lengths))
-            self._draft_tokens.labels(*labels).inc(stats.num_draft_tokens)
-            self._accepted.labels(*labels).inc(sum(lengths) - len(lengths))
+            self._drafts.of(mode).inc(len(lengths))
+            self._draft_tokens.of(mode).inc(stats.num_draft_tokens)
+            self._accepted.of(mode).inc(sum(lengths) - len(lengths))
 
     def _add_times(self) -> None:
         times = self._histogram
@@ -115,7 +134,7 @@ class Metrics:
             "request_time_per_output_token_seconds", "Time for writing, per token behind the first."
         )
         self._whole = times("e2e_request_latency_seconds", "From arrival to the end.", _LONG_S)
-        self._queue = times("request_queue_time_seconds", "From arrival to its turn.")
+        self._queue = times("request_queue_time_seconds", "From lining up to its turn.")
         self._prefill = times("request_prefill_time_seconds", "The prompt, images not included.")
         self._decode = times("request_decode_time_seconds", "Writing the answer.", _LONG_S)
         self._vision = times("image_encode_time_seconds", "The images of one prompt.")
@@ -140,24 +159,29 @@ class Metrics:
         self._drafts = count("spec_decode_num_drafts", "Verify steps.")
         self._draft_tokens = count("spec_decode_num_draft_tokens", "Tokens put before a verifier.")
         self._accepted = count("spec_decode_num_accepted_tokens", "Drafted tokens it accepted.")
-        self._refusals = Counter(
-            f"{PREFIX}admission_rejections",
-            "Requests that got no turn.",
-            ("model_name", "reason"),
-            registry=self._registry,
+        self._refusals = self._counter_by(
+            "admission_rejections", "Requests that got no turn.", "reason"
         )
-        self._aborts = Counter(
-            f"{PREFIX}request_aborts",
-            "Requests whose client left, by what was being done for it.",
-            ("model_name", "stage"),
-            registry=self._registry,
+        self._aborts = self._counter_by(
+            "request_aborts", "Requests whose client left, by what was being done for it.", "stage"
         )
 
-    def _counter(self, name: str, about: str, *labels: str) -> Counter:
-        return Counter(PREFIX + name, about, (*_BY_MODE, *labels), registry=self._registry)
+    def _counter(self, name: str, about: str, *labels: str) -> _Labelled[Counter]:
+        return self._counter_by(name, about, "mode", *labels)
 
-    def _gauge(self, name: str, about: str) -> Gauge:
-        return Gauge(PREFIX + name, about, _BY_MODE, registry=self._registry)
+    def _counter_by(self, name: str, about: str, *labels: str) -> _Labelled[Counter]:
+        names = ("model_name", *labels)
+        counter = Counter(PREFIX + name, about, names, registry=self._registry)
+        return _Labelled(counter, self.model_name)
 
-    def _histogram(self, name: str, about: str, buckets: Sequence[float] = _SHORT_S) -> Histogram:
-        return Histogram(PREFIX + name, about, _BY_MODE, registry=self._registry, buckets=buckets)
+    def _gauge(self, name: str, about: str) -> _Labelled[Gauge]:
+        gauge = Gauge(PREFIX + name, about, _BY_MODE, registry=self._registry)
+        return _Labelled(gauge, self.model_name)
+
+    def _histogram(
+        self, name: str, about: str, buckets: Sequence[float] = _SHORT_S
+    ) -> _Labelled[Histogram]:
+        histogram = Histogram(
+            PREFIX + name, about, _BY_MODE, registry=self._registry, buckets=buckets
+        )
+        return _Labelled(histogram, self.model_name)

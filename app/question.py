@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from app.errors import ApiError
-from app.intake import Ask, priority_of, sampling_of
+from app.intake import Ask, deadline_of, priority_of, sampling_of
 from app.schemas.generate import Question
 from app.state import Services
 from vlm_dlm.preflight import conversation
@@ -34,6 +34,6 @@ def ask_of(services: Services, body: Question, files: Sequence[bytes]) -> Ask:
         images=(*files, *body.images),
         sampling=sampling,
         priority=priority_of(options),
-        deadline_s=options.deadline_s,
+        deadline_s=deadline_of(services, options),
         enable_thinking=options.enable_thinking,
     )

@@ -44,6 +44,12 @@ class Services:
         """Number format of the weights, like `device`."""
         return self.engine.state.dtype or self.settings.dtype
 
+    @property
+    def retry_after_s(self) -> int:
+        """Whole seconds after which a server that takes nothing now is worth asking again."""
+        ending = self.lifecycle
+        return ending.retry_after_s if ending.is_draining else self.engine.state.retry_after_s
+
 
 async def services_of(request: Request) -> Services:
     """The server's parts, as `create_app` left them. Async, or it would run in a thread."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing, suppress
 from typing import Any, Generic, Protocol, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.disconnect import ended, until_left
-from app.errors import ApiError, error_body, to_api_error
+from app.errors import ApiError, error_body, note_error, to_api_error
 from vlm_dlm.errors import VlmDlmError
 
 logger = logging.getLogger(__name__)
@@ -101,6 +101,22 @@ async def primed(items: Closable[T], patience_s: float | None = None) -> Primed[
     return ready
 
 
+async def rendered(
+    items: Closable[T], render: Callable[[T], Iterable[bytes]]
+) -> AsyncGenerator[bytes, None]:
+    """Chunks of all items. Begins with a comment where the first one is long in coming.
+
+    An error until then is raised before the first chunk, so that it can be an HTTP status.
+    """
+    ready = Primed(items)
+    async with aclosing(ready):
+        if not await ready.wait(PATIENCE_S):
+            yield KEEP_ALIVE
+        async for item in ready:
+            for chunk in render(item):
+                yield chunk
+
+
 class EventStreamResponse(Response):
     """Sends what `chunks` yields, each at once.
 
@@ -131,7 +147,7 @@ class EventStreamResponse(Response):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        pump = asyncio.ensure_future(self._pump(send))
+        pump = asyncio.ensure_future(self._pump(scope, send))
         left = asyncio.ensure_future(until_left(receive))
         try:
             await self._watch(pump, left, send)
@@ -159,15 +175,15 @@ class EventStreamResponse(Response):
         if pump.done():
             pump.result()
 
-    async def _pump(self, send: Send) -> None:
+    async def _pump(self, scope: Scope, send: Send) -> None:
         """Everything from the head of the answer to its end."""
         head = {"type": "http.response.start", "status": self.status_code}
         await send({**head, "headers": self.raw_headers})
-        while (chunk := await self._next_chunk()) is not None:
+        while (chunk := await self._next_chunk(scope)) is not None:
             await self._send(send, chunk)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _next_chunk(self) -> bytes | None:
+    async def _next_chunk(self, scope: Scope) -> bytes | None:
         """None behind the last. Apart from sending, whose errors mean that the client is gone."""
         if self._has_failed:
             return None
@@ -177,6 +193,7 @@ class EventStreamResponse(Response):
             return None
         except Exception as error:
             self._has_failed = True
+            note_error(scope, to_api_error(error).code)
             if not isinstance(error, ApiError | VlmDlmError):
                 logger.error("an event stream failed", exc_info=error)
             return sse_error(error) + DONE

@@ -7,10 +7,13 @@ import hashlib
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from time import perf_counter
+from functools import partial
+from time import monotonic
 from typing import cast
 
+from app.fan_in import Group
 from app.metrics import Metrics
+from app.patience import patiently
 from app.state import Services
 from vlm_dlm.errors import VlmDlmError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started, Stats
@@ -21,22 +24,31 @@ LEFT = (asyncio.CancelledError, GeneratorExit)
 
 
 async def tracked(
-    services: Services, ticket: Ticket, request_id: str
+    services: Services,
+    ticket: Ticket,
+    request_id: str,
+    *,
+    arrived_s: float | None = None,
+    is_patient: bool = False,
+    group: Group | None = None,
 ) -> AsyncGenerator[GenerationEvent, None]:
     """`Service.generate`, with metrics and one log line about how it ended.
 
     Close it (`aclosing`) to abort. request_id: of the HTTP request (`request.state.request_id`),
-    for the log alone. Raises what `Service.generate` raises.
+    for the log alone. arrived_s: when the request came, on the monotonic clock, None for now.
+    is_patient: waits for room instead of being refused. group: whose loss ends it too. Raises what
+    `Service.generate` raises.
     """
-    watch = _Watch(services.metrics, ticket.request.mode)
-    stream = cast(AsyncGenerator[GenerationEvent, None], services.service.generate(ticket))
+    watch = _Watch(services.metrics, ticket.request.mode, arrived_s)
+    generate = partial(patiently, services.service) if is_patient else services.service.generate
+    stream = cast(AsyncGenerator[GenerationEvent, None], generate(ticket))
     try:
         async with aclosing(stream):
             async for event in stream:
                 watch.see(event)
                 yield event
     except LEFT:
-        watch.note_left()
+        watch.note_end(is_lost=group is not None and group.is_lost)
         raise
     except Exception as error:
         watch.note_error(error)
@@ -60,12 +72,17 @@ async def preparing(services: Services) -> AsyncGenerator[None]:
 
 
 class _Watch:
-    """How far one answer is, and what its metrics must hear of that."""
+    """How far one answer is, and what its metrics must hear of that.
 
-    def __init__(self, metrics: Metrics, mode: str) -> None:
+    arrived_s: when its request came, None for now. queue_s: since it lined up. first_s, whole_s:
+    since its request came.
+    """
+
+    def __init__(self, metrics: Metrics, mode: str, arrived_s: float | None) -> None:
         self.cause = "unknown"
         self.num_tokens = 0
-        self.began_s = perf_counter()
+        self.began_s = monotonic()
+        self.arrived_s = self.began_s if arrived_s is None else arrived_s
         self.queue_s: float | None = None
         self.first_s: float | None = None
         self.whole_s = 0.0
@@ -77,7 +94,7 @@ class _Watch:
 
     def see(self, event: GenerationEvent) -> None:
         """Take in one event."""
-        now = perf_counter()
+        now = monotonic()
         if isinstance(event, Started):
             self._start(event, now)
         elif isinstance(event, Committed):
@@ -88,9 +105,14 @@ class _Watch:
             self.cause = f"failed:{event.code}"
             self._metrics.count_failure(self._mode, event.code)
 
-    def note_left(self) -> None:
-        """Whoever wanted the answer has left. Behind its last event nothing is lost by that."""
-        if self.cause == "unknown":
+    def note_end(self, is_lost: bool) -> None:
+        """Nobody wants the rest: the client has left, or another answer to its request is lost, and
+        this one is dropped with it. Behind the last event nothing is lost by that."""
+        if self.cause != "unknown":
+            return
+        if is_lost:
+            self.cause = "dropped"
+        else:
             self.cause = f"left:{self._stage}"
             self._metrics.count_abort(self._stage)
 
@@ -106,7 +128,7 @@ class _Watch:
 
     def end(self) -> None:
         """It is over: leave the gauges as they were."""
-        self.whole_s = perf_counter() - self.began_s
+        self.whole_s = monotonic() - self.arrived_s
         if self.queue_s is None:
             self._metrics.waiting(self._mode, -1)
         else:
@@ -127,14 +149,14 @@ class _Watch:
     def _count_tokens(self, num_tokens: int, now: float) -> None:
         first_s = None
         if self.first_s is None:
-            first_s = self.first_s = now - self.began_s
+            first_s = self.first_s = now - self.arrived_s
         self._metrics.count_tokens(self._mode, num_tokens, first_s, now - self._last_s)
         self._last_s = now
         self.num_tokens += num_tokens
 
     def _finish(self, event: Finished, now: float) -> None:
         self.cause, self.stats = event.reason, event.stats
-        whole_s = now - self.began_s
+        whole_s = now - self.arrived_s
         self._metrics.count_answer(self._mode, event.reason, event.stats, whole_s)
 
 

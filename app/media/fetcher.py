@@ -10,15 +10,16 @@ import asyncio
 import socket
 import ssl
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from app.media.http_get import BadReplyError, Head, TooLargeError, read_body, read_head, send_get
 from app.media.url_policy import Target, follow, is_public, parse_url
-from vlm_dlm.errors import ImageError, ImageTooLargeError
+from vlm_dlm.errors import ImageError, ImageTooLargeError, QueueFullError
 
 REDIRECTS = (301, 302, 303, 307, 308)
 MAX_ADDRESSES = 4
@@ -36,7 +37,8 @@ Connect = Callable[[str, int, str | None], Awaitable[tuple[StreamReader, StreamW
 @dataclass(frozen=True, slots=True)
 class FetchPolicy:
     """What may be fetched. ports: None for the scheme's own. Seconds by the clock, total_s for all
-    hops together."""
+    pictures of a request, with all their hops. max_concurrent: requests, half of them one
+    client's."""
 
     allow_http: bool = False
     ports: tuple[int, ...] | None = None
@@ -65,13 +67,40 @@ class Fetcher:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="resolve")
         self._resolve = resolve or self._look_up
         self._connect = connect or _connector()
-        self._slots = asyncio.Semaphore(self.policy.max_concurrent)
+        self._places: Counter[str] = Counter()  # by client
 
-    async def fetch(self, url: str) -> bytes:
-        """The picture behind `url`, undecoded. Every failure is an ImageError with a fixed text."""
-        target = self._parse(url)
+    @contextmanager
+    def place(self, client: str) -> Generator[None]:
+        """One request's right to fetch, one picture after another. Raises QueueFullError."""
+        limit, own_limit = self.policy.max_concurrent, max(1, self.policy.max_concurrent // 2)
+        if self._places.total() >= limit:
+            raise QueueFullError(
+                f"images of {limit} requests are being fetched, which is the limit"
+            )
+        if self._places[client] >= own_limit:
+            raise QueueFullError(
+                f"images of {own_limit} requests of this client are being fetched, which is the "
+                "limit for one"
+            )
+        self._places[client] += 1
         try:
-            async with asyncio.timeout(self.policy.total_s), self._slots:
+            yield
+        finally:
+            self._places -= Counter({client: 1})  # drops who holds none
+
+    def new_deadline(self) -> float:
+        """For the pictures of a request that begins now, on the event loop's clock."""
+        return asyncio.get_running_loop().time() + self.policy.total_s
+
+    async def fetch(self, url: str, deadline_s: float | None = None) -> bytes:
+        """The picture behind `url`, undecoded. Every failure is an ImageError with a fixed text.
+
+        deadline_s: None for one of its own. How many do this at once is for `place` to bound.
+        """
+        target = self._parse(url)
+        ends_s = self.new_deadline() if deadline_s is None else deadline_s
+        try:
+            async with asyncio.timeout_at(ends_s):
                 return await self._follow(target)
         except TimeoutError:
             limit = f"{self.policy.total_s:g} s"

@@ -41,9 +41,9 @@ async def chat_completions(
     """
     asked = chat_ask(services, chat)
     run = ChatRun(services, asked, client, request.state.request_id)
-    body = await request.body()
+    body = (await request.body(),)
     if chat.stream:
-        chunks = replayed_stream(services, request, client, body, run.chunks)
+        chunks = await replayed_stream(services, request, client, body, run.chunks)
         return EventStreamResponse(await while_connected(request, primed(chunks)))
     reply = replayed_reply(services, request, client, body, run.whole)
     return Response(await while_connected(request, reply), media_type="application/json")

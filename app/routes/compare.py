@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -17,17 +18,19 @@ from app.comparison import Comparison, Judge, Step
 from app.disconnect import while_connected
 from app.drafts import draft_of, tokens_of
 from app.errors import ApiError, error_responses
+from app.fan_in import Group
 from app.idempotency import replayed_reply, replayed_stream
 from app.intake import Ask, mode_options, model_id, prepare, ticket
 from app.question import ask_of
 from app.schemas.compare import CompareBody, CompareReply
 from app.state import Services, ServicesDep
-from app.streaming import KEEP_ALIVE, PATIENCE_S, EventStreamResponse, Primed, primed, sse
+from app.streaming import EventStreamResponse, primed, rendered, sse
 from app.tracking import preparing, tracked
 from vlm_dlm.decoding import find_mode
 from vlm_dlm.errors import ModeError
-from vlm_dlm.events import Canvas, Committed, Started, is_terminal
+from vlm_dlm.events import Canvas, Committed, GenerationEvent, Started, is_terminal
 from vlm_dlm.preflight import parse_modes
+from vlm_dlm.serving.service import Ticket
 
 router = APIRouter(tags=["compare"])
 FIELDS = FormFields(
@@ -67,11 +70,11 @@ async def compare(request: Request, services: ServicesDep, client: ClientDep) ->
         is_parallel=body.parallel,
         include_drafts=body.options.include_drafts,
     )
-    fingerprint = received.fingerprint
+    shared = services, request, client, received.pieces
     if body.stream:
-        chunks = replayed_stream(services, request, client, fingerprint, run.chunks)
+        chunks = await replayed_stream(*shared, run.chunks, run.is_whole)
         return EventStreamResponse(await while_connected(request, primed(chunks)))
-    reply = replayed_reply(services, request, client, fingerprint, run.whole)
+    reply = replayed_reply(*shared, run.whole, run.is_whole)
     return Response(await while_connected(request, reply), media_type="application/json")
 
 
@@ -110,6 +113,11 @@ class CompareRun:
     is_parallel: bool = False
     include_drafts: bool = False
     id: str = field(default_factory=lambda: f"cmp-{uuid4().hex}")
+    comparison: Comparison | None = None
+
+    def is_whole(self) -> bool:
+        """Whether no mode has failed. One that has may do better in another try."""
+        return self.comparison is not None and self.comparison.is_whole
 
     async def whole(self) -> bytes:
         """The reply as JSON. Raises ApiError or VlmDlmError."""
@@ -133,13 +141,10 @@ class CompareRun:
         raised before the first chunk."""
         comparison = await self._comparison()
         judge = self._judge(comparison)
-        steps = Primed(comparison.steps())
-        async with aclosing(steps):
-            if not await steps.wait(PATIENCE_S):
-                yield KEEP_ALIVE
-            async for step in steps:
-                for chunk in self._tell(judge, step):
-                    yield chunk
+        chunks = rendered(comparison.steps(), partial(self._tell, judge))
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
         comparison.raise_if_all_failed()
         yield sse({"id": self.id, **judge.summary(comparison).model_dump()}, "summary")
 
@@ -153,13 +158,24 @@ class CompareRun:
             mode: ticket(ask, prompt, self.client, mode, params, keep_prompt=mode != last)
             for mode, params in self.params.items()
         }
-        return Comparison(
-            lambda own: tracked(services, own, self.request_id),
-            tickets,
-            is_parallel=self.is_parallel,
-            deadline_s=ask.rest_s,
-            patience_s=services.settings.deadline_s,
+        group = Group()
+
+        def generate(own: Ticket, is_first: bool) -> AsyncGenerator[GenerationEvent, None]:
+            # A later mode counts from when it lines up: what it waited for was not the queue.
+            arrived_s = ask.arrived_s if is_first else None
+            return tracked(
+                services,
+                own,
+                self.request_id,
+                arrived_s=arrived_s,
+                is_patient=not is_first,
+                group=group,
+            )
+
+        self.comparison = Comparison(
+            generate, tickets, is_parallel=self.is_parallel, deadline_s=ask.rest_s, group=group
         )
+        return self.comparison
 
     def _judge(self, comparison: Comparison) -> Judge:
         tokenizer = self.services.checkpoint.processor.tokenizer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ from app.intake import Ask, mode_options, model_id, prepare, resolve_mode, ticke
 from app.question import ask_of
 from app.schemas.generate import GenerateBody, GenerateReply
 from app.state import Services, ServicesDep
-from app.streaming import KEEP_ALIVE, PATIENCE_S, EventStreamResponse, Primed, primed, sse
+from app.streaming import EventStreamResponse, primed, rendered, sse
 from app.tracking import preparing, tracked
 from vlm_dlm.events import Canvas, GenerationEvent, Started
 
@@ -61,11 +61,10 @@ async def generate(request: Request, services: ServicesDep, client: ClientDep) -
         request_id=request.state.request_id,
         include_drafts=body.options.include_drafts,
     )
-    fingerprint = received.fingerprint
     if body.stream:
-        chunks = replayed_stream(services, request, client, fingerprint, run.chunks)
+        chunks = await replayed_stream(services, request, client, received.pieces, run.chunks)
         return EventStreamResponse(await while_connected(request, primed(chunks)))
-    reply = replayed_reply(services, request, client, fingerprint, run.whole)
+    reply = replayed_reply(services, request, client, received.pieces, run.whole)
     return Response(await while_connected(request, reply), media_type="application/json")
 
 
@@ -85,7 +84,7 @@ class GenerateRun:
 
     async def whole(self) -> bytes:
         """The reply as JSON. Raises ApiError or VlmDlmError."""
-        async with aclosing(self._events()) as events:
+        async with aclosing(await self._events()) as events:
             async for event in events:
                 self.answer.add(event)
         return self._reply().model_dump_json().encode()
@@ -93,28 +92,29 @@ class GenerateRun:
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The reply as events. Raises ApiError or VlmDlmError at any time; what is refused is
         raised before the first chunk."""
-        tokenizer = self.services.checkpoint.processor.tokenizer
-        events = Primed(self._events())
-        async with aclosing(events):
-            if not await events.wait(PATIENCE_S):
-                yield KEEP_ALIVE
-            async for event in events:
-                text = self.answer.add(event)
-                if isinstance(event, Started):
-                    yield sse({"id": self.id, "model": self._model, "mode": self.mode}, "started")
-                elif isinstance(event, Canvas) and self.include_drafts:
-                    yield sse(draft_of(tokenizer, event), "draft")
-                if text:
-                    yield sse({"text": text}, "text")
+        chunks = rendered(await self._events(), self._tell)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
         yield sse(self._reply().model_dump(), "result")
 
     async def _events(self) -> AsyncGenerator[GenerationEvent, None]:
+        """Prepares the prompt and lines up."""
         async with preparing(self.services):
             prompt = await prepare(self.services, self.ask, self.client)
         own = ticket(self.ask, prompt, self.client, self.mode, self.params)
-        async with aclosing(tracked(self.services, own, self.request_id)) as events:
-            async for event in events:
-                yield event
+        return tracked(self.services, own, self.request_id, arrived_s=self.ask.arrived_s)
+
+    def _tell(self, event: GenerationEvent) -> Iterator[bytes]:
+        """What an event means to whoever follows the stream."""
+        text = self.answer.add(event)
+        if isinstance(event, Started):
+            yield sse({"id": self.id, "model": self._model, "mode": self.mode}, "started")
+        elif isinstance(event, Canvas) and self.include_drafts:
+            tokenizer = self.services.checkpoint.processor.tokenizer
+            yield sse(draft_of(tokenizer, event), "draft")
+        if text:
+            yield sse({"text": text}, "text")
 
     @property
     def _model(self) -> str:

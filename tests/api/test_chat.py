@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -13,7 +14,15 @@ from app.main import build_services
 from app.media.fetcher import Fetcher
 from app.settings import Settings
 from tests.api.conftest import WORDS
-from tests.api.serving import LiveServer, PlayedEngine, data_uri, image_part, live_server, png
+from tests.api.serving import (
+    LiveServer,
+    PlayedEngine,
+    data_uri,
+    image_part,
+    live_server,
+    png,
+    until,
+)
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.errors import ImageTooLargeError
@@ -191,7 +200,7 @@ def test_images_are_fetched_where_that_is_switched_on(
 ) -> None:
     asked: list[str] = []
 
-    async def fetch(_: Fetcher, url: str) -> bytes:
+    async def fetch(_: Fetcher, url: str, __: float) -> bytes:
         asked.append(url)
         return png(84, 56)
 
@@ -204,6 +213,40 @@ def test_images_are_fetched_where_that_is_switched_on(
     assert asked == ["https://example.org/a.png"]
     assert tuple(first.pixels.shape) == (3, 56, 84)
     assert tuple(second.pixels.shape) == (3, 56, 56)
+
+
+def test_images_of_few_requests_are_fetched_at_once(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One client has half of the places, and keeps one until its picture is decoded."""
+    num_fetching, is_over = 0, False
+
+    async def fetch(_: Fetcher, __: str, ___: float) -> bytes:
+        nonlocal num_fetching
+        num_fetching += 1
+        while not is_over:
+            await asyncio.sleep(0.01)
+        return png()
+
+    monkeypatch.setattr(Fetcher, "fetch", fetch)
+    part = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    messages = [{"role": "user", "content": [part]}]
+    with (
+        live_server(checkpoint, Settings(allow_image_urls=True)) as server,
+        server.client() as client,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        fetcher = server.services.fetcher
+        assert fetcher is not None
+        num_own = fetcher.policy.max_concurrent // 2
+        others = [threads.submit(ask, client, messages) for _ in range(num_own)]
+        until(lambda: num_fetching == num_own)
+        with pytest.raises(openai.RateLimitError, match="this client"):
+            ask(client, messages)
+        is_over = True
+        for other in others:
+            other.result()
+        ask(client, messages)
 
 
 def test_all_images_together_have_a_limit(checkpoint: Checkpoint) -> None:

@@ -43,7 +43,6 @@ def test_a_full_queue_is_429_before_any_work(is_parallel: bool) -> None:
 
 def test_a_later_mode_waits_for_room_in_a_full_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four modes at once where one may wait: the others come in one by one."""
-    monkeypatch.setattr("app.comparison.MAX_PAUSE_S", 0.01)
     script = Script(WORDS, step_s=0.005, max_running=1)
 
     async def run() -> None:

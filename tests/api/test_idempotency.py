@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import threading
-from collections.abc import AsyncGenerator, Callable
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 
-from app.errors import ApiError
-from app.idempotency import Chunks, Follower, IdempotencyStore
+from tests.api.modes import ScriptedModes, running
 from tests.api.serving import LiveServer, until
 from vlm_dlm.engine.scripted_engine import Script
 
-NAME = ("client", "/route", "key")
 SLOW = Script(("one ", "two ", "three ", "four ") * 5, step_s=0.02)
 
 
@@ -101,7 +100,82 @@ def test_a_failure_is_not_kept(server: LiveServer) -> None:
     assert ask(server, "failed").status_code == 200
 
 
-def test_the_last_follower_to_leave_ends_the_run(server: LiveServer) -> None:
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+def test_a_lost_connection_loses_no_answer(server: LiveServer, is_stream: bool) -> None:
+    """Its client comes back while the answer is being written, or when it has been for a while."""
+    server.engine.play(SLOW)
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": is_stream}
+    content = json.dumps(body)
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: lost-{}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    for when, is_over in {"during": False, "behind": True}.items():
+        server.engine.requests.clear()
+        key = f"{when}-{is_stream}"
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall((head.format(key) + content).encode())
+            until(lambda: server.engine.inner.num_running == 1)
+        until(lambda: server.services.lifecycle.num_open == 0)
+        assert server.engine.inner.num_running == 1
+        if is_over:
+            until(lambda: server.engine.inner.num_running == 0)
+        # the very bytes count as the body
+        headers = {"Idempotency-Key": f"lost-{key}", "Content-Type": "application/json"}
+        url = f"{server.url}/v1/chat/completions"
+        reply = server.http.post(url, content=content, headers=headers)
+        assert reply.status_code == 200
+        assert "error" not in reply.text
+        assert "four " in reply.text
+        assert len(server.engine.requests) == 1
+
+
+def test_without_a_key_leaving_ends_the_work_at_once(server: LiveServer) -> None:
+    server.engine.play(Script(("word ",) * 500, step_s=0.02))
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": 500}
+    with server.http.stream("POST", f"{server.url}/v1/chat/completions", json=body) as reply:
+        next(reply.iter_raw())
+    until(lambda: server.is_idle, 1.0)
+
+
+def test_a_body_is_hashed_for_a_key_alone(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_: object) -> bytes:
+        raise AssertionError
+
+    monkeypatch.setattr("app.idempotency.digest_of", broken)
+    for is_stream in (False, True):
+        assert ask(server, None, stream=is_stream).status_code == 200
+        assert ask(server, "hashed", stream=is_stream).status_code == 500
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+def test_a_comparison_is_kept_only_if_no_mode_failed(is_stream: bool) -> None:
+    async def run() -> None:
+        engine = ScriptedModes(Script(), diffusion=Script(fail_after=1))
+        async with running(engine) as server:
+            headers = {"Idempotency-Key": "comparison"}
+            body = {"prompt": "hi", "stream": is_stream}
+
+            async def compare() -> str:
+                return (await server.http.post("/v1/compare", json=body, headers=headers)).text
+
+            failed = await compare()
+            assert "engine_error" in failed
+            engine.own.clear()
+            good = await compare()
+            assert "engine_error" not in good
+            assert await compare() == good
+        assert len(engine.requests) == 8
+
+    asyncio.run(run())
+
+
+def test_the_last_follower_to_leave_ends_the_run(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.services.idempotency, "linger_s", 0.3)
     server.engine.play(Script(("word ",) * 500, step_s=0.02))
     leave = threading.Event()
 
@@ -124,169 +198,11 @@ def test_the_last_follower_to_leave_ends_the_run(server: LiveServer) -> None:
     assert server.engine.inner.num_running == 1
     aborted = server.engine.inner.num_aborted
     leave.set()
+    until(lambda: server.services.lifecycle.num_open == 0)
+    left_s = time.monotonic()
     until(lambda: server.engine.inner.num_running == 0)
+    assert time.monotonic() - left_s > 0.2
     assert server.engine.inner.num_aborted == aborted + 1
     first.join()
     second.join()
     assert ask(server, "leaving", max_tokens=1).status_code == 200  # the key is free again
-
-
-class Clock:
-    """Stands still until told otherwise."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-async def read(follower: Follower) -> list[bytes]:
-    try:
-        return [chunk async for chunk in follower]
-    finally:
-        await follower.aclose()
-
-
-def chunks_of(*chunks: bytes, gate: asyncio.Event | None = None) -> Callable[[], Chunks]:
-    """Produces these; the last one waits for the gate."""
-
-    async def produce() -> AsyncGenerator[bytes, None]:
-        for chunk in chunks[:-1]:
-            yield chunk
-        if gate is not None:
-            await gate.wait()
-        yield chunks[-1]
-
-    return produce
-
-
-def test_who_joins_late_gets_everything_from_the_start() -> None:
-    async def run() -> None:
-        store, gate = IdempotencyStore(), asyncio.Event()
-        first = store.follow(NAME, b"", chunks_of(b"a", b"b", b"c", gate=gate))
-        assert [await anext(first), await anext(first)] == [b"a", b"b"]
-        second = store.follow(NAME, b"", chunks_of(b"never"))
-        assert await anext(second) == b"a"
-        gate.set()
-        assert await read(second) == [b"b", b"c"]
-        assert await read(first) == [b"c"]
-        assert await read(store.follow(NAME, b"", chunks_of(b"never"))) == [b"a", b"b", b"c"]
-
-    asyncio.run(run())
-
-
-def test_one_who_leaves_does_not_end_the_run_for_others() -> None:
-    async def run() -> None:
-        store, gate = IdempotencyStore(), asyncio.Event()
-        first = store.follow(NAME, b"", chunks_of(b"a", b"b", gate=gate))
-        second = store.follow(NAME, b"", chunks_of(b"never"))
-        assert await anext(first) == b"a"
-        await first.aclose()
-        await first.aclose()  # twice is as good as once
-        gate.set()
-        assert await read(second) == [b"a", b"b"]
-
-    asyncio.run(run())
-
-
-def test_a_cancelled_follower_may_still_be_closed() -> None:
-    async def run() -> None:
-        store = IdempotencyStore()
-        follower = store.follow(NAME, b"", chunks_of(b"a", gate=asyncio.Event()))
-        waiting = asyncio.create_task(read(follower))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.wait({waiting})
-        assert len(store) == 0
-
-    asyncio.run(run())
-
-
-def test_an_abandoned_run_is_not_joined() -> None:
-    """It may take a while to end; who asks meanwhile gets a run of its own."""
-
-    async def run() -> None:
-        store, holding = IdempotencyStore(), asyncio.Event()
-
-        async def stubborn() -> AsyncGenerator[bytes, None]:
-            try:
-                yield b"old"
-                await asyncio.Event().wait()
-            finally:
-                await holding.wait()
-
-        follower = store.follow(NAME, b"", stubborn)
-        assert await anext(follower) == b"old"
-        leaving = asyncio.create_task(follower.aclose())
-        await asyncio.sleep(0)
-        assert await read(store.follow(NAME, b"", chunks_of(b"new"))) == [b"new"]
-        holding.set()
-        await leaving
-        assert await read(store.follow(NAME, b"", chunks_of(b"never"))) == [b"new"]
-
-    asyncio.run(run())
-
-
-def test_errors_reach_all_followers_and_nothing_is_kept() -> None:
-    async def run() -> None:
-        store, gate = IdempotencyStore(), asyncio.Event()
-
-        async def failing() -> AsyncGenerator[bytes, None]:
-            yield b"a"
-            await gate.wait()
-            raise ApiError(503, "unavailable", "not now")
-
-        followers = [store.follow(NAME, b"", failing) for _ in range(2)]
-        readers = [asyncio.create_task(read(follower)) for follower in followers]
-        await asyncio.sleep(0.01)
-        gate.set()
-        for reader in readers:
-            with pytest.raises(ApiError, match="not now"):
-                await reader
-        assert (len(store), store.num_bytes) == (0, 0)
-
-    asyncio.run(run())
-
-
-def test_answers_are_kept_for_a_while_and_within_bounds() -> None:
-    async def run() -> None:
-        clock = Clock()
-        store = IdempotencyStore(keep_s=10, max_runs=3, max_bytes=100, clock=clock)
-
-        async def fill(key: str, data: bytes) -> bytes:
-            follower = store.follow(("c", "r", key), b"", chunks_of(data))
-            return b"".join(await read(follower))
-
-        assert await fill("a", b"1") == b"1"
-        clock.now = 9.9
-        assert await fill("a", b"2") == b"1"
-        clock.now = 10.0
-        assert await fill("a", b"2") == b"2"
-        for key in "bcd":
-            await fill(key, b"x" * 10)
-        assert await fill("d", b"other") == b"x" * 10
-        assert await fill("a", b"3") == b"3"  # the oldest of four made room
-        await fill("e", b"y" * 101)
-        assert await fill("e", b"z") == b"z"  # too large to be kept
-        assert len(store) <= 4
-        clock.now = 1000
-        await fill("f", b"")
-        assert (len(store), store.num_bytes) == (1, 0)
-
-    asyncio.run(run())
-
-
-def test_a_producer_that_is_cancelled_from_elsewhere_fails_its_followers() -> None:
-    async def run() -> None:
-        store = IdempotencyStore()
-
-        async def odd() -> AsyncGenerator[bytes, None]:
-            yield b"a"
-            raise asyncio.CancelledError
-
-        follower = store.follow(NAME, b"", odd)
-        with suppress(Exception):
-            await asyncio.wait_for(read(follower), 5)
-        assert len(store) == 0
-
-    asyncio.run(run())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
-from tests.api.serving import LiveServer, image_part, live_server, png, until
+from tests.api.serving import LiveServer, data_uri, image_part, live_server, png, until
 from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.serving.decode_pool import DecodePool
@@ -111,15 +111,22 @@ def test_leaving_while_an_image_is_decoded(
     assert num_cancelled == 1
 
 
+@pytest.mark.parametrize("is_own", [True, False], ids=["the client's", "the server's"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/generate", "/v1/compare"])
 def test_a_deadline_ends_what_is_being_prepared(
-    slow_server: LiveServer, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, path: str, is_own: bool
 ) -> None:
     async def never(*_: object, **__: object) -> None:
         await asyncio.sleep(60)
 
     monkeypatch.setattr(DecodePool, "decode_to", never)
-    body = {"messages": [{"role": "user", "content": [image_part()]}], "deadline_s": 0.05}
-    reply = slow_server.http.post(f"{slow_server.url}/v1/chat/completions", json=body)
+    limit = {"deadline_s": 0.05} if is_own else {}
+    if path == "/v1/chat/completions":
+        body = {"messages": [{"role": "user", "content": [image_part()]}], **limit}
+    else:
+        body = {"prompt": "Hi", "images": [data_uri(png())], "options": limit}
+    with live_server(checkpoint, Settings() if is_own else Settings(deadline_s=0.05)) as server:
+        reply = server.http.post(f"{server.url}{path}", json=body)
     assert (reply.status_code, reply.json()["error"]["code"]) == (408, "deadline_exceeded")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Mapping
@@ -10,10 +11,12 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.live_metrics import LiveMetrics
 from app.metrics import PREFIX, Metrics
+from tests.api.modes import ScriptedModes, running
 from tests.api.serving import LiveServer, until
 from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.events import Stats
@@ -181,6 +184,29 @@ def test_live_figures_are_there_from_the_start(server: LiveServer) -> None:
     } <= names
     assert value(samples, "engine_ready") == 1
     assert LiveMetrics(server.services).describe() == []
+
+
+def test_a_server_that_ends_is_not_ready() -> None:
+    async def run() -> None:
+        async with running(ScriptedModes()) as server:
+            assert value(parse((await server.http.get("/metrics")).text), "engine_ready") == 1
+            server.app.state.services.lifecycle.close_door()
+            assert value(parse((await server.http.get("/metrics")).text), "engine_ready") == 0
+
+    asyncio.run(run())
+
+
+def test_series_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the library, that is; from then on by a dict."""
+    metrics = Metrics("m")
+    metrics.count_answer("any", "stop", SPEC, 1.0)
+
+    def labels(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(MetricWrapperBase, "labels", labels)
+    metrics.count_answer("any", "stop", SPEC, 1.0)
+    assert value(parse(metrics.render().decode()), "request_success_total") == 2
 
 
 def answer_lines(caplog: pytest.LogCaptureFixture) -> list[str]:

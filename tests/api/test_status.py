@@ -32,10 +32,12 @@ def test_ready(http: httpx.Client, path: str) -> None:
     assert reply.json()["error"] is None
 
 
-@pytest.mark.parametrize("phase", [Phase.LOADING, Phase.WARMING, Phase.DOWN])
+@pytest.mark.parametrize(
+    ("phase", "retry_after_s"), [(Phase.LOADING, 2), (Phase.WARMING, 2), (Phase.DOWN, 60)]
+)
 @pytest.mark.parametrize("path", READY_PATHS)
 def test_not_ready_says_why(
-    server: LiveServer, http: httpx.Client, path: str, phase: Phase
+    server: LiveServer, http: httpx.Client, path: str, phase: Phase, retry_after_s: int
 ) -> None:
     server.engine.set_phase(phase, "the weights are heavy")
     try:
@@ -47,12 +49,12 @@ def test_not_ready_says_why(
         server.engine.set_phase(Phase.READY)
     body = reply.json()
     assert reply.status_code == 503
-    assert int(reply.headers["retry-after"]) >= 1
+    assert reply.headers["retry-after"] == str(retry_after_s)
     assert (body["status"], body["reason"]) == (phase.value, "the weights are heavy")
     assert body["error"]["code"] == "unavailable"
     assert live.status_code == 200
     assert asked.status_code == 503
-    assert int(asked.headers["retry-after"]) >= 1
+    assert asked.headers["retry-after"] == str(retry_after_s)
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/v1/health/live"])
@@ -114,10 +116,11 @@ def test_while_draining_nothing_new_is_taken(checkpoint: Checkpoint) -> None:
         live_server(checkpoint) as own,
         httpx.Client(base_url=own.url, timeout=30, trust_env=False) as http,
     ):
-        own.services.lifecycle.close_door()
+        own.services.lifecycle.close_door(20.0)
         ready = http.get("/health/ready")
         assert (ready.status_code, ready.json()["status"]) == (503, "draining")
         assert http.get("/health/live").status_code == 200
         reply = http.post("/v1/chat/completions", json={})
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "unavailable")
-        assert int(reply.headers["retry-after"]) >= 1
+        for told in (ready, reply):
+            assert 5 < int(told.headers["retry-after"]) <= 20

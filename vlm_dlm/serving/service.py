@@ -17,7 +17,7 @@ from vlm_dlm.errors import BadInputError, DeadlineError, QueueFullError, Unavail
 from vlm_dlm.events import Finished, GenerationEvent, is_terminal
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.drain_rate import DrainRate
-from vlm_dlm.serving.engine_state import Phase
+from vlm_dlm.serving.engine_state import ENDING_S, SOON_S, Phase
 from vlm_dlm.serving.fair_queue import FairQueue, Priority, Waiting
 from vlm_dlm.serving.managed import ManagedEngine, unavailable
 from vlm_dlm.serving.running import SHUTTING_DOWN, Running
@@ -76,7 +76,7 @@ class Service:
         self._idle = asyncio.Event()
         self._idle.set()
         if isinstance(engine, ManagedEngine):
-            engine.on_lost(lambda: self._refuse_waiting(LOST))
+            engine.on_lost(lambda: self._refuse_waiting(LOST, SOON_S))
 
     @property
     def num_waiting(self) -> int:
@@ -148,7 +148,7 @@ class Service:
         """Take nothing new and end everything now: who runs gets Failed as the last event, who
         waits gets UnavailableError."""
         self.state = ServiceState.DRAINING
-        self._refuse_waiting(SHUTTING_DOWN)
+        self._refuse_waiting(SHUTTING_DOWN, ENDING_S)
         for running in tuple(self._running):
             running.abort()
 
@@ -163,7 +163,7 @@ class Service:
     def _check_ready(self) -> None:
         if self.state is not ServiceState.READY:
             message = f"the service is {self.state} and takes no new requests"
-            raise UnavailableError(message, self.retry_after_s())
+            raise UnavailableError(message, ENDING_S)
         if not self.is_ready:
             assert isinstance(self.engine, ManagedEngine)
             raise unavailable(self.engine.state)
@@ -205,11 +205,11 @@ class Service:
                 self.num_running += 1
                 waiting.item.set_result(None)
 
-    def _refuse_waiting(self, reason: str) -> None:
+    def _refuse_waiting(self, reason: str, retry_after_s: int) -> None:
         """Nobody who waits will get a turn."""
         while (waiting := self._queue.pop()) is not None:
             if not waiting.item.done():
-                waiting.item.set_exception(UnavailableError(reason))
+                waiting.item.set_exception(UnavailableError(reason, retry_after_s))
 
 
 def _with_wait(event: GenerationEvent, waited_s: float) -> GenerationEvent:

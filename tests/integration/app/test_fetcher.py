@@ -8,7 +8,7 @@ import ssl
 import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -16,7 +16,7 @@ import pytest
 from app.media import fetcher as module
 from app.media.fetcher import BAD_REPLY, UNREACHABLE, Fetcher, FetchPolicy
 from tests.corpus.images import picture
-from vlm_dlm.errors import ImageError, ImageTooLargeError
+from vlm_dlm.errors import ImageError, ImageTooLargeError, QueueFullError
 
 PUBLIC = "93.184.215.14"
 Reply = Callable[[StreamReader, StreamWriter], Awaitable[None]]
@@ -225,6 +225,42 @@ def test_slow_servers_are_left_in_time() -> None:
         found, _ = fetch("http://a.example/", policy, a_example=reply)
         assert str(found) == "the image did not arrive in time; the limit is 0.3 s"
         assert time.monotonic() - began < 30
+
+
+def test_a_request_has_one_time_limit_for_all_its_pictures() -> None:
+    async def slowly(*_: object) -> tuple[StreamReader, StreamWriter]:
+        await asyncio.sleep(0.2)
+        raise OSError
+
+    async def run() -> float:
+        made = Fetcher(FetchPolicy(total_s=0.3), answers(PUBLIC), slowly)
+        deadline_s = made.new_deadline()
+        began_s = time.monotonic()
+        for expected in (UNREACHABLE, "in time", "in time"):
+            with pytest.raises(ImageError, match=expected):
+                await made.fetch("https://a.example/", deadline_s)
+        made.close()
+        return time.monotonic() - began_s
+
+    assert asyncio.run(run()) < 0.55
+
+
+def test_places_are_bounded_and_no_client_has_more_than_half() -> None:
+    async def run() -> None:
+        made = Fetcher(FetchPolicy(max_concurrent=4))
+        with ExitStack() as held:
+            for client in ("a", "a", "b"):
+                held.enter_context(made.place(client))
+            with pytest.raises(QueueFullError, match="this client"), made.place("a"):
+                pass
+            held.enter_context(made.place("c"))
+            with pytest.raises(QueueFullError, match="4 requests"), made.place("d"):
+                pass
+        with made.place("a"), made.place("a"):
+            pass
+        made.close()
+
+    asyncio.run(run())
 
 
 def test_connections_that_fail_say_nothing_about_why() -> None:

@@ -61,7 +61,7 @@ def open_stream(service: Service, wanted: Ticket) -> AsyncGenerator[GenerationEv
         (Phase.LOADING, "being loaded", 2),
         (Phase.WARMING, "being loaded", 2),
         (Phase.DOWN, "the reason", 60),
-        (Phase.CLOSED, "the reason", 60),
+        (Phase.CLOSED, "the reason", 5),
     ],
 )
 def test_only_a_ready_engine_gets_requests(phase: Phase, message: str, retry_after_s: int) -> None:
