@@ -7,8 +7,11 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 # In this order: each may use those before it.
-SCRIPTS = ("tokens", "stream", "panels", "replay", "encoder", "share", "compare")
-STYLES = ("page",)
+SCRIPTS = (
+    *("parts", "tokens", "stream", "panels", "tracks", "replay", "encoder", "code", "share"),
+    "compare",
+)
+STYLES = ("page", "replay")
 SCRIPT_PATH = "/page/page.js"
 
 

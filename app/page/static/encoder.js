@@ -1,1 +1,160 @@
 window.vlmDlm = window.vlmDlm || {};
+
+/** What the encoder saw: the picture at its size, cell by cell, and where the time went. */
+vlmDlm.encoder = (() => {
+  const {make, seconds, placeOf, onRecord} = vlmDlm.parts;
+  const PARTS = [["image", "Image"], ["prompt", "Prompt"], ["writing", "Writing"]];
+
+  /** A picture from an address, ready to draw. */
+  function loaded(address) {
+    return new Promise((resolve, reject) => {
+      const picture = new Image();
+      picture.onload = () => resolve(picture);
+      picture.onerror = () => reject(new Error("the picture cannot be drawn"));
+      picture.src = address;
+    });
+  }
+
+  /** Milliseconds of every mode by part. The first two are done once and count for each. */
+  function timesOf(record) {
+    const {vision_ms: image, prefill_ms: prompt} = record.summary;
+    return record.modes.filter((mode) => record.answers[mode]?.result.metrics).map((mode) => {
+      const {title, result} = record.answers[mode];
+      return {title, image, prompt, writing: result.metrics.decode_time_ms};
+    });
+  }
+
+  /** One bar per mode. */
+  function timeBars(record) {
+    const box = make("div", "encoder-times");
+    const rows = timesOf(record), longest = Math.max(...rows.map((row) => row.image + row.prompt + row.writing), 1e-9);
+    for (const row of rows) {
+      const total = Math.max(row.image + row.prompt + row.writing, 1e-9), bar = make("div", "encoder-bar");
+      const words = PARTS.map(([part, name]) => `${name.toLowerCase()} ${seconds(row[part])} (${Math.round(row[part] / total * 100)} %)`);
+      for (const [part] of PARTS) {
+        const piece = make("i", `part-${part}`);
+        piece.style.width = `${row[part] / longest * 100}%`;
+        bar.append(piece);
+      }
+      bar.setAttribute("aria-hidden", "true");
+      box.append(make("div", "encoder-row", "", make("strong", "", row.title), bar, make("span", "", words.join(", "))));
+    }
+    const key = make("p", "encoder-key");
+    for (const [part, name] of PARTS) key.append(make("span", "", "", make("i", `part-${part}`), name));
+    box.append(key);
+    return rows.length ? box : make("div");
+  }
+
+  /** Lines between the cells, light on dark so that they show on any picture. */
+  function drawGrid(canvas, {rows, columns}) {
+    const pen = canvas.getContext("2d"), {width, height} = canvas;
+    for (const [colour, line] of [["rgba(0,0,0,.65)", 3], ["rgba(255,255,255,.9)", 1]]) {
+      pen.strokeStyle = colour;
+      pen.lineWidth = line * Math.max(1, width / 640);
+      pen.beginPath();
+      for (let row = 1; row < rows; row++) { pen.moveTo(0, row * height / rows); pen.lineTo(width, row * height / rows); }
+      for (let column = 1; column < columns; column++) { pen.moveTo(column * width / columns, 0); pen.lineTo(column * width / columns, height); }
+      pen.stroke();
+    }
+  }
+
+  /** Either as it was given, or at the encoder's size with its cells. */
+  function drawPicture(canvas, picture, seen, isAfter, hasGrid) {
+    canvas.width = isAfter ? seen.width : picture.naturalWidth;
+    canvas.height = isAfter ? seen.height : picture.naturalHeight;
+    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+    canvas.style.imageRendering = isAfter ? "pixelated" : "auto";
+    canvas.style.aspectRatio = `${canvas.width} / ${canvas.height}`;
+    if (isAfter && hasGrid) {
+      const scale = Math.max(1, Math.ceil(640 / canvas.width));
+      if (scale > 1) enlarge(canvas, scale);
+      drawGrid(canvas, seen);
+    }
+  }
+
+  /** The same pixels, larger, so that thin lines fit between them. */
+  function enlarge(canvas, scale) {
+    const copy = document.createElement("canvas");
+    copy.width = canvas.width;
+    copy.height = canvas.height;
+    copy.getContext("2d").drawImage(canvas, 0, 0);
+    canvas.width *= scale;
+    canvas.height *= scale;
+    const pen = canvas.getContext("2d");
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(copy, 0, 0, canvas.width, canvas.height);
+  }
+
+  /** What stands beside the picture. */
+  function factsOf(record, seen, picture) {
+    const {image_tokens: tokens, prompt_tokens: prompt, is_prompt_cached: cached} = record.summary;
+    const size = record.image || (picture && {width: picture.naturalWidth, height: picture.naturalHeight});
+    const facts = [
+      size && seen && `${size.width} × ${size.height} pixels were scaled to ${seen.width} × ${seen.height}.`,
+      seen && `${seen.rows} rows of ${seen.columns} cells: ${seen.num_tokens} image tokens of ${prompt} in the prompt.`,
+      !seen && `${tokens} image tokens of ${prompt} in the prompt.`,
+      "What is smaller than a cell is easily missed.",
+      cached && "Image and prompt were still there from an earlier run, so they took almost no time.",
+    ];
+    return make("ul", "encoder-facts", "", ...facts.filter(Boolean).map((fact) => make("li", "", fact)));
+  }
+
+  /** A pair of buttons, one of them pressed. */
+  function beforeAfter(onChange) {
+    const group = make("div", "replay-axis");
+    group.setAttribute("role", "group");
+    group.setAttribute("aria-label", "Picture");
+    const buttons = [["As given", false], ["As the encoder saw it", true]].map(([text, isAfter]) => {
+      const button = make("button", "", text);
+      button.type = "button";
+      button.addEventListener("click", () => choose(isAfter));
+      button.dataset.after = isAfter;
+      return button;
+    });
+    const choose = (isAfter) => {
+      buttons.forEach((button) => button.setAttribute("aria-pressed", String((button.dataset.after === "true") === isAfter)));
+      onChange(isAfter);
+    };
+    group.append(...buttons);
+    return {group, choose};
+  }
+
+  /** The picture with its switch. */
+  function pictureView(picture, seen) {
+    const canvas = make("canvas", "encoder-canvas"), grid = make("input");
+    grid.type = "checkbox";
+    grid.checked = true;
+    let isAfter = true;
+    const draw = () => {
+      drawPicture(canvas, picture, seen, isAfter, grid.checked);
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", isAfter ? `The picture at ${seen.width} by ${seen.height} pixels, in ${seen.rows} rows of ${seen.columns} cells` : "The picture as it was given");
+      grid.disabled = !isAfter;
+    };
+    const {group, choose} = beforeAfter((after) => { isAfter = after; draw(); });
+    grid.addEventListener("change", draw);
+    choose(true);
+    return make("div", "encoder-picture", "", make("div", "encoder-switch", "", group, make("label", "", "", grid, " Cells")), canvas);
+  }
+
+  /** The whole view in `root`. address: of the picture, null without one. */
+  async function show(root, record, address) {
+    root.textContent = "";
+    root.classList.add("encoder");
+    const seen = record.summary?.images?.[0];
+    root.hidden = !record.summary;
+    if (!record.summary) return;
+    let picture = null;
+    if (address && seen) picture = await loaded(address).catch(() => null);
+    const body = make("div", "encoder-body");
+    if (picture) body.append(pictureView(picture, seen));
+    body.append(make("div", "encoder-side", "", factsOf(record, seen, picture), timeBars(record)));
+    root.replaceChildren(make("h3", "", "What the encoder saw"), body);
+  }
+
+  onRecord(async (record) => {
+    const address = record.image ? await vlmDlm.compare.imageDataUri() : null;
+    show(placeOf("encoder"), record, address);
+  });
+  return {show, loaded};
+})();

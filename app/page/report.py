@@ -1,0 +1,174 @@
+"""A comparison as one HTML file that needs nothing else: it opens offline, replay included.
+
+Everything of a record is escaped by the template or sits in a block of JSON that no browser runs;
+beyond that, the file's own policy lets only its one script run, named by its hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from app.page.assets import script, style
+from app.page.record import Record, RecordedAnswer, checked_image, read_record
+from app.page.report_charts import Line, bar_chart, figure, step_chart
+from app.schemas.common import RequestMetrics
+from vlm_dlm import __version__
+
+TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = ("parts", "tokens", "tracks", "replay", "encoder", "report")
+STYLES = ("page", "replay", "report")
+SCREEN_ONLY = frozenset({"include_drafts", "draft_interval_ms"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of all modes. help: what it means."""
+
+    name: str
+    help: str
+    cells: list[str]
+
+
+def build_report(record: dict[str, Any], image: str | None) -> str:
+    """The whole file. image: a data URI, whose metadata the caller has taken out.
+
+    Raises pydantic's ValidationError for a record, ApiError for an image that is not one.
+    """
+    checked = read_record(record)
+    picture = None if image is None else checked_image(image)
+    code = script(*SCRIPTS)
+    return _template().render(
+        record=checked,
+        device=_machine(checked),
+        version=__version__,
+        image=picture,
+        rows=_rows(checked),
+        charts=_charts(checked),
+        settings=_settings(checked),
+        style=Markup(style(*STYLES)),
+        script=Markup(code),
+        script_hash=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
+        data=_embedded(checked, picture),
+    )
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("report.html")
+
+
+def _embedded(record: Record, picture: str | None) -> Markup:
+    """JSON that cannot end the element it stands in."""
+    text = f'{{"record":{record.model_dump_json()},"image":{json.dumps(picture)}}}'
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _machine(record: Record) -> tuple[str, str]:
+    """Device and number format, as the first mode that finished says."""
+    for _, answer in record.shown:
+        if answer.result.metrics is not None:
+            return answer.result.metrics.device, answer.result.metrics.dtype
+    return "unknown", "unknown"
+
+
+def _rows(record: Record) -> list[Row]:
+    """The figures of all modes, and how far each agrees with `ar`."""
+    cells: Sequence[tuple[str, str, Callable[[RequestMetrics], str]]] = (
+        ("First token", "from its place in the queue", lambda m: _ms(m.time_to_first_token_ms)),
+        ("First sentence", "whole and readable", lambda m: _ms(m.time_to_first_sentence_ms)),
+        ("Forwards", "of the model, behind the prompt", lambda m: str(m.num_forwards)),
+        ("Tokens per forward", "", lambda m: figure(m.tokens_per_forward)),
+        ("Wasted positions", "computed, not in the answer", lambda m: str(m.num_wasted_positions)),
+        ("Image", "0 where an earlier mode left it", lambda m: _ms(m.vision_time_ms)),
+        ("Prompt", "0 where an earlier mode left it", lambda m: _ms(m.prefill_time_ms)),
+        ("Writing", "", lambda m: _ms(m.decode_time_ms)),
+    )
+    shown = record.shown
+    rows = [
+        Row("Tokens per second", _runs_text(record), [_speed(record, mode) for mode, _ in shown]),
+        Row("Tokens", "", [str(answer.result.num_tokens) for _, answer in shown]),
+    ]
+    for name, meaning, to_text in cells:
+        metrics = [answer.result.metrics for _, answer in shown]
+        rows.append(Row(name, meaning, ["–" if m is None else to_text(m) for m in metrics]))
+    return [*rows, Row("Against ar", "token by token", [_agreement(a) for _, a in shown])]
+
+
+def _runs_text(record: Record) -> str:
+    return f"median of {len(record.runs)} runs, with spread" if len(record.runs) > 1 else "one run"
+
+
+def _speed(record: Record, mode: str) -> str:
+    """Median and spread of all runs."""
+    values = [run[mode].tokens_per_second for run in record.runs if mode in run]
+    known = [value for value in values if value is not None]
+    metrics = record.answers[mode].result.metrics
+    if len(known) > 1:
+        return f"{figure(median(known))} ({figure(min(known))} to {figure(max(known))})"
+    return "–" if metrics is None else figure(metrics.tokens_per_second)
+
+
+def _agreement(answer: RecordedAnswer) -> str:
+    agreement = answer.result.agreement
+    if answer.result.mode == "ar" or agreement is None:
+        return "–"
+    if agreement.is_identical:
+        return "identical"
+    found = agreement.first_difference
+    at = "" if found is None else f", first difference at token {found.index + 1}"
+    margin = None if found is None else found.margin
+    apart = "" if margin is None else f" (its two best logits {margin:.3g} apart)"
+    return f"{agreement.share:.0%} equal{at}{apart}"
+
+
+def _charts(record: Record) -> list[tuple[str, Markup]]:
+    lines = [Line(answer.title, _points(answer)) for _, answer in record.shown]
+    done = [(a.title, m) for _, a in record.shown if (m := a.result.metrics) is not None]
+    speeds = [(title, m.tokens_per_second) for title, m in done]
+    shares = [(title, m.tokens_per_forward) for title, m in done]
+    charts = [
+        ("Tokens over time", step_chart(lines, "ms since the prompt was ready", "tokens")),
+        ("Tokens per second", bar_chart(speeds, "Tokens per second by mode")),
+        ("Tokens per forward", bar_chart(shares, "Tokens per forward by mode")),
+    ]
+    return [(title, chart) for title, chart in charts if chart]
+
+
+def _points(answer: RecordedAnswer) -> list[tuple[float, float]]:
+    """Time and number of tokens at every moment that brought some."""
+    ends = {token[7]: index + 1 for index, token in enumerate(answer.tokens)}
+    return [(max(time - answer.began_ms, 0.0), float(end)) for time, end in sorted(ends.items())]
+
+
+def _settings(record: Record) -> list[tuple[str, str]]:
+    shown = {name: value for name, value in record.options.items() if name not in SCREEN_ONLY}
+    order = "all at once" if record.parallel else "one after another"
+    pairs: Mapping[str, Any] = {**shown, **record.mode_options, "modes": order}
+    return [(name, _plain(value)) for name, value in pairs.items() if value is not None]
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value / 1000:.2f} s" if value >= 1000 else f"{figure(value)} ms"
+

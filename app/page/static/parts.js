@@ -1,0 +1,39 @@
+window.vlmDlm = window.vlmDlm || {};
+
+/** Small things that several views share. */
+vlmDlm.parts = (() => {
+  /** An element with a class, a text and children. */
+  function make(tag, name, text, ...children) {
+    const element = document.createElement(tag);
+    if (name) element.className = name;
+    if (text) element.textContent = text;
+    element.append(...children);
+    return element;
+  }
+
+  /** Milliseconds for people. */
+  function seconds(ms) {
+    return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(2)} s`;
+  }
+
+  /** The place of a part of the stage, made at its end where it is missing. */
+  function placeOf(id) {
+    let found = document.getElementById(id);
+    if (!found) {
+      found = make("section");
+      found.id = id;
+      (document.getElementById("stage") || document.body).append(found);
+    }
+    return found;
+  }
+
+  /** Call `listener` with every finished record. */
+  function onRecord(listener) {
+    queueMicrotask(() => { // by then all scripts have run
+      if (!vlmDlm.compare) return;
+      (vlmDlm.compare.listeners = vlmDlm.compare.listeners || []).push(listener);
+    });
+  }
+
+  return {make, seconds, placeOf, onRecord};
+})();
