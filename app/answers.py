@@ -14,6 +14,7 @@ from app.schemas.common import (
     Timings,
     Usage,
 )
+from app.sentences import FirstSentence
 from vlm_dlm import errors
 from vlm_dlm.errors import UnavailableError, VlmDlmError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started, Stats
@@ -33,16 +34,26 @@ class Answer:
     """Gathers the events of one request.
 
     finish_reason: 'stop', 'length' or 'abort', None until it is there. failed: what the engine
-    said if it could not finish. mode: the one that wrote, '' until it started.
+    said if it could not finish. mode: the one that wrote, '' until it started. margins: of every
+    token, see `Token`.
     """
 
     def __init__(self) -> None:
         self.mode = ""
         self.token_ids: list[int] = []
+        self.margins: list[float | None] = []
         self.finish_reason: str | None = None
         self.stats: Stats | None = None
         self.failed: Failed | None = None
         self._texts: list[str] = []
+        self._began_s = 0.0
+        self._sentence = FirstSentence()
+
+    @property
+    def first_sentence_s(self) -> float | None:
+        """From the start of work to the end of the first whole sentence."""
+        end_s = self._sentence.end_s
+        return None if end_s is None else end_s - self._began_s
 
     @property
     def text(self) -> str:
@@ -54,15 +65,19 @@ class Answer:
         text = ""
         if isinstance(event, Committed):
             self.token_ids += [token.id for token in event.tokens]
+            self.margins += [token.margin for token in event.tokens]
             text = event.text
         elif isinstance(event, Started):
-            self.mode = event.mode
+            self.mode, self._began_s = event.mode, event.time_s
         elif isinstance(event, Finished):
             self.finish_reason, self.stats, text = event.reason, event.stats, event.text
         elif isinstance(event, Failed):
             self.failed = event
         if text:
             self._texts.append(text)
+            self._sentence.add(text, event.time_s)
+        if isinstance(event, Finished):
+            self._sentence.finish(event.time_s)
         return text
 
     @property
@@ -119,8 +134,10 @@ def timings_of(stats: Stats) -> Timings:
     )
 
 
-def metrics_of(stats: Stats, mode: str, device: str, dtype: str) -> RequestMetrics:
-    """Of one answer."""
+def metrics_of(
+    stats: Stats, mode: str, device: str, dtype: str, first_sentence_s: float | None = None
+) -> RequestMetrics:
+    """Of one answer. first_sentence_s: as `Answer` found it."""
     ttft_s = stats.ttft_s
     busy_s = stats.vision_s + stats.prefill_s + stats.decode_s
     itl_s = None
@@ -129,6 +146,9 @@ def metrics_of(stats: Stats, mode: str, device: str, dtype: str) -> RequestMetri
     return RequestMetrics(
         mode=mode,
         time_to_first_token_ms=None if ttft_s is None else _ms(stats.queue_s + ttft_s),
+        time_to_first_sentence_ms=(
+            None if first_sentence_s is None else _ms(stats.queue_s + first_sentence_s)
+        ),
         generation_time_ms=_ms(stats.decode_s),
         queue_time_ms=_ms(stats.queue_s),
         vision_time_ms=_ms(stats.vision_s),
@@ -138,6 +158,8 @@ def metrics_of(stats: Stats, mode: str, device: str, dtype: str) -> RequestMetri
         tokens_per_second=round(stats.tokens_per_s, 3),
         num_forwards=stats.num_forwards,
         tokens_per_forward=round(stats.tokens_per_forward, 3),
+        num_positions=stats.num_rows,
+        num_wasted_positions=max(stats.num_rows - stats.num_tokens, 0),
         speculative_decoding=_speculation(stats),
         diffusion=_diffusion(stats),
         device=device,

@@ -58,13 +58,13 @@ class ChatRun:
                     message=ChatAnswer(content=answer.text),
                     finish_reason="length" if answer.finish_reason == "length" else "stop",
                     timings=timings_of(stats[index]) if several else None,
-                    metrics=self._metrics(stats[index]) if several else None,
+                    metrics=self._metrics(answer) if several else None,
                 )
                 for index, answer in enumerate(self.answers)
             ],
             usage=usage_of(stats),
             timings=timings_of(stats[0]),
-            metrics=self._metrics(stats[0]),
+            metrics=self._metrics(self.answers[0]),
             system_fingerprint=FINGERPRINT,
         )
         return reply.model_dump_json().encode()
@@ -138,23 +138,23 @@ class ChatRun:
 
     def _end(self, index: int, answer: Answer) -> dict[str, Any]:
         """The last chunk of one answer, with its figures. Raises ApiError if it is not whole."""
-        stats = answer.finished()
-        return self._delta(index, {}, answer.finish_reason) | self._figures(stats)
+        return self._delta(index, {}, answer.finish_reason) | self._figures(answer)
 
     def _usage(self, stats: Sequence[Stats]) -> dict[str, Any]:
         """The chunk of `include_usage`: that of all answers, and the figures of the first."""
         usage = {"usage": usage_of(stats).model_dump()}
-        return self._chunk([]) | usage | self._figures(stats[0])
+        return self._chunk([]) | usage | self._figures(self.answers[0])
 
-    def _figures(self, stats: Stats) -> dict[str, Any]:
+    def _figures(self, answer: Answer) -> dict[str, Any]:
         return {
-            "timings": timings_of(stats).model_dump(),
-            "metrics": self._metrics(stats).model_dump(),
+            "timings": timings_of(answer.finished()).model_dump(),
+            "metrics": self._metrics(answer).model_dump(),
         }
 
-    def _metrics(self, stats: Stats) -> RequestMetrics:
-        services = self.services
-        return metrics_of(stats, self.chat.mode, services.device, services.dtype)
+    def _metrics(self, answer: Answer) -> RequestMetrics:
+        services, stats = self.services, answer.finished()
+        mode, sentence_s = self.chat.mode, answer.first_sentence_s
+        return metrics_of(stats, mode, services.device, services.dtype, sentence_s)
 
     def _draft(self, index: int, canvas: Canvas) -> dict[str, Any]:
         """A block that is not final yet. index: of the answer that it belongs to."""

@@ -14,9 +14,10 @@ from time import monotonic
 from app.answers import Answer, metrics_of, timings_of, usage_of
 from app.errors import ApiError, ErrorDetail, error_body, to_api_error
 from app.fan_in import Group, merged
-from app.schemas.compare import Agreement, Difference, ModeResult, Summary
+from app.schemas.common import RequestMetrics
+from app.schemas.compare import Agreement, Difference, ModeResult, SeenImage, Summary
 from vlm_dlm.errors import BusyError, DeadlineError, VlmDlmError
-from vlm_dlm.events import GenerationEvent, Started
+from vlm_dlm.events import GenerationEvent, Started, Stats
 from vlm_dlm.serving.service import Ticket
 
 # Of a ticket, and whether it is the first: the others wait for room in the queue, instead of being
@@ -142,12 +143,13 @@ def _has_prompt(step: Step) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Turns runs into results. to_text: the text of one token."""
+    """Turns runs into results. to_text: the text of one token. images: of the prompt."""
 
     runs: Mapping[str, ModeRun]
     to_text: Callable[[int], str]
     device: str
     dtype: str
+    images: Sequence[SeenImage] = ()
 
     def result(self, mode: str) -> ModeResult:
         """What the mode has said. Its agreement is null until `ar` has finished."""
@@ -161,7 +163,7 @@ class Judge:
             finish_reason=answer.finish_reason if error is None else None,
             usage=None if stats is None else usage_of([stats]),
             timings=None if stats is None else timings_of(stats),
-            metrics=None if stats is None else metrics_of(stats, mode, self.device, self.dtype),
+            metrics=None if stats is None else self._metrics(answer, stats, mode),
             agreement=self.agreement(mode),
             error=None if error is None else ErrorDetail(**error_body(error)["error"]),
         )
@@ -171,7 +173,10 @@ class Judge:
         ar, own = self.runs.get("ar"), self.runs[mode]
         if ar is None or any(run.error or run.answer.stats is None for run in (ar, own)):
             return None
-        return agreement_of(ar.answer.token_ids, own.answer.token_ids, self.to_text)
+        return agreement_of(ar.answer, own.answer, self.to_text)
+
+    def _metrics(self, answer: Answer, stats: Stats, mode: str) -> RequestMetrics:
+        return metrics_of(stats, mode, self.device, self.dtype, answer.first_sentence_s)
 
     def summary(self, comparison: Comparison) -> Summary:
         """Of all that was done. Zeros where no mode got that far."""
@@ -188,18 +193,21 @@ class Judge:
             is_parallel=comparison.is_parallel,
             total_ms=round(comparison.total_s * 1000, 3),
             agreement={mode: self.agreement(mode) for mode in self.runs},
+            images=list(self.images),
         )
 
 
-def agreement_of(ar: Sequence[int], own: Sequence[int], to_text: Callable[[int], str]) -> Agreement:
-    """How far two answers are the same."""
-    longest = max(len(ar), len(own))
-    pairs = zip(ar, own, strict=False)
-    num_equal = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ar), len(own)))
+def agreement_of(ar: Answer, own: Answer, to_text: Callable[[int], str]) -> Agreement:
+    """How far two answers are the same. to_text: the text of one token."""
+    sides = ar.token_ids, own.token_ids
+    longest = max(map(len, sides))
+    pairs = zip(*sides, strict=False)
+    num_equal = next((i for i, (a, b) in enumerate(pairs) if a != b), min(map(len, sides)))
     difference = None
     if num_equal < longest:
-        texts = [to_text(ids[num_equal]) if num_equal < len(ids) else None for ids in (ar, own)]
-        difference = Difference(index=num_equal, ar=texts[0], own=texts[1])
+        texts = [to_text(ids[num_equal]) if num_equal < len(ids) else None for ids in sides]
+        margin = ar.margins[num_equal] if num_equal < len(ar.margins) else None
+        difference = Difference(index=num_equal, ar=texts[0], own=texts[1], margin=margin)
     return Agreement(
         is_identical=difference is None,
         num_equal_tokens=num_equal,

@@ -43,11 +43,13 @@ ROUTES = (chat, generate, compare, models, status)
 DECODE_SIDES = 2
 
 
-def create_app(settings: Settings, engine: ManagedEngine, checkpoint: Checkpoint) -> FastAPI:
-    """The whole HTTP interface. Its lifespan starts the engine, which goes on loading by itself,
+def create_app(
+    settings: Settings, engine: ManagedEngine, checkpoint: Checkpoint, *, has_page: bool = False
+) -> FastAPI:
+    """The whole HTTP interface, with the page at / if asked for. Its lifespan starts the engine, which goes on loading by itself,
     and closes everything in the end."""
     services = build_services(settings, engine, checkpoint)
-    page = Page(lambda: build_page(services)) if settings.page else None
+    page = Page(lambda: build_page(services)) if has_page else None
     app = FastAPI(
         title="vlm-dlm",
         summary="One vision-language model, four ways to write with it.",

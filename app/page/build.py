@@ -1,5 +1,6 @@
 """Puts the page together. Imports Gradio, which takes seconds: for a worker thread."""
 
+# pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
 import os

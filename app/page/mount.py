@@ -73,12 +73,16 @@ class Page:
     async def _serve(self, is_over: asyncio.Event) -> None:
         """All of Gradio's life in one task, as its parts ask for."""
         try:
-            app = await asyncio.to_thread(self._build)
+            app = await asyncio.to_thread(asyncio.run, self._built())
             async with app.router.lifespan_context(app):
                 self._app = app
                 await is_over.wait()
         except Exception:  # the API is of use without a page
             logger.exception("the page cannot be shown")
+
+    async def _built(self) -> FastAPI:
+        """Within a loop, or Gradio would make loops of its own and never close them."""
+        return self._build()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request under `is_page_path`."""

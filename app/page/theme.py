@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import gradio as gr
+from gradio.themes import Base, Default
 
 SANS = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 
-def theme() -> gr.themes.Base:
-    return gr.themes.Default(primary_hue="teal", neutral_hue="slate", font=SANS, font_mono=MONO)
+def theme() -> Base:
+    """Calm: one accent, grey for the rest."""
+    return Default(primary_hue="teal", neutral_hue="slate", font=SANS, font_mono=MONO)

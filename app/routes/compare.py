@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -14,22 +13,25 @@ from fastapi import APIRouter, Request, Response
 
 from app.auth import ClientDep
 from app.bodies import FormFields, read_body, request_body
-from app.comparison import Comparison, Judge, Step
+from app.compare_events import CompareEvents
+from app.comparison import Comparison, Judge
 from app.disconnect import while_connected
-from app.drafts import draft_of, tokens_of
+from app.drafts import DraftPace
 from app.errors import ApiError, error_responses
 from app.fan_in import Group
 from app.idempotency import replayed_reply, replayed_stream
 from app.intake import Ask, mode_options, model_id, prepare, ticket
 from app.question import ask_of
-from app.schemas.compare import CompareBody, CompareReply
+from app.schemas.compare import CompareBody, CompareReply, SeenImage
 from app.state import Services, ServicesDep
 from app.streaming import EventStreamResponse, primed, rendered, sse
 from app.tracking import preparing, tracked
 from vlm_dlm.decoding import find_mode
 from vlm_dlm.errors import ModeError
-from vlm_dlm.events import Canvas, Committed, GenerationEvent, Started, is_terminal
+from vlm_dlm.events import GenerationEvent
 from vlm_dlm.preflight import parse_modes
+from vlm_dlm.processor.image import Grid
+from vlm_dlm.request import PromptInput
 from vlm_dlm.serving.service import Ticket
 
 router = APIRouter(tags=["compare"])
@@ -68,7 +70,7 @@ async def compare(request: Request, services: ServicesDep, client: ClientDep) ->
         client,
         request.state.request_id,
         is_parallel=body.parallel,
-        include_drafts=body.options.include_drafts,
+        drafts=DraftPace.of(body.options),
     )
     shared = services, request, client, received.pieces
     if body.stream:
@@ -103,7 +105,8 @@ def params_of(services: Services, body: CompareBody) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class CompareRun:
-    """One request on its way to its answers. request_id: of the HTTP request, for the log."""
+    """One request on its way to its answers. request_id: of the HTTP request, for the log.
+    images: known once the prompt is prepared."""
 
     services: Services
     ask: Ask
@@ -111,7 +114,8 @@ class CompareRun:
     client: str
     request_id: str
     is_parallel: bool = False
-    include_drafts: bool = False
+    drafts: DraftPace = field(default_factory=DraftPace)
+    images: list[SeenImage] = field(default_factory=list[SeenImage])
     id: str = field(default_factory=lambda: f"cmp-{uuid4().hex}")
     comparison: Comparison | None = None
 
@@ -141,7 +145,8 @@ class CompareRun:
         raised before the first chunk."""
         comparison = await self._comparison()
         judge = self._judge(comparison)
-        chunks = rendered(comparison.steps(), partial(self._tell, judge))
+        events = CompareEvents(self.services, judge, self.id, self.drafts)
+        chunks = rendered(comparison.steps(), events.tell)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -153,6 +158,7 @@ class CompareRun:
         ask, services = self.ask, self.services
         async with preparing(services):
             prompt = await prepare(services, ask, self.client)
+        self.images = _seen(services, prompt)
         last = list(self.params)[-1]
         tickets = {
             mode: ticket(ask, prompt, self.client, mode, params, keep_prompt=mode != last)
@@ -184,21 +190,21 @@ class CompareRun:
             lambda token_id: tokenizer.decode([token_id], skip_special=False),
             self.services.device,
             self.services.dtype,
+            self.images,
         )
 
-    def _tell(self, judge: Judge, step: Step) -> list[bytes]:
-        """What a step means to whoever follows the stream."""
-        mode, event, text = step.mode, step.event, step.text
-        tokenizer = self.services.checkpoint.processor.tokenizer
-        chunks: list[bytes] = []
-        if isinstance(event, Started):
-            model = model_id(self.services, mode)
-            chunks.append(sse({"mode": mode, "id": self.id, "model": model}, "started"))
-        elif isinstance(event, Canvas) and self.include_drafts:
-            chunks.append(sse({"mode": mode, **draft_of(tokenizer, event)}, "draft"))
-        if text or isinstance(event, Committed):
-            tokens = tokens_of(event.tokens if isinstance(event, Committed) else ())
-            chunks.append(sse({"mode": mode, "text": text, "tokens": tokens}, "text"))
-        if isinstance(event, ApiError) or is_terminal(event):
-            chunks.append(sse(judge.result(mode).model_dump(), "result"))
-        return chunks
+
+def _seen(services: Services, prompt: PromptInput) -> list[SeenImage]:
+    cell = services.checkpoint.processor.preprocessor.cell
+    shapes = [image.pixels.shape for image in prompt.images]  # [3, H, W]
+    grids = [Grid(height // cell, width // cell, cell) for _, height, width in shapes]
+    return [
+        SeenImage(
+            width=grid.resized[1],
+            height=grid.resized[0],
+            columns=grid.columns,
+            rows=grid.rows,
+            num_tokens=grid.num_tokens,
+        )
+        for grid in grids
+    ]

@@ -15,7 +15,7 @@ from app.answers import Answer, metrics_of, timings_of, usage_of
 from app.auth import ClientDep
 from app.bodies import FormFields, read_body, request_body
 from app.disconnect import while_connected
-from app.drafts import draft_of
+from app.drafts import DraftPace, draft_of
 from app.errors import error_responses
 from app.idempotency import replayed_reply, replayed_stream
 from app.intake import Ask, mode_options, model_id, prepare, resolve_mode, ticket
@@ -59,7 +59,7 @@ async def generate(request: Request, services: ServicesDep, client: ClientDep) -
         params=mode_options(body.options, mode)[mode],
         client=client,
         request_id=request.state.request_id,
-        include_drafts=body.options.include_drafts,
+        drafts=DraftPace.of(body.options),
     )
     if body.stream:
         chunks = await replayed_stream(services, request, client, received.pieces, run.chunks)
@@ -78,7 +78,7 @@ class GenerateRun:
     params: Any
     client: str
     request_id: str
-    include_drafts: bool = False
+    drafts: DraftPace = field(default_factory=DraftPace)
     id: str = field(default_factory=lambda: f"gen-{uuid4().hex}")
     answer: Answer = field(default_factory=Answer)
 
@@ -110,7 +110,7 @@ class GenerateRun:
         text = self.answer.add(event)
         if isinstance(event, Started):
             yield sse({"id": self.id, "model": self._model, "mode": self.mode}, "started")
-        elif isinstance(event, Canvas) and self.include_drafts:
+        elif isinstance(event, Canvas) and self.drafts.is_due(self.mode, event.time_s):
             tokenizer = self.services.checkpoint.processor.tokenizer
             yield sse(draft_of(tokenizer, event), "draft")
         if text:
@@ -133,5 +133,7 @@ class GenerateRun:
             finish_reason=self.answer.finish_reason or "stop",
             usage=usage_of([stats]),
             timings=timings_of(stats),
-            metrics=metrics_of(stats, self.mode, services.device, services.dtype),
+            metrics=metrics_of(
+                stats, self.mode, services.device, services.dtype, self.answer.first_sentence_s
+            ),
         )

@@ -136,12 +136,16 @@ class RequestMetrics(BaseModel):
     time_to_first_token_ms: from its arrival in the queue to its first token, so queue, image and
     prompt are included. generation_time_ms: writing, after the prompt. tokens_per_second: tokens
     over generation_time_ms. num_forwards: forwards of the model while writing.
+    time_to_first_sentence_ms: likewise, to the end of the first whole sentence; null for an answer
+    of no words. num_positions: places that those forwards computed; num_wasted_positions of them
+    became no token of the answer.
     """
 
     model_config = ConfigDict(protected_namespaces=())
 
     mode: str
     time_to_first_token_ms: float | None
+    time_to_first_sentence_ms: float | None
     generation_time_ms: float
     queue_time_ms: float
     vision_time_ms: float
@@ -151,6 +155,8 @@ class RequestMetrics(BaseModel):
     tokens_per_second: float
     num_forwards: int
     tokens_per_forward: float
+    num_positions: int
+    num_wasted_positions: int
     speculative_decoding: SpeculativeDecoding | None
     diffusion: Diffusion | None
     device: str

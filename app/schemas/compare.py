@@ -56,11 +56,13 @@ class CompareBody(Question):
 
 
 class Difference(BaseModel):
-    """The first token that differs. ar, own: its text there, null behind the end of an answer."""
+    """The first token that differs. ar, own: its text there, null behind the end of an answer.
+    margin: how far `ar`'s two best logits were apart there; a hair means that rounding decided."""
 
     index: int
     ar: str | None
     own: str | None
+    margin: float | None
 
 
 class Agreement(BaseModel):
@@ -87,6 +89,17 @@ class ModeResult(BaseModel):
     error: ErrorDetail | None
 
 
+class SeenImage(BaseModel):
+    """One image as the encoder saw it: pixels after the resize, and the cells that became one
+    token each; num_tokens in the prompt also has the breaks between rows and the end."""
+
+    width: int
+    height: int
+    columns: int
+    rows: int
+    num_tokens: int
+
+
 class Summary(BaseModel):
     """Of the whole comparison. vision_ms, prefill_ms: image encoding and prompt, done once for all
     modes. is_prompt_cached: even that was there already. agreement: by mode."""
@@ -99,6 +112,7 @@ class Summary(BaseModel):
     is_parallel: bool
     total_ms: float
     agreement: dict[str, Agreement | None]
+    images: list[SeenImage]
 
 
 class CompareReply(BaseModel):

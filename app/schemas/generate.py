@@ -24,13 +24,15 @@ PromptText = Annotated[Text, Field(min_length=1)]
 class Options(AnswerOptions):
     """How an answer is written. An option that is not known is an error.
 
-    include_drafts: a stream also shows the block being written. max_thinking_tokens: after so many
+    include_drafts: a stream also shows the block being written, at most once per
+    draft_interval_ms; 0 shows every step. max_thinking_tokens: after so many
     the thought is ended; only with enable_thinking.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
 
     include_drafts: Flag = False
+    draft_interval_ms: Annotated[Whole, Field(ge=0, le=60_000)] = 0
     enable_thinking: Flag = False
     max_thinking_tokens: Annotated[Whole, Field(ge=0, le=MAX_INT)] | None = None
 

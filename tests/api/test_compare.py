@@ -95,7 +95,10 @@ def test_every_event_of_a_stream_names_its_mode_and_the_summary_is_last() -> Non
             assert own[-1][1]["text"] == one["text"]
             assert own[-1][1]["agreement"] == one["agreement"]  # ar came first
         tokens = [data["tokens"] for kind, data in plain if kind == "text"]
-        assert tokens[:2] == [[[0, "ar", 0, 1, 1.0]], [[1, "ar", 1, 2, 1.0]]]
+        assert tokens[:2] == [
+            [[0, "ar", 0, 1, 1.0, None, ""]],
+            [[1, "ar", 1, 2, 1.0, None, ""]],
+        ]
         assert plain[-1][1]["agreement"] == whole["summary"]["agreement"]
         drafts = [data["mode"] for kind, data in full if kind == "draft"]
         assert drafts == [mode for mode in MODES for _ in range(4)]
