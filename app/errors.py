@@ -182,7 +182,9 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
     answer = to_api_error(error)
     note_error(request.scope, answer.code)
     if answer.status == 500:
-        logger.error("a request failed", exc_info=error)
+        # a lost engine fails many at once and has logged why
+        is_known = isinstance(error, ApiError | EngineError)
+        logger.error("a request failed: %s", answer.message, exc_info=None if is_known else error)
     allow = error.headers if isinstance(error, HTTPException) and answer.status == 405 else None
     return error_response(answer, allow)
 
