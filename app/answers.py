@@ -16,7 +16,7 @@ from app.schemas.common import (
 )
 from vlm_dlm import errors
 from vlm_dlm.errors import UnavailableError, VlmDlmError
-from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started, Stats
+from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Stats
 from vlm_dlm.serving.engine_state import ENDING_S
 from vlm_dlm.step import ForwardKind
 
@@ -33,11 +33,10 @@ class Answer:
     """Gathers the events of one request.
 
     finish_reason: 'stop', 'length' or 'abort', None until it is there. failed: what the engine
-    said if it could not finish. mode: the one that wrote, '' until it started.
+    said if it could not finish.
     """
 
     def __init__(self) -> None:
-        self.mode = ""
         self.token_ids: list[int] = []
         self.finish_reason: str | None = None
         self.stats: Stats | None = None
@@ -55,8 +54,6 @@ class Answer:
         if isinstance(event, Committed):
             self.token_ids += [token.id for token in event.tokens]
             text = event.text
-        elif isinstance(event, Started):
-            self.mode = event.mode
         elif isinstance(event, Finished):
             self.finish_reason, self.stats, text = event.reason, event.stats, event.text
         elif isinstance(event, Failed):
