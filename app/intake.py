@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from app.errors import ApiError
 from app.image_sources import fetch_place, image_contents
-from app.schemas.common import AnswerOptions
+from app.schemas.common import AnswerOptions, ModeOptions
 from app.state import Services
 from vlm_dlm.decoding import MODES, find_mode
 from vlm_dlm.errors import (
@@ -136,7 +136,7 @@ def model_id(services: Services, mode: str | None = None) -> str:
     return name if mode is None else f"{name}:{mode}"
 
 
-def mode_options(options: AnswerOptions, *modes: str) -> Mapping[str, Any]:
+def mode_options(options: ModeOptions, *modes: str) -> Mapping[str, Any]:
     """Checked Params per mode from threshold, block_length and max_denoising_steps.
 
     Of several modes each takes what it has. Raises ModeError for an option that none has, or a

@@ -88,12 +88,17 @@ def params_of(services: Services, body: CompareBody) -> dict[str, Any]:
             f"mode {missing[0]} is not offered here; the modes are {', '.join(offered)}"
         )
     params = dict(mode_options(body.options, *modes))
+    named: set[str] = set()
     for name, own in body.mode_options.items():
         mode = find_mode(name).name
+        if mode in named:
+            message = f"mode_options names {mode} twice, by an alias"
+            raise ApiError(400, ModeError.code, message, "mode_options")
+        named.add(mode)
         if mode not in params:
             message = f"mode_options has {mode}, which is not among the modes"
             raise ApiError(400, ModeError.code, message, "mode_options")
-        mode_options(own.as_answer_options, mode)  # raises for an option that the mode lacks
+        mode_options(own, mode)  # raises for an option that the mode lacks
         given = own.model_dump(exclude_none=True)
         native = {"max_denoising_steps": "steps"}
         changes = {native.get(option, option): value for option, value in given.items()}
