@@ -319,3 +319,16 @@ def test_a_deadline_ends_a_request_that_waits(narrow: LiveServer) -> None:
         until(lambda: narrow.services.service.num_running == 1)
         reply = post(narrow, deadline_s=0.05)
     assert (reply.status_code, reply.json()["error"]["code"]) == (408, "deadline_exceeded")
+    assert "Retry-After" not in reply.headers
+
+
+def test_the_sdk_does_not_send_again_what_its_own_deadline_ended(narrow: LiveServer) -> None:
+    with ThreadPoolExecutor(1) as threads, narrow.client(max_retries=3) as client:
+        threads.submit(post, narrow)
+        until(lambda: narrow.services.service.num_running == 1)
+        with pytest.raises(openai.APIStatusError) as late:
+            client.chat.completions.create(
+                model="vlm-dlm", messages=QUESTION, extra_body={"deadline_s": 0.05}
+            )
+        assert late.value.code == "deadline_exceeded"
+        assert late.value.request.headers["x-stainless-retry-count"] == "0"
