@@ -34,12 +34,10 @@ class Answer:
     """Gathers the events of one request.
 
     finish_reason: 'stop', 'length' or 'abort', None until it is there. failed: what the engine
-    said if it could not finish. mode: the one that wrote, '' until it started. margins: of every
-    token, see `Token`.
+    said if it could not finish. margins: of every token, see `Token`.
     """
 
     def __init__(self) -> None:
-        self.mode = ""
         self.token_ids: list[int] = []
         self.margins: list[float | None] = []
         self.finish_reason: str | None = None
@@ -68,7 +66,7 @@ class Answer:
             self.margins += [token.margin for token in event.tokens]
             text = event.text
         elif isinstance(event, Started):
-            self.mode, self._began_s = event.mode, event.time_s
+            self._began_s = event.time_s
         elif isinstance(event, Finished):
             self.finish_reason, self.stats, text = event.reason, event.stats, event.text
         elif isinstance(event, Failed):

@@ -14,10 +14,10 @@ from python_multipart.multipart import parse_options_header
 
 from app import multipart
 from app.errors import ApiError
+from app.json_route import JSON
 from app.json_shape import check_shape
 from app.settings import Settings
 
-JSON = "application/json"
 IMAGE = "image"
 MAX_TEXT_BYTES_PER_CHAR = 4
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}

@@ -82,6 +82,9 @@ def chat_ask(services: Services, chat: ChatRequest) -> ChatAsk:
     if chat.stream_options is not None and not chat.stream:
         message = "stream_options needs stream to be true"
         raise ApiError(400, "bad_input", message, "stream_options")
+    if chat.stream_options is not None and chat.stream_options.include_obfuscation:
+        field = "stream_options.include_obfuscation"
+        raise ApiError(400, "unsupported_field", f"{field} is not supported here", field)
     messages, sources = conversation_of(chat.messages)
     options = chat.stream_options
     return ChatAsk(
@@ -125,6 +128,8 @@ def conversation_of(turns: Sequence[ChatMessage]) -> tuple[tuple[Message, ...], 
             _part(part, f"{place}content.{index}", sources)
             for index, part in enumerate(turn.content or ())
         )
+        if turn.role == "user" and not any(map(_says_something, parts)):
+            raise ApiError(400, "bad_input", f"{place}content is empty", f"{place}content")
         role = "system" if turn.role == "developer" else turn.role
         messages.append(Message(role, parts))
     return tuple(messages), sources
@@ -132,17 +137,24 @@ def conversation_of(turns: Sequence[ChatMessage]) -> tuple[tuple[Message, ...], 
 
 def _part(part: ContentPart, place: str, sources: list[str]) -> Part:
     """Adds to `sources` what stands for the image, if it is one."""
-    if part.type == "text" and part.text is not None:
-        return TextPart(part.text)
-    if part.type == "image_url" and part.image_url is not None:
-        sources.append(part.image_url.url)
-        return ImagePart(len(sources) - 1)
-    if part.type in ("text", "image_url"):
-        raise ApiError(
-            400, "bad_input", f"{place} is of type {part.type} but has no {part.type}", place
-        )
-    message = f"{place}.type must be text or image_url; nothing else is read here"
-    raise ApiError(400, "unsupported_content", message, f"{place}.type")
+    text, image = part.text, part.image_url
+    if part.type not in ("text", "image_url"):
+        message = f"{place}.type must be text or image_url; nothing else is read here"
+        raise ApiError(400, "unsupported_content", message, f"{place}.type")
+    own, other = (text, image) if part.type == "text" else (image, text)
+    if own is None or other is not None:
+        fault = f"has no {part.type}" if own is None else "has text and image_url"
+        raise ApiError(400, "bad_input", f"{place} is of type {part.type} but {fault}", place)
+    refuse_unsupported(part.model_extra, frozenset(), {}, f"{place}.")
+    if image is None:
+        return TextPart(text or "")
+    refuse_unsupported(image.model_extra, frozenset(), {}, f"{place}.image_url.")
+    sources.append(image.url)
+    return ImagePart(len(sources) - 1)
+
+
+def _says_something(part: Part) -> bool:
+    return isinstance(part, ImagePart) or bool(part.text)
 
 
 def _max_tokens(chat: ChatRequest) -> int | None:

@@ -87,6 +87,9 @@ class ApiError(Exception):
         """What the status asks for beside the body."""
         if self.status == 401:
             return {"WWW-Authenticate": "Bearer"}
+        if self.code == DeadlineError.code:
+            # OpenAI's clients send again on any 408; this one is a limit of the request's own
+            return {"X-Should-Retry": "false"}
         return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
 
@@ -145,16 +148,11 @@ def to_api_error(error: BaseException) -> ApiError:
         return _framework_error(error.status_code)
     if isinstance(error, ClientDisconnect):
         return ApiError(400, "client_left", "the client left before its request was complete")
+    retry_after_s = error.retry_after_s if isinstance(error, BusyError) else None
     for cls, status in _STATUS:
         if isinstance(error, cls):
-            return ApiError(status, error.code, str(error), retry_after_s=_retry_after(error))
+            return ApiError(status, error.code, str(error), retry_after_s=retry_after_s)
     return ApiError(500, VlmDlmError.code, INTERNAL_MESSAGE)
-
-
-def _retry_after(error: VlmDlmError) -> int | None:
-    if isinstance(error, BusyError):
-        return error.retry_after_s
-    return 1 if isinstance(error, DeadlineError) else None
 
 
 def _framework_error(status: int) -> ApiError:
@@ -182,7 +180,9 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
     answer = to_api_error(error)
     note_error(request.scope, answer.code)
     if answer.status == 500:
-        logger.error("a request failed", exc_info=error)
+        # a lost engine fails many at once and has logged why
+        is_known = isinstance(error, ApiError | EngineError)
+        logger.error("a request failed: %s", answer.message, exc_info=None if is_known else error)
     allow = error.headers if isinstance(error, HTTPException) and answer.status == 405 else None
     return error_response(answer, allow)
 

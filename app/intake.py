@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from app.errors import ApiError
 from app.image_sources import fetch_place, image_contents
-from app.schemas.common import AnswerOptions
+from app.schemas.common import AnswerOptions, ModeOptions
 from app.state import Services
 from vlm_dlm.decoding import MODES, find_mode
 from vlm_dlm.errors import (
@@ -33,6 +33,12 @@ from vlm_dlm.serving.service import Ticket
 DEFAULT_MODE = "linear_spec"
 DEFAULT_MAX_TOKENS = 256
 AUTO = "auto"
+# The modes' options by the engine's names -> by the names of requests. A request sets no others.
+OPTION_FIELDS = {
+    "threshold": "threshold",
+    "block_length": "block_length",
+    "steps": "max_denoising_steps",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +130,21 @@ def resolve_mode(services: Services, model: str | None, generation_mode: str | N
             "generation_mode",
         )
     mode = by_model or wanted or DEFAULT_MODE
-    offered = [info.name for info in services.engine.capabilities.modes]
-    if mode not in offered:
-        raise ModeError(f"mode {mode} is not offered here; the modes are {', '.join(offered)}")
+    check_offered(services, mode)
     return mode
+
+
+def offered_modes(services: Services) -> tuple[str, ...]:
+    """Those that the engine has, in its order."""
+    return tuple(info.name for info in services.engine.capabilities.modes)
+
+
+def check_offered(services: Services, *modes: str) -> None:
+    """Raise ModeError for the first mode that the engine lacks."""
+    offered = offered_modes(services)
+    for mode in modes:
+        if mode not in offered:
+            raise ModeError(f"mode {mode} is not offered here; the modes are {', '.join(offered)}")
 
 
 def model_id(services: Services, mode: str | None = None) -> str:
@@ -136,19 +153,19 @@ def model_id(services: Services, mode: str | None = None) -> str:
     return name if mode is None else f"{name}:{mode}"
 
 
-def mode_options(options: AnswerOptions, *modes: str) -> Mapping[str, Any]:
+def mode_options(options: ModeOptions, *modes: str) -> Mapping[str, Any]:
     """Checked Params per mode from threshold, block_length and max_denoising_steps.
 
     Of several modes each takes what it has. Raises ModeError for an option that none has, or a
     value that cannot be run.
     """
-    options_of_modes = {
-        "threshold": options.threshold,
-        "block_length": options.block_length,
-        "steps": options.max_denoising_steps,
-    }
-    given = {name: value for name, value in options_of_modes.items() if value is not None}
-    return mode_params(modes, given, is_shared=len(modes) > 1)
+    return mode_params(modes, given_options(options), is_shared=len(modes) > 1)
+
+
+def given_options(options: ModeOptions) -> dict[str, Any]:
+    """What a request sets of the modes' options, by the engine's names."""
+    values = {name: getattr(options, field) for name, field in OPTION_FIELDS.items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def sampling_of(

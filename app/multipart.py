@@ -41,10 +41,6 @@ class Form:
     files: dict[str, list[bytes]] = field(default_factory=dict[str, list[bytes]])
     texts: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
-    def text(self, name: str) -> str | None:
-        """The field's one text; None if it was not sent."""
-        return self.texts[name][0] if name in self.texts else None
-
 
 @dataclass(frozen=True, slots=True)
 class _Part:

@@ -20,7 +20,16 @@ from app.drafts import DraftPace
 from app.errors import ApiError, error_responses
 from app.fan_in import Group
 from app.idempotency import replayed_reply, replayed_stream
-from app.intake import Ask, mode_options, model_id, prepare, ticket
+from app.intake import (
+    Ask,
+    check_offered,
+    given_options,
+    mode_options,
+    model_id,
+    offered_modes,
+    prepare,
+    ticket,
+)
 from app.question import ask_of
 from app.schemas.compare import CompareBody, CompareReply, SeenImage
 from app.state import Services, ServicesDep
@@ -82,24 +91,21 @@ async def compare(request: Request, services: ServicesDep, client: ClientDep) ->
 
 def params_of(services: Services, body: CompareBody) -> dict[str, Any]:
     """Checked options per mode, in the order of the modes. Raises ApiError or ModeError."""
-    offered = [info.name for info in services.engine.capabilities.modes]
-    modes = tuple(offered) if body.modes is None else parse_modes(body.modes)
-    missing = [mode for mode in modes if mode not in offered]
-    if missing:
-        raise ModeError(
-            f"mode {missing[0]} is not offered here; the modes are {', '.join(offered)}"
-        )
+    modes = offered_modes(services) if body.modes is None else parse_modes(body.modes)
+    check_offered(services, *modes)
     params = dict(mode_options(body.options, *modes))
+    named: set[str] = set()
     for name, own in body.mode_options.items():
         mode = find_mode(name).name
+        if mode in named:
+            message = f"mode_options names {mode} twice, by an alias"
+            raise ApiError(400, ModeError.code, message, "mode_options")
+        named.add(mode)
         if mode not in params:
             message = f"mode_options has {mode}, which is not among the modes"
             raise ApiError(400, ModeError.code, message, "mode_options")
-        mode_options(own.as_answer_options, mode)  # raises for an option that the mode lacks
-        given = own.model_dump(exclude_none=True)
-        native = {"max_denoising_steps": "steps"}
-        changes = {native.get(option, option): value for option, value in given.items()}
-        params[mode] = replace(params[mode], **changes)
+        mode_options(own, mode)  # raises for an option that the mode lacks
+        params[mode] = replace(params[mode], **given_options(own))
     return params
 
 

@@ -9,17 +9,12 @@ from pydantic import BaseModel, ConfigDict
 
 from app.auth import ClientDep
 from app.errors import ApiError, error_responses
+from app.intake import OPTION_FIELDS
 from app.state import Services, ServicesDep
 from vlm_dlm.engine.base import ModeInfo
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 OWNER = "vlm-dlm"
-# Names of the engine's options in requests. Options that are not here cannot be set by a request.
-OPTION_NAMES = {
-    "threshold": "threshold",
-    "block_length": "block_length",
-    "steps": "max_denoising_steps",
-}
 
 
 class Architecture(BaseModel):
@@ -116,7 +111,7 @@ def _object(services: Services, id_: str, mode: ModeInfo | None) -> ModelObject:
 
 
 def _detail(mode: ModeInfo) -> ModeDetail:
-    options = [OPTION_NAMES[name] for name in mode.options if name in OPTION_NAMES]
+    options = [OPTION_FIELDS[name] for name in mode.options if name in OPTION_FIELDS]
     return ModeDetail(
         name=mode.name, title=mode.title, is_lossless=mode.is_lossless, options=options
     )

@@ -26,8 +26,10 @@ class ImageUrl(BaseModel):
     """url: a data URI, or http(s) where the server fetches those. detail has no effect: every
     image is scaled to the model's own size."""
 
+    model_config = ConfigDict(extra="allow")
+
     url: Text
-    detail: Text | None = None
+    detail: Literal["auto", "low", "high"] | None = None
 
 
 def _as_image_url(value: Any) -> Any:
@@ -44,6 +46,8 @@ def _as_parts(value: Any) -> Any:
 
 class ContentPart(BaseModel):
     """A piece of a message: type `text` with `text`, or type `image_url` with `image_url`."""
+
+    model_config = ConfigDict(extra="allow")
 
     type: Text
     text: Text | None = None
@@ -74,12 +78,14 @@ Content = Annotated[
                                         "required": ["url"],
                                         "properties": {
                                             "url": {"type": "string"},
-                                            "detail": {"type": "string"},
+                                            "detail": {"enum": ["auto", "low", "high"]},
                                         },
+                                        "additionalProperties": False,
                                     },
                                 ]
                             },
                         },
+                        "additionalProperties": False,
                     },
                 },
             ]
@@ -100,7 +106,8 @@ class ChatMessage(BaseModel):
 class StreamOptions(BaseModel):
     """include_usage: one more chunk at the end, with empty `choices`, that carries usage, timings
     and metrics. include_drafts: the block being denoised or drafted, as events named `draft`
-    whose data has empty `choices` and object `vlm_dlm.draft`."""
+    whose data has empty `choices` and object `vlm_dlm.draft`. include_obfuscation: never done here,
+    so true is refused."""
 
     model_config = ConfigDict(extra="forbid")
 

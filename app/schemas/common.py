@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     WithJsonSchema,
+    model_validator,
 )
 
 MAX_INT = 2**31 - 1
@@ -51,12 +52,39 @@ Texts = Annotated[
 ]
 
 
-class AnswerOptions(BaseModel):
-    """How one answer is written. Null counts as not given; `app.intake` gives the defaults.
+STEP_CAPS = ("max_denoising_steps", "num_inference_steps", "steps")
 
-    The cap on steps has three names, as servers of diffusion models differ. deadline_s: seconds for
-    the whole answer, waiting included.
+
+class ModeOptions(BaseModel):
+    """What modes of writing can be told. Null counts as not given.
+
+    The cap on steps has three names, as servers of diffusion models differ; one of them may be
+    given.
     """
+
+    model_config = ConfigDict(populate_by_name=True, extra="forbid")
+
+    threshold: Annotated[Finite, Field(ge=0, le=1)] | None = None
+    block_length: Annotated[Whole, Field(ge=1, le=256)] | None = None
+    max_denoising_steps: Annotated[Whole, Field(ge=1, le=1024)] | None = Field(
+        default=None, validation_alias=AliasChoices(*STEP_CAPS)
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_step_cap(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        fields = cast("dict[str, Any]", value)
+        given = [name for name in STEP_CAPS if fields.get(name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"has {' and '.join(given)}, which are the same; give one of them")
+        return {name: fields[name] for name in fields if name not in STEP_CAPS or name in given}
+
+
+class AnswerOptions(ModeOptions):
+    """How one answer is written. `app.intake` gives the defaults. deadline_s: seconds for the whole
+    answer, preparing and waiting included."""
 
     model_config = ConfigDict(populate_by_name=True, protected_namespaces=())
 
@@ -65,12 +93,6 @@ class AnswerOptions(BaseModel):
     top_p: Annotated[Finite, Field(gt=0, le=1)] | None = None
     seed: Annotated[Whole, Field(ge=0, le=2**63 - 1)] | None = None
     stop: Texts | None = None
-    threshold: Annotated[Finite, Field(ge=0, le=1)] | None = None
-    block_length: Annotated[Whole, Field(ge=1, le=256)] | None = None
-    max_denoising_steps: Annotated[Whole, Field(ge=1, le=1024)] | None = Field(
-        default=None,
-        validation_alias=AliasChoices("max_denoising_steps", "num_inference_steps", "steps"),
-    )
     priority: Literal["interactive", "batch"] | None = None
     deadline_s: Annotated[Finite, Field(gt=0, le=86400)] | None = None
 

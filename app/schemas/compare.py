@@ -4,37 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from app.errors import ErrorDetail
 from app.schemas.common import (
-    AnswerOptions,
-    Finite,
     Flag,
+    ModeOptions,
     RequestMetrics,
     Text,
     Timings,
     Usage,
-    Whole,
 )
 from app.schemas.generate import Question
 
 MAX_MODES = 16
-
-
-class ModeOptions(BaseModel):
-    """Options of one mode; they count before the shared ones."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    threshold: Annotated[Finite, Field(ge=0, le=1)] | None = None
-    block_length: Annotated[Whole, Field(ge=1, le=256)] | None = None
-    max_denoising_steps: Annotated[Whole, Field(ge=1, le=1024)] | None = None
-
-    @property
-    def as_answer_options(self) -> AnswerOptions:
-        """The same under the wider type that the checks take."""
-        return AnswerOptions(**self.model_dump())
 
 
 class CompareBody(Question):

@@ -86,6 +86,31 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str, str | None, str]] = {
         {"messages": user({"type": "text"})},
         *(400, "bad_input", "messages.0.content.0", "text"),
     ),
+    "part of two kinds": (
+        {"messages": user({**TEXT, "image_url": data_uri(png())})},
+        *(400, "bad_input", "messages.0.content.0", "has text and image_url"),
+    ),
+    "image with text": (
+        {"messages": user(TEXT, {**image_part(), "text": "Hi"})},
+        *(400, "bad_input", "messages.0.content.1", "has text and image_url"),
+    ),
+    "unknown field of a part": (
+        {"messages": user({**TEXT, "cache_control": {}})},
+        *(400, "unsupported_field", "messages.0.content.0.cache_control", "not supported"),
+    ),
+    "unknown field of an image": (
+        {
+            "messages": user(
+                {"type": "image_url", "image_url": {"url": data_uri(png()), "max_pixels": 1}}
+            )
+        },
+        *(400, "unsupported_field", "messages.0.content.0.image_url.max_pixels", "max_pixels"),
+    ),
+    "empty content": (
+        {"messages": [*QUESTION, {"role": "user", "content": ""}]},
+        *(400, "bad_input", "messages.1.content", "empty"),
+    ),
+    "no parts": ({"messages": user()}, 400, "bad_input", "messages.0.content", "empty"),
     "tool role": (
         {"messages": [{"role": "tool", "content": "x"}]},
         *(400, "unsupported_role", "messages.0.role", "system, developer, user, assistant"),
@@ -154,6 +179,14 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "stream of number": ({"stream": 1}, "stream"),
     "stream_options": ({"stream": True, "stream_options": {"usage": 1}}, "stream_options.usage"),
     "n": ({"n": 0}, "n"),
+    "detail": (
+        {
+            "messages": user(
+                {"type": "image_url", "image_url": {"url": data_uri(png()), "detail": "zzz"}}
+            )
+        },
+        "messages.0.content.0.image_url.detail",
+    ),
     "threshold": ({"threshold": 1.5}, "threshold"),
     "block_length": ({"block_length": 0}, "block_length"),
     "priority": ({"priority": "urgent"}, "priority"),
@@ -179,6 +212,31 @@ def test_wrong_types_and_ranges(server: LiveServer, name: str) -> None:
     fields, param = INVALID[name]
     reply = post(server, **fields)
     assert (reply.status_code, reply.json()["error"]["param"]) == (422, param)
+
+
+def test_obfuscation_can_only_be_off(server: LiveServer) -> None:
+    reply = post(server, stream=True, stream_options={"include_obfuscation": True})
+    field = "stream_options.include_obfuscation"
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, field)
+    reply = post(server, stream=True, stream_options={"include_obfuscation": False})
+    assert reply.status_code == 200
+
+
+def test_the_cap_on_steps_is_given_once(server: LiveServer) -> None:
+    diffusion = {"generation_mode": "diffusion"}
+    reply = post(server, **diffusion, steps=4, max_denoising_steps=4)
+    assert reply.status_code == 422
+    message = reply.json()["error"]["message"]
+    assert message.startswith("the body has max_denoising_steps and steps, which are the same")
+    assert post(server, **diffusion, steps=4, max_denoising_steps=None).status_code == 200
+    assert server.engine.requests[-1].params.steps == 4
+
+
+@pytest.mark.parametrize("detail", ["auto", "low", "high", None])
+def test_every_detail_of_the_api_is_taken(server: LiveServer, detail: str | None) -> None:
+    image = {"url": data_uri(png()), "detail": detail}
+    parts = {"type": "image_url", "image_url": image, "text": None}
+    assert post(server, messages=user(parts)).status_code == 200
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
@@ -261,3 +319,16 @@ def test_a_deadline_ends_a_request_that_waits(narrow: LiveServer) -> None:
         until(lambda: narrow.services.service.num_running == 1)
         reply = post(narrow, deadline_s=0.05)
     assert (reply.status_code, reply.json()["error"]["code"]) == (408, "deadline_exceeded")
+    assert "Retry-After" not in reply.headers
+
+
+def test_the_sdk_does_not_send_again_what_its_own_deadline_ended(narrow: LiveServer) -> None:
+    with ThreadPoolExecutor(1) as threads, narrow.client(max_retries=3) as client:
+        threads.submit(post, narrow)
+        until(lambda: narrow.services.service.num_running == 1)
+        with pytest.raises(openai.APIStatusError) as late:
+            client.chat.completions.create(
+                model="vlm-dlm", messages=QUESTION, extra_body={"deadline_s": 0.05}
+            )
+        assert late.value.code == "deadline_exceeded"
+        assert late.value.request.headers["x-stainless-retry-count"] == "0"

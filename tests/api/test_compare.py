@@ -177,7 +177,7 @@ def test_shared_and_own_options() -> None:
         **ASK,
         "modes": ["ar", "diffusion", "linear_spec"],
         "options": {"threshold": 0.5, "block_length": 16},
-        "mode_options": {"dlm": {"threshold": 0.8, "max_denoising_steps": 3}},
+        "mode_options": {"dlm": {"threshold": 0.8, "steps": 3}},
     }
 
     async def run() -> None:
@@ -208,6 +208,8 @@ def test_shared_and_own_options() -> None:
         ({**ASK, "mode_options": {"quadratic_spec": {"block_length": 64}}}, 400, "2 to 32"),
         ({**ASK, "modes": ["ar"], "mode_options": {"dlm": {}}}, 400, "not among the modes"),
         ({**ASK, "mode_options": {"fast": {}}}, 400, "unknown mode"),
+        ({**ASK, "mode_options": {"dlm": {}, "diffusion": {}}}, 400, "diffusion twice"),
+        ({**ASK, "mode_options": {"dlm": {"steps": 2, "num_inference_steps": 2}}}, 422, "the same"),
         ({**ASK, "parallel": 1}, 422, "parallel must be true or false"),
     ],
 )

@@ -213,6 +213,10 @@ def answer_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.name == "app.tracking"]
 
 
+def request_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == "app.requests"]
+
+
 def test_one_line_per_answer_with_its_cause_and_no_text(
     server: LiveServer, client: openai.OpenAI, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -223,7 +227,7 @@ def test_one_line_per_answer_with_its_cause_and_no_text(
     server.engine.play(Script(fail_after=1))
     with pytest.raises(openai.InternalServerError):
         create(model="vlm-dlm:ar", messages=MESSAGES)
-    until(lambda: len(answer_lines(caplog)) == 2)
+    until(lambda: len(request_lines(caplog)) == 2)  # the last to be written
     good, bad = answer_lines(caplog)
     assert re.search(r"request=my-request client=[0-9a-f]{8} mode=ar cause=stop ", good)
     assert "cause=failed:engine_error" in bad
@@ -231,7 +235,7 @@ def test_one_line_per_answer_with_its_cause_and_no_text(
     assert "picture" not in text
     assert "forged" not in text
     assert "127.0.0.1" not in good + bad
-    requests = [r.getMessage() for r in caplog.records if r.name == "app.requests"]
+    requests = request_lines(caplog)
     assert [line.split("status=")[1].split()[0] for line in requests] == ["200", "500"]
     assert "cause=engine_error" in requests[1]
 
@@ -241,8 +245,8 @@ def test_a_path_cannot_write_a_line_of_its_own(
 ) -> None:
     caplog.set_level(logging.INFO)
     httpx.get(f"{server.url}/a%0d%0aINFO%20forged%1b[31m?key=secret", timeout=30, trust_env=False)
-    until(lambda: bool(caplog.records))
-    (line,) = [r.getMessage() for r in caplog.records if r.name == "app.requests"]
+    until(lambda: bool(request_lines(caplog)))
+    (line,) = request_lines(caplog)
     assert line.isprintable()
     assert "secret" not in line
     assert " forged" not in line
@@ -256,3 +260,14 @@ def test_n_answers_are_n_lines(
     until(lambda: len(answer_lines(caplog)) == 3)
     requests: list[GenerationRequest] = server.engine.requests
     assert len(requests) == 3
+
+
+@pytest.mark.parametrize("fail_after", [0, 2])
+def test_what_the_engine_lost_is_one_line_without_a_traceback(
+    fail_after: int, server: LiveServer, client: openai.OpenAI, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.engine.play(Script(fail_after=fail_after))
+    with pytest.raises(openai.InternalServerError):
+        client.chat.completions.create(model="vlm-dlm:ar", messages=MESSAGES)
+    (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
+    assert record.exc_info is None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import typer
 
 from app import errors as app_errors
 from app.main import create_app
@@ -14,6 +16,7 @@ from app.metrics import PREFIX
 from app.settings import Settings
 from tests.api.serving import PlayedEngine
 from vlm_dlm import errors
+from vlm_dlm.cli.main import app as cli
 from vlm_dlm.preflight import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,14 +49,18 @@ def test_every_setting_is_listed_with_its_default() -> None:
             assert default is None or default == (), name
 
 
-def test_every_flag_is_a_setting() -> None:
+def test_every_flag_is_a_setting_and_shown_with_it() -> None:
     tree = ast.parse((ROOT / "vlm_dlm" / "cli" / "serve.py").read_text(encoding="utf-8"))
     (flags,) = [
         [ast.literal_eval(key) for key in node.keys if key is not None]
         for node in ast.walk(tree)
         if isinstance(node, ast.Dict) and len(node.keys) > 5
     ]
-    assert set(flags) <= set(Settings.model_fields)
+    shown = {cell[0]: cell[1:] for row in rows("Settings") for cell in [names(row[0])]}
+    assert {name for name, flag in shown.items() if flag} == set(flags)
+    command = cast("Any", typer.main.get_command(cli)).commands["serve"]
+    taken = {flag for option in command.params for flag in option.opts}
+    assert {flag for flags in shown.values() for flag in flags} == taken - {"--config", "--help"}
 
 
 def raised_codes() -> set[tuple[int, str]]:

@@ -103,7 +103,7 @@ class EngineCore:
     def step(self) -> list[GenerationEvent]:
         """One forward for everybody who can take part, and what came of it."""
         began = perf_counter()
-        events = self._admit()
+        events = self._admit() + self._encode()
         grants = self.scheduler.schedule()
         results = self._run(grants)
         events += self._update(grants, results, began)
@@ -121,33 +121,42 @@ class EngineCore:
         return cache_needed(request, max_rows, self.config)
 
     def _admit(self) -> list[GenerationEvent]:
-        """Start work on requests that fit: encode their images, or reuse a kept prompt."""
+        """Start work on requests that fit; those whose prompt is kept are past it already."""
         events: list[GenerationEvent] = []
         for sequence in self.scheduler.admit():
-            clock, prompt = sequence.clock, sequence.request.prompt
-            clock.started = perf_counter()
+            sequence.clock.started = sequence.clock.features_ready = perf_counter()
             events.append(started(sequence))
-            kept = self.prompts.find(prompt.key)
+            kept = self.prompts.find(sequence.request.prompt.key)
             if kept is not None:
                 events += self._guard(sequence, lambda s=sequence, k=kept: self._reuse(s, k))
-            else:
-                events += self._guard(sequence, lambda s=sequence: self._encode(s))
         return events
 
-    def _encode(self, sequence: Sequence) -> list[GenerationEvent]:
-        sequence.features = self.features.features(sequence.request.prompt.images)
+    def _encode(self) -> list[GenerationEvent]:
+        """Features for one request and of one picture, as everybody waits for them."""
+        sequence = self.scheduler.next_with_image
+        if sequence is None:
+            return []
+        kept = self.prompts.find(sequence.request.prompt.key)  # by whoever was before it
+        if kept is not None:
+            return self._guard(sequence, lambda: self._reuse(sequence, kept))
+        return self._guard(sequence, lambda: self._encode_next(sequence))
+
+    def _encode_next(self, sequence: Sequence) -> list[GenerationEvent]:
+        began = perf_counter()
+        self.features.advance(sequence)
         self.runner.synchronize()
         sequence.clock.features_ready = perf_counter()
-        sequence.clock.vision_s = sequence.clock.features_ready - sequence.clock.started
+        sequence.clock.vision_s += sequence.clock.features_ready - began
         return []
 
     def _reuse(self, sequence: Sequence, kept: KeptPrompt) -> list[GenerationEvent]:
         """Copy a kept prompt instead of computing it."""
+        began = perf_counter()
         assert sequence.table is not None, "admitted requests own pages"
         self.cache.copy(kept.table, sequence.table, kept.num_tokens)
         sequence.cache_len = kept.num_tokens
         sequence.is_prompt_reused = True
-        sequence.clock.prefill_s = perf_counter() - sequence.clock.started
+        sequence.clock.prefill_s = perf_counter() - began
         return self._start(sequence, kept.logits)
 
     def _run(self, grants: list[Grant]) -> list[Tensor | Exception]:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor
 
+from vlm_dlm.engine.sequence import Sequence
 from vlm_dlm.errors import EngineError
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import ImageInput
@@ -20,14 +21,22 @@ class FeatureCache:
         self.max_entries = max_entries
         self._entries: OrderedDict[str, Tensor] = OrderedDict()
 
-    def features(self, images: tuple[ImageInput, ...]) -> Tensor | None:
-        """Features of all images of a prompt in order, [sum of num_tokens, D]; None without
-        images."""
-        if not images:
-            return None
-        return torch.cat([self._encode(image) for image in images])
+    def advance(self, sequence: Sequence) -> None:
+        """Give a request the features of its next images: those that are here, and at most one
+        that must be computed."""
+        found: list[Tensor] = [] if sequence.features is None else [sequence.features]
+        is_computed = False
+        while (image := sequence.next_image) is not None:
+            if image.content_hash not in self._entries:
+                if is_computed:
+                    break
+                is_computed = True
+            found.append(self._encode(image))
+            sequence.num_encoded += 1
+        sequence.features = torch.cat(found)
 
     def _encode(self, image: ImageInput) -> Tensor:
+        """[num_tokens, D]"""
         entry = self._entries.get(image.content_hash)
         if entry is None:
             pixels = torch.as_tensor(image.pixels).to(self.model.device, self.model.dtype)

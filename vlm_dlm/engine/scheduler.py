@@ -41,22 +41,19 @@ class Scheduler:
     def has_work(self) -> bool:
         return bool(self.waiting or self.running)
 
-    def admit(self) -> list[Sequence]:
-        """Move waiting requests to running while their worst case fits into the cache.
+    @property
+    def next_with_image(self) -> Sequence | None:
+        """Whose images are to be encoded next, in the order of arrival."""
+        return next((s for s in self.running if s.next_image is not None), None)
 
-        At most one of them has images: these are encoded before the next forward, which everybody
-        waits for.
-        """
+    def admit(self) -> list[Sequence]:
+        """Move waiting requests to running while their worst case fits into the cache."""
         admitted: list[Sequence] = []
-        has_images = False
         while self.waiting and len(self.running) < self.config.max_running:
             sequence = self.waiting[0]
-            if has_images and sequence.request.prompt.images:
-                break
             pages = self._take_pages(self.allocator.pages_for(sequence.max_cache_len))
             if pages is None:
                 break
-            has_images = has_images or bool(sequence.request.prompt.images)
             sequence.table = PageTable(self.allocator, pages)
             self.running.append(self.waiting.popleft())
             admitted.append(sequence)
@@ -119,6 +116,7 @@ def _grant_pieces(prompts: list[Sequence], budget: int) -> list[Grant]:
         if budget <= 0:
             break
         num_rows = min(budget, sequence.num_rows_wanted)
-        budget -= num_rows
-        grants.append(Grant(sequence, num_rows))
+        if num_rows:
+            budget -= num_rows
+            grants.append(Grant(sequence, num_rows))
     return grants

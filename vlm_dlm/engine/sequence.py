@@ -9,7 +9,7 @@ from vlm_dlm.decoding import DecodingMode
 from vlm_dlm.engine.kv_cache import PageTable
 from vlm_dlm.engine.stop_strings import StopStrings
 from vlm_dlm.events import Stats
-from vlm_dlm.request import GenerationRequest
+from vlm_dlm.request import GenerationRequest, ImageInput
 from vlm_dlm.step import StepPlan
 
 
@@ -49,7 +49,8 @@ class Sequence:
     max_cache_len: int
     max_rows: int
     table: PageTable | None = None
-    features: Any = None  # [pads, D], until the last placeholder is computed
+    features: Any = None  # [pads, D] of the encoded images, until the prompt is cached
+    num_encoded: int = 0  # images
     num_pads_done: int = 0
     cache_len: int = 0
     state: Any = None
@@ -78,10 +79,19 @@ class Sequence:
         return self.state is None
 
     @property
+    def next_image(self) -> ImageInput | None:
+        """The first image without features; None once the prompt can be computed."""
+        images = self.request.prompt.images
+        if self.cache_len or self.num_encoded == len(images):
+            return None
+        return images[self.num_encoded]
+
+    @property
     def num_rows_wanted(self) -> int:
-        """Rows of the next forward: the rest of the prompt, or the mode's whole plan."""
+        """Rows of the next forward: the rest of the prompt, none while images are missing, or the
+        mode's whole plan."""
         if self.plan is None:
-            return self.num_prompt_tokens - self.cache_len
+            return 0 if self.next_image is not None else self.num_prompt_tokens - self.cache_len
         return len(self.plan.token_ids)
 
     def count_forward(self) -> None:

@@ -204,7 +204,7 @@ def _check_messages(messages: Sequence[Message], num_images: int) -> None:
         if message.role == "system" and position > 0:
             raise PromptError("only the first message can be a system message")
         if message.role != "user" and any(isinstance(part, ImagePart) for part in message.parts):
-            raise PromptError(f"a {message.role} message cannot hold images")
+            raise PromptError(f"messages of role {message.role} cannot hold images")
     parts = (part for message in messages for part in message.parts)
     named = [part.index for part in parts if isinstance(part, ImagePart)]
     if named != list(range(num_images)):

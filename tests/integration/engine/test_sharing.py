@@ -9,7 +9,7 @@ from tests.integration.engine.test_chunks import image, model, picture_prompt, p
 from tests.invariants import events_of
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.core import EngineCore
-from vlm_dlm.events import Committed, Started
+from vlm_dlm.events import Committed, Finished, GenerationEvent
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import GenerationRequest
 
@@ -55,27 +55,28 @@ def test_pieces_beside_others_change_no_answer() -> None:
     assert run(core, *batch) == {request.request_id: run_alone(request) for request in batch}
 
 
-def test_images_of_one_request_are_encoded_per_step(
-    model: VlmModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_image_is_encoded_per_step(model: VlmModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many a request has, and without keeping those who have none."""
     encoded: list[int] = []
     encode = model.encode_images
     monkeypatch.setattr(model, "encode_images", lambda x: encoded.append(1) or encode(x))
     core = make_core(model)
     core.submit(endless("writes"))
     core.step()
-    for i in range(3):
-        prompt = picture_prompt((image(20 + i, 2, 2), image(30 + i, 2, 2)))
-        core.submit(picture_request(f"picture {i}", "ar", prompt))
-    core.submit(ask("text", "ar", prompt_of(5)))
-    started: list[list[str]] = []
-    for _ in range(4):
-        before = len(encoded)
-        events = core.step()
-        assert len(encoded) - before <= 2
-        assert any(isinstance(e, Committed) for e in events_of(events, "writes"))
-        started.append([e.request_id for e in events if isinstance(e, Started)])
-    assert started == [["picture 0"], ["picture 1"], ["picture 2", "text"], []]
+    for name, first in (("eight", 20), ("three", 40)):
+        num_images = 8 if name == "eight" else 3
+        prompt = picture_prompt(tuple(image(first + i, 2, 2) for i in range(num_images)))
+        core.submit(picture_request(name, "ar", prompt))
+    core.submit(ask("text", "ar", prompt_of(5), max_tokens=1))
+    events: list[GenerationEvent] = []
+    for num_steps in range(1, 13):
+        step = core.step()
+        assert len(encoded) == min(num_steps, 11)
+        assert any(isinstance(e, Committed) for e in events_of(step, "writes"))
+        events += step
+        if num_steps == 1:
+            assert isinstance(events_of(events, "text")[-1], Finished)
+    assert any(isinstance(e, Committed) for e in events_of(events, "eight"))
     core.close()
 
 

@@ -101,7 +101,7 @@ def test_all_texts_make_the_answer() -> None:
         answer.add(Finished("r", "stop", "c", STATS, 0.0)),
     ]
     assert texts == ["", "ab", "c"]
-    assert (answer.text, answer.mode, answer.token_ids) == ("abc", "ar", [7, 7])
+    assert (answer.text, answer.token_ids) == ("abc", [7, 7])
     assert answer.finished() is STATS
 
 
