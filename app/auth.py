@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from base64 import b64decode
 from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Annotated
@@ -13,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from app.errors import ApiError
+from app.page.paths import is_page_path
 
 # A client behind IPv6 owns a whole network, so its addresses count as one.
 IPV6_PREFIX = 64
@@ -29,6 +31,7 @@ OPEN_PATHS = frozenset(
     }
 )
 METRICS_PATH = "/metrics"
+REALM = "vlm-dlm: any user, an API key as the password"
 
 
 class Clients:
@@ -45,14 +48,13 @@ class Clients:
         """
         if not self._digests:
             return _address(scope)
-        key = _bearer(Headers(scope=scope))
+        key = _key(Headers(scope=scope))
         digest = None if key is None else _digest(key)
         if digest is not None and self._is_known(digest):
             return f"key-{digest.hex()[:16]}"
         if scope["path"] in self._open:
             return _address(scope)
-        message = "no API key was given" if key is None else "the API key is not known here"
-        raise ApiError(401, "invalid_api_key", f"{message}; send it as Authorization: Bearer KEY")
+        raise _unknown(key, is_page_path(scope["path"]))
 
     def _is_known(self, digest: bytes) -> bool:
         """Always compares with every key, so that time tells nothing."""
@@ -74,12 +76,33 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
-def _bearer(headers: Headers) -> str | None:
+def _unknown(key: str | None, is_page: bool) -> ApiError:
+    """For the page, a browser asks for the key itself and sends it from then on."""
+    message = "no API key was given" if key is None else "the API key is not known here"
+    message += "; send it as Authorization: Bearer KEY"
+    challenge = f'Basic realm="{REALM}", charset="UTF-8"' if is_page else "Bearer"
+    return ApiError(401, "invalid_api_key", message, challenge=challenge)
+
+
+def _key(headers: Headers) -> str | None:
+    """The key, sent as a bearer token or, by browsers, as the password of any user."""
     values = headers.getlist("authorization")
     if len(values) != 1:
         return None
-    scheme, _, key = values[0].partition(" ")
-    return key.strip() or None if scheme.lower() == "bearer" else None
+    scheme, _, value = values[0].partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip() or None
+    if scheme.lower() == "basic":
+        return _password(value.strip())
+    return None
+
+
+def _password(credentials: str) -> str | None:
+    try:
+        pair = b64decode(credentials, validate=True).decode("utf-8")
+    except ValueError:
+        return None
+    return pair.partition(":")[2] or None
 
 
 def _address(scope: Scope) -> str:

@@ -58,7 +58,8 @@ _FRAMEWORK = {
 
 
 class ApiError(Exception):
-    """An answer that is an error. param: the field at fault. retry_after_s: whole seconds."""
+    """An answer that is an error. param: the field at fault. retry_after_s: whole seconds.
+    challenge: with 401, how to say who one is."""
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class ApiError(Exception):
         message: str,
         param: str | None = None,
         retry_after_s: int | None = None,
+        challenge: str = "Bearer",
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -74,6 +76,7 @@ class ApiError(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.challenge = challenge
 
     @property
     def type(self) -> str:
@@ -86,7 +89,7 @@ class ApiError(Exception):
     def headers(self) -> dict[str, str]:
         """What the status asks for beside the body."""
         if self.status == 401:
-            return {"WWW-Authenticate": "Bearer"}
+            return {"WWW-Authenticate": self.challenge}
         if self.code == DeadlineError.code:
             # OpenAI's clients send again on any 408; this one is a limit of the request's own
             return {"X-Should-Retry": "false"}

@@ -25,6 +25,7 @@ from app.middleware.envelope import ID_HEADER, Envelope
 from app.middleware.gate import Gate
 from app.middleware.guard import Guard
 from app.middleware.keys import Keys
+from app.page import report_route
 from app.page.build import build_page
 from app.page.mount import Page, PageMount
 from app.routes import chat, compare, generate, models, status
@@ -46,8 +47,11 @@ DECODE_SIDES = 2
 def create_app(
     settings: Settings, engine: ManagedEngine, checkpoint: Checkpoint, *, has_page: bool = False
 ) -> FastAPI:
-    """The whole HTTP interface, with the page at / if asked for. Its lifespan starts the engine, which goes on loading by itself,
-    and closes everything in the end."""
+    """The whole HTTP interface, with the page at / if asked for.
+
+    Its lifespan starts the engine, which goes on loading by itself, and closes everything in the
+    end.
+    """
     services = build_services(settings, engine, checkpoint)
     page = Page(lambda: build_page(services)) if has_page else None
     app = FastAPI(
@@ -62,10 +66,12 @@ def create_app(
         middleware=_middleware(services),
     )
     app.state.services = services
+    app.state.page = page
     install_error_handlers(app)
     for module in ROUTES:
         app.include_router(module.router)
     if page is not None:
+        app.include_router(report_route.router)
         app.router.routes.append(PageMount(page, settings.page_mcp))
     if settings.api_keys:
         _declare_keys(app, settings.protect_metrics)

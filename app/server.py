@@ -22,6 +22,7 @@ from app.launching import build_engine
 from app.logs import set_up_logs
 from app.main import create_app
 from app.middleware.gate import is_loopback
+from app.page.mount import Page
 from app.protocol import bounded_protocol
 from app.settings import Settings
 from app.state import Services
@@ -44,11 +45,12 @@ NO_KEYS = "anybody who can reach {host} may ask: set api_keys, or bind to 127.0.
 
 OnLine = Callable[[str], None]
 OnState = Callable[[EngineState], None]
+OnPage = Callable[[str], object]
 
 
-def serve(settings: Settings, say: OnLine, on_state: OnState) -> None:
+def serve(settings: Settings, say: OnLine, on_state: OnState, on_page: OnPage) -> None:
     """Serve until told to end. say: gets lines for the operator. on_state: gets every new state of
-    the engine until it is ready.
+    the engine until it is ready. on_page: gets the address of the page once both are there.
 
     Raises BadInputError or CheckpointError before anything is started.
     """
@@ -71,7 +73,7 @@ def serve(settings: Settings, say: OnLine, on_state: OnState) -> None:
     )
     if not settings.api_keys and not is_loopback(settings.host):
         say(f"Warning: {NO_KEYS.format(host=settings.host)}")
-    event_loop.run(_Server(app, config, listener, say, on_state).run())
+    event_loop.run(_Server(app, config, listener, say, on_state, on_page).run())
 
 
 class _Uvicorn(uvicorn.Server):
@@ -92,13 +94,16 @@ class _Server:
         listener: socket.socket,
         say: OnLine,
         on_state: OnState,
+        on_page: OnPage,
     ) -> None:
         self._uvicorn = _Uvicorn(config)
         self._app = app
         self._listener = listener
         self._services: Services = app.state.services
+        self._page: Page | None = app.state.page
         self._say = say
         self._on_state = on_state
+        self._on_page = on_page
         self._ending: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
 
@@ -139,6 +144,8 @@ class _Server:
         else:
             await documenting
             self._say("Ready")
+            if self._page is not None and await self._page.wait():
+                self._on_page(f"{_browsable(self._listener)}/")
         finally:
             ready.cancel()
 
@@ -186,7 +193,18 @@ def _bind(settings: Settings) -> socket.socket:
 
 def _address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
+    return _address_of(host, port)
+
+
+def _address_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _browsable(listener: socket.socket) -> str:
+    """The address as this machine's browser reaches it."""
+    host, port = listener.getsockname()[:2]
+    names = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    return _address_of(names.get(str(host), str(host)), port)
 
 
 def _allow_many_files() -> None:

@@ -20,36 +20,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import ApiError
 from app.page.assets import SCRIPT_PATH, script
 from app.page.headers import add_headers
+from app.page.paths import is_page_path
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 logger = logging.getLogger(__name__)
-API = "/gradio_api/"
-_FILES = frozenset(
-    {"/", SCRIPT_PATH, "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"}
-)
-_FOLDERS = ("/assets/", "/static/", "/svelte/")
-# Of Gradio's interface what its own page and client need. The rest (a proxy, run history, editing,
-# monitoring, files by path) stays shut.
-_CALLS = (
-    *("app_id", "call/", "cancel", "component_server", "config", "heartbeat/", "info"),
-    *("queue/join", "queue/data", "queue/status", "reset", "startup-events"),
-    *("upload", "upload_progress", "file=", "theme.css"),
-)
 _STARTING = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>vlm-dlm</title>
 <meta http-equiv="refresh" content="1"><meta name="viewport" content="width=device-width">
 <style>:root{color-scheme:light dark}body{font:1.1rem system-ui;margin:20vh auto;max-width:30rem;
 padding:0 1rem}</style></head><body><p role="status">The page is starting. It opens by itself in a
 few seconds.</p></body></html>"""
-
-
-def is_page_path(path: str, has_mcp: bool = False) -> bool:
-    """Whether the page answers at this address."""
-    if path in _FILES or path.startswith(_FOLDERS):
-        return True
-    calls = (*_CALLS, "mcp") if has_mcp else _CALLS
-    return path.startswith(API) and path.removeprefix(API).startswith(calls)
 
 
 class Page:
@@ -58,6 +39,7 @@ class Page:
     def __init__(self, build: Callable[[], FastAPI]) -> None:
         self._build = build
         self._app: FastAPI | None = None
+        self._is_settled = asyncio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -70,15 +52,24 @@ class Page:
             is_over.set()
             await asyncio.wait({serving})
 
+    async def wait(self) -> bool:
+        """Whether there is a page, once that is clear."""
+        await self._is_settled.wait()
+        return self._app is not None
+
     async def _serve(self, is_over: asyncio.Event) -> None:
         """All of Gradio's life in one task, as its parts ask for."""
         try:
             app = await asyncio.to_thread(asyncio.run, self._built())
             async with app.router.lifespan_context(app):
                 self._app = app
+                self._is_settled.set()
                 await is_over.wait()
         except Exception:  # the API is of use without a page
             logger.exception("the page cannot be shown")
+        finally:
+            self._app = None
+            self._is_settled.set()
 
     async def _built(self) -> FastAPI:
         """Within a loop, or Gradio would make loops of its own and never close them."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,6 +66,16 @@ def serve(
             "--drain-s", metavar="S", help="Seconds to finish in at the end.", show_default="30"
         ),
     ] = None,
+    page: Annotated[
+        bool | None,
+        typer.Option("--page/--no-page", help="Show the page at /.", show_default="--page"),
+    ] = None,
+    page_mcp: Annotated[
+        bool, typer.Option("--page-mcp", help="Offer the page's endpoints as MCP tools.")
+    ] = False,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the page in a browser once it is ready.")
+    ] = False,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")
     ] = None,
@@ -80,13 +92,24 @@ def serve(
         "single_process": single_process or None,
         "max_waiting": max_waiting,
         "drain_s": drain_s,
+        "page": page,
+        "page_mcp": page_mcp or None,
     }
-    _run(flags, config)
+    _run(flags, config, _open if open_page else _show)
 
 
-def _run(flags: dict[str, Any], config: Path | None) -> None:
+def _run(flags: dict[str, Any], config: Path | None, on_page: Callable[[str], object]) -> None:
     settings = _import("app.settings").load_settings(flags, config)
-    _import("app.server").serve(settings, _say, Progress())
+    _import("app.server").serve(settings, _say, Progress(), on_page)
+
+
+def _show(address: str) -> None:
+    _say(f"The page is at {address}")
+
+
+def _open(address: str) -> None:
+    _show(address)
+    webbrowser.open(address)
 
 
 def _import(name: str) -> Any:
