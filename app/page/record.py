@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.errors import ApiError
 from app.schemas.compare import MAX_MODES, ModeResult, Summary
@@ -86,12 +87,10 @@ class Record(BaseModel):
         return [(mode, self.answers[mode]) for mode in self.modes if mode in self.answers]
 
 
-_RECORD = TypeAdapter(Record)
-
-
 def read_record(raw: object) -> Record:
-    """Checked. Raises pydantic's ValidationError."""
-    return _RECORD.validate_python(raw)
+    """Checked as JSON, which also finds text that cannot be written. Raises pydantic's
+    ValidationError."""
+    return Record.model_validate_json(json.dumps(raw))
 
 
 def checked_image(image: str) -> str:

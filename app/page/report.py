@@ -171,4 +171,3 @@ def _ms(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value / 1000:.2f} s" if value >= 1000 else f"{figure(value)} ms"
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, log10
 
@@ -13,6 +13,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
 BAR_HEIGHT, BAR_LABEL, BAR_VALUE = 30, 190, 84
 NUM_STYLES = 6  # s0 to s5 in report.css
 MAX_POINTS = 600
+Place = Callable[[float, float], tuple[float, float]]  # from values to the drawing
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,7 @@ def _svg(label: str, height: int, content: Markup) -> Markup:
     return frame.format(WIDTH, height, label, content)
 
 
-def _grid(place: object, x_ticks: list[float], y_ticks: list[float], x_end: float) -> Markup:
-    assert callable(place)
+def _grid(place: Place, x_ticks: list[float], y_ticks: list[float], x_end: float) -> Markup:
     parts: list[Markup] = []
     for value in y_ticks:
         (x, y), (end, _) = place(0, value), place(x_end, value)
@@ -113,9 +113,8 @@ def _names(x_name: str, y_name: str) -> Markup:
     ).format(WIDTH - RIGHT, HEIGHT - 6, x_name, (HEIGHT - BOTTOM + TOP) // 2, y_name)
 
 
-def _path(line: Line, place: object, style: int) -> Markup:
+def _path(line: Line, place: Place, style: int) -> Markup:
     """Level until the next point, then up."""
-    assert callable(place)
     places = [place(x, y) for x, y in thinned(line.points)]
     start = place(0, 0)
     steps = "".join(f"H{x}V{y}" for x, y in places)

@@ -12,6 +12,11 @@ vlmDlm.code = (() => {
       .filter(([name, value]) => value !== null && value !== undefined && !OF_THE_PAGE.includes(name)));
   }
 
+  /** Whether modes were given options of their own. */
+  function hasOwn(record) {
+    return Object.keys(record.mode_options || {}).length > 0;
+  }
+
   /** One word of a shell. */
   function quoted(text) {
     return `'${String(text).replaceAll("'", "'\\''")}'`;
@@ -24,9 +29,13 @@ vlmDlm.code = (() => {
       const name = record.image.name || "image.png";
       lines.push(`-F ${quoted(`image=@"${name.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`)}`);
     }
-    const fields = {prompt: record.prompt, modes: record.modes.join(","), options: JSON.stringify(optionsOf(record))};
+    const fields = {prompt: record.prompt, modes: record.modes.join(",")}, options = optionsOf(record);
+    if (hasOwn(record)) {
+      fields.mode_options = JSON.stringify(record.mode_options);
+      OF_MODES.forEach((name) => delete options[name]); // a mode without one would refuse it
+    }
+    fields.options = JSON.stringify(options);
     if (record.parallel) fields.parallel = "true";
-    if (record.mode_options) fields.mode_options = JSON.stringify(record.mode_options);
     for (const [name, value] of Object.entries(fields)) lines.push(`--form-string ${quoted(`${name}=${value}`)}`);
     return `${lines.join(" \\\n  ")}\n`;
   }
@@ -87,10 +96,10 @@ vlmDlm.code = (() => {
 
   /** The page's address with the settings of a record. */
   function linkOf(record, root) {
-    const link = new URL(root), {threshold, block_length, max_tokens} = record.options;
+    const link = new URL(root), {threshold, block_length, max_tokens, temperature, seed} = record.options;
     const values = {
       prompt: record.prompt, modes: record.modes.join(","), threshold, block_length, max_tokens,
-      runs: Math.max(record.runs?.length || 1, 1), parallel: record.parallel ? 1 : undefined,
+      temperature, seed, runs: Math.max(record.runs?.length || 1, 1), parallel: record.parallel ? 1 : undefined,
     };
     for (const [name, value] of Object.entries(values)) {
       if (value !== undefined && value !== null) link.searchParams.set(name, value);

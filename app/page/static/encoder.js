@@ -18,7 +18,7 @@ vlmDlm.encoder = (() => {
   /** Milliseconds of every mode by part. The first two are done once and count for each. */
   function timesOf(record) {
     const {vision_ms: image, prefill_ms: prompt} = record.summary;
-    return record.modes.filter((mode) => record.answers[mode]?.result.metrics).map((mode) => {
+    return record.modes.filter((mode) => record.answers[mode]?.result?.metrics).map((mode) => {
       const {title, result} = record.answers[mode];
       return {title, image, prompt, writing: result.metrics.decode_time_ms};
     });

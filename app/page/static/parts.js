@@ -16,15 +16,15 @@ vlmDlm.parts = (() => {
     return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(2)} s`;
   }
 
-  /** The place of a part of the stage, made at its end where it is missing. */
+  /** The place of a part of the stage, made behind the panels where it is missing. */
   function placeOf(id) {
-    let found = document.getElementById(id);
-    if (!found) {
-      found = make("section");
-      found.id = id;
-      (document.getElementById("stage") || document.body).append(found);
-    }
-    return found;
+    const found = document.getElementById(id);
+    if (found) return found;
+    const {slot} = vlmDlm.compare;
+    const place = slot ? vlmDlm.compare.slot(id) : make("section");
+    if (!slot) (document.getElementById("stage") || document.body).append(place);
+    place.id = id;
+    return place;
   }
 
   /** Call `listener` with every finished record. */

@@ -112,13 +112,13 @@ vlmDlm.replay = (() => {
       const {tokens} = vlmDlm;
       for (const track of this.tracks) {
         track.text.textContent = "";
-        tokens.render(track.text, track.tokens, {colorBy: this.colorBy});
+        tokens.render(track.text, track.tokens, {colorBy: this.colorBy, label: `Replay of ${track.title}`});
         track.spans = [...track.text.querySelectorAll(".vd-token")];
         track.shown = [0, track.spans.length];
         track.spans.forEach((span) => { span.dataset.state = "later"; });
       }
       this.legend.textContent = "";
-      tokens.legend(this.legend, this.colorBy);
+      tokens.legend(this.legend, this.colorBy, {withDraft: false});
       const pending = make("span", "replay-key", "chosen, not final"), mask = make("span", "replay-key", "mask");
       pending.dataset.state = "pending";
       mask.dataset.state = "mask";

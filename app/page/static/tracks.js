@@ -6,7 +6,7 @@ vlmDlm.tracks = (() => {
 
   /** When a mode had its prompt: its clock starts there, so that all modes start together. */
   function beganAt(answer) {
-    const metrics = answer.result.metrics;
+    const metrics = answer.result?.metrics;
     const prompt = metrics ? metrics.vision_time_ms + metrics.prefill_time_ms : 0;
     return answer.tokens.length ? Math.min(prompt, answer.tokens[0][TIME]) : 0;
   }
