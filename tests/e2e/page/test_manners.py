@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.e2e.page.browser import NARROW
+from tests.e2e.page.conftest import Visit
+from tests.e2e.page.views import TABS, choose_image, nameless, open_tab, start
+from tests.e2e.server import Server, eventually
+
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+MAX_STOPS = 80
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_every_control_has_a_name(page: Page, tab: str) -> None:
+    open_tab(page, tab)
+    assert nameless(page) == []
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_narrow_window_needs_no_sideways_scrolling(
+    visit: Visit, page_server: Server, tab: str
+) -> None:
+    page = visit(page_server, viewport=NARROW, has_touch=True).open()
+    open_tab(page, tab)
+    assert page.evaluate(OVERFLOW) <= 0
+
+
+def test_the_keyboard_alone_starts_and_stops(visit: Visit, slow_server: Server) -> None:
+    page = visit(slow_server).open()
+    choose_image(page)
+    page.locator("body").press("Home")
+    _tab_to(page, "start")
+    page.keyboard.press("Enter")
+    eventually(lambda: slow_server.gauge("num_requests_running") > 0, 10)
+    _tab_to(page, "stop")
+    page.keyboard.press("Enter")
+    eventually(lambda: slow_server.gauge("num_requests_running") == 0, 2)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark_follow_the_visitor(visit: Visit, page_server: Server, scheme: str) -> None:
+    page = visit(page_server, color_scheme=scheme).open()
+    background = page.evaluate(
+        "getComputedStyle(document.body).backgroundColor.match(/[0-9.]+/g).map(Number)"
+    )
+    assert (sum(background[:3]) < 200) == (scheme == "dark")
+
+
+def _tab_to(page: Page, element_id: str) -> None:
+    """Press Tab until the part has the focus."""
+    for _ in range(MAX_STOPS):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == element_id:
+            return
+    raise AssertionError(f"{MAX_STOPS} presses of Tab never reached {element_id}")
