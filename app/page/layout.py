@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.page import blind, chat, compare, endpoints, sweep
 from app.page.about import about_text, model_line
+from app.page.runs import Runs
 
 if TYPE_CHECKING:
     from app.state import Services
@@ -17,6 +18,7 @@ CACHE_S = 3600  # what a visitor uploaded is deleted after that
 
 def layout(services: Services) -> gr.Blocks:
     """All views over one server."""
+    runs = Runs(services)
     with gr.Blocks(
         title="vlm-dlm", analytics_enabled=False, fill_width=True, delete_cache=(600, CACHE_S)
     ) as blocks:
@@ -25,12 +27,13 @@ def layout(services: Services) -> gr.Blocks:
             with gr.Tab("Compare", id="compare"):
                 view = compare.add(services)
             with gr.Tab("Sweep", id="sweep"):
-                sweep.add(services, view)
+                sweep.add(services, view, runs)
             with gr.Tab("Chat", id="chat"):
-                chat.add(services)
+                chat.add(services, runs)
             with gr.Tab("Blind test", id="blind"):
-                blind.add(services, view)
+                blind.add(services, view, runs)
             with gr.Tab("About", id="about"):
                 gr.Markdown(about_text(services))
-        endpoints.add(services)
+        endpoints.add(services, runs)
+        blocks.unload(runs.leave)
     return blocks

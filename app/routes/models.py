@@ -104,13 +104,14 @@ def _object(services: Services, id_: str, mode: ModeInfo | None) -> ModelObject:
     shown = services.engine.capabilities.modes if mode is None else (mode,)
     extra = Extra(
         mode=None if mode is None else mode.name,
-        modes=[_detail(info) for info in shown],
+        modes=[mode_detail(info) for info in shown],
         limits=_limits(services),
     )
     return ModelObject(id=id_, created=services.began_s, architecture=Architecture(), vlm_dlm=extra)
 
 
-def _detail(mode: ModeInfo) -> ModeDetail:
+def mode_detail(mode: ModeInfo) -> ModeDetail:
+    """What clients are told of a mode."""
     options = [OPTION_FIELDS[name] for name in mode.options if name in OPTION_FIELDS]
     return ModeDetail(
         name=mode.name, title=mode.title, is_lossless=mode.is_lossless, options=options

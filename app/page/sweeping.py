@@ -1,0 +1,176 @@
+"""Which threshold and block length are worth having: one question answered once per combination,
+each answer held against that of the autoregressive mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+from app.errors import ApiError
+from app.intake import over_limit
+from app.page.runs import Visitor
+from app.page.trial import begin_trial, judge_of
+from app.schemas.compare import Agreement
+from app.schemas.generate import Question
+from app.state import Services
+from vlm_dlm.decoding import find_mode
+from vlm_dlm.decoding.autoregressive import Autoregressive
+from vlm_dlm.engine.base import ModeInfo
+from vlm_dlm.errors import ModeError
+from vlm_dlm.events import Started, Stats, is_terminal
+from vlm_dlm.preflight import mode_params
+
+REFERENCE = Autoregressive.name
+AXES = ("threshold", "block_length")
+MAX_POINTS = 64
+# Under this much agreement a fast answer is simply another answer.
+LEAST_AGREEMENT = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One combination and what came of it. threshold, block_length: None where the mode has no
+    such option. agreement: share of leading tokens equal to those of the reference. error: a
+    sentence, in place of figures."""
+
+    threshold: float | None
+    block_length: int | None
+    tokens_per_second: float | None = None
+    tokens_per_forward: float | None = None
+    num_tokens: int | None = None
+    agreement: float | None = None
+    is_identical: bool | None = None
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As in 'threshold 0.9, block 32'."""
+        parts = {"threshold": self.threshold, "block": self.block_length}
+        return ", ".join(f"{key} {value:g}" for key, value in parts.items() if value is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a sweep is. doing: what is being written now, '' at the end. reference: tokens per
+    second of the mode that the answers are held against, None until it is done."""
+
+    points: tuple[Point, ...]
+    num_points: int
+    doing: str
+    reference: float | None = None
+
+    @property
+    def best(self) -> Point | None:
+        """The fastest of those that agree well enough; if none does, the one that agrees most."""
+        return best_of(self.points)
+
+
+def best_of(points: Sequence[Point], least: float = LEAST_AGREEMENT) -> Point | None:
+    """See `Progress.best`. None without a whole answer."""
+    whole = [point for point in points if point.agreement is not None]
+    good = [point for point in whole if (point.agreement or 0.0) >= least]
+    if good:
+        return max(good, key=lambda point: point.tokens_per_second or 0.0)
+    return max(whole, key=_merit, default=None)
+
+
+def _merit(point: Point) -> tuple[float, float]:
+    return point.agreement or 0.0, point.tokens_per_second or 0.0
+
+
+def sweepable(services: Services) -> list[ModeInfo]:
+    """Modes that have something to sweep."""
+    return [info for info in services.engine.capabilities.modes if set(info.options) & set(AXES)]
+
+
+def grid_of(
+    services: Services, mode: str, thresholds: Sequence[float], block_lengths: Sequence[int]
+) -> dict[Point, Any]:
+    """Checked Params by combination. An axis that the mode lacks is left out.
+
+    Raises ApiError or ModeError.
+    """
+    info = next((i for i in sweepable(services) if i.name == find_mode(mode).name), None)
+    if info is None:
+        names = ", ".join(i.name for i in sweepable(services))
+        raise ModeError(f"mode {mode} has nothing to sweep; those that have are {names}")
+    given: dict[str, Sequence[Any]] = {"threshold": thresholds, "block_length": block_lengths}
+    axes = [tuple(dict.fromkeys(given[axis])) if axis in info.options else (None,) for axis in AXES]
+    if not all(axes):
+        raise ApiError(400, "bad_input", "choose at least one threshold and one block length")
+    num_points = len(axes[0]) * len(axes[1])
+    if num_points > MAX_POINTS:
+        raise over_limit("the sweep", f"has {num_points} combinations", MAX_POINTS)
+    grid: dict[Point, Any] = {}
+    for values in product(*axes):
+        options = {name: v for name, v in zip(AXES, values, strict=True) if v is not None}
+        grid[Point(*values)] = mode_params([info.name], options)[info.name]
+    return grid
+
+
+async def sweep(
+    services: Services, visitor: Visitor, question: Question, mode: str, grid: dict[Point, Any]
+) -> AsyncGenerator[Progress]:
+    """Runs the reference, then every combination; closing it ends what runs.
+
+    Raises ApiError or VlmDlmError; a combination that fails is a point of its own.
+    """
+    yield Progress((), len(grid), "preparing the image")
+    by_label = {str(index): point for index, point in enumerate(grid)}
+    entries = {label: (find_mode(mode).name, grid[point]) for label, point in by_label.items()}
+    reference = {REFERENCE: (REFERENCE, mode_params([REFERENCE], {})[REFERENCE])}
+    comparison = await begin_trial(services, visitor, question, {**reference, **entries})
+    judge = judge_of(services, comparison)
+    points: list[Point] = []
+    speed: float | None = None
+    async with aclosing(comparison.steps()) as steps:
+        async for step in steps:
+            label = step.mode
+            is_over = not isinstance(step.event, Started) and (
+                isinstance(step.event, ApiError) or is_terminal(step.event)
+            )
+            if is_over:
+                run = comparison.runs[label]
+                if label != REFERENCE:
+                    points.append(_done(by_label[label], run.answer.stats, judge.agreement(label)))
+                elif run.error is not None:
+                    raise run.error
+                elif run.answer.stats is not None:
+                    speed = run.answer.stats.tokens_per_s
+            if is_over or isinstance(step.event, Started):
+                doing = "" if len(points) == len(grid) else _doing(label, by_label)
+                yield Progress(tuple(points), len(grid), doing, speed)
+
+
+def _doing(label: str, by_label: dict[str, Point]) -> str:
+    return by_label[label].name if label in by_label else "the answer to compare with"
+
+
+def _done(point: Point, stats: Stats | None, agreement: Agreement | None) -> Point:
+    axes = point.threshold, point.block_length
+    if stats is None or agreement is None:
+        return Point(*axes, error="this combination could not be run to its end")
+    return Point(
+        *axes,
+        tokens_per_second=round(stats.tokens_per_s, 3),
+        tokens_per_forward=round(stats.tokens_per_forward, 3),
+        num_tokens=stats.num_tokens,
+        agreement=agreement.share,
+        is_identical=agreement.is_identical,
+    )
+
+
+def as_json(progress: Progress, mode: str) -> dict[str, Any]:
+    """The whole sweep for a program."""
+    best = progress.best
+    return {
+        "mode": mode,
+        "reference": {"mode": REFERENCE, "tokens_per_second": progress.reference},
+        "least_agreement": LEAST_AGREEMENT,
+        "points": [asdict(point) for point in progress.points],
+        "best": None if best is None else asdict(best),
+    }

@@ -1,0 +1,58 @@
+"""One question answered several times under labels of the caller's: for the sweep and the blind
+test. Its image is encoded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from app.comparison import Comparison, Judge
+from app.intake import prepare, ticket
+from app.page.runs import Visitor
+from app.question import ask_of
+from app.schemas.generate import Question
+from app.state import Services
+from app.tracking import preparing, tracked
+from vlm_dlm.events import GenerationEvent
+from vlm_dlm.serving.service import Ticket
+
+
+async def begin_trial(
+    services: Services,
+    visitor: Visitor,
+    question: Question,
+    entries: Mapping[str, tuple[str, Any]],
+) -> Comparison:
+    """Prepares the prompt. entries: mode and its Params, by label, in the order in which they run.
+
+    Raises ApiError or VlmDlmError.
+    """
+    ask = ask_of(services, question, ())
+    async with preparing(services):
+        prompt = await prepare(services, ask, visitor.client)
+    last = list(entries)[-1]
+    tickets = {
+        label: ticket(ask, prompt, visitor.client, mode, params, keep_prompt=label != last)
+        for label, (mode, params) in entries.items()
+    }
+
+    def generate(own: Ticket, is_first: bool) -> AsyncGenerator[GenerationEvent, None]:
+        # A later one counts from when it lines up: what it waited for was not the queue.
+        arrived_s = ask.arrived_s if is_first else None
+        return tracked(
+            services, own, visitor.request_id, arrived_s=arrived_s, is_patient=not is_first
+        )
+
+    return Comparison(generate, tickets)
+
+
+def judge_of(services: Services, comparison: Comparison) -> Judge:
+    """What came of it."""
+    tokenizer = services.checkpoint.processor.tokenizer
+    return Judge(
+        comparison.runs,
+        lambda token_id: tokenizer.decode([token_id], skip_special=False),
+        services.device,
+        services.dtype,
+    )

@@ -1,0 +1,53 @@
+"""Votes of the blind test: who won, how often, and the file a visitor takes away."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+CHOICES = ("A", "B", "no difference")
+MAX_VOTES = 1000  # kept in the visitor's browser, whose store is small
+COLUMNS = (
+    *("time", "question", "vote", "winner", "mode_a", "mode_b"),
+    *("tokens_per_second_a", "tokens_per_second_b", "is_same_text"),
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def read_votes(stored: Any) -> list[dict[str, Any]]:
+    """What the browser remembers; anything else in its place counts as nothing."""
+    if not isinstance(stored, list):
+        return []
+    return [vote for vote in stored if isinstance(vote, dict) and _is_vote(vote)]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def _is_vote(vote: Mapping[str, Any]) -> bool:
+    """Of this version."""
+    return set(vote) == set(COLUMNS) and vote["vote"] in CHOICES
+
+
+def tally(votes: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> list[list[Any]]:
+    """One row per mode that was voted on: title, shown, won, lost, no difference."""
+    rows: dict[str, list[Any]] = {}
+    for vote in votes:
+        for own in (str(vote["mode_a"]), str(vote["mode_b"])):
+            row = rows.setdefault(own, [titles.get(own, own), 0, 0, 0, 0])
+            row[1] += 1
+            row[2 if vote["winner"] == own else 3 if vote["winner"] else 4] += 1
+    return sorted(rows.values(), key=lambda row: (-row[2], str(row[0])))
+
+
+def as_csv(votes: Sequence[Mapping[str, Any]]) -> str:
+    """All votes, for a spreadsheet: no cell of it can act as a formula."""
+    found = io.StringIO()
+    writer = csv.writer(found)
+    writer.writerow(COLUMNS)
+    for vote in votes:
+        writer.writerow([_cell(vote[name]) for name in COLUMNS])
+    return found.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
