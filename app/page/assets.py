@@ -8,8 +8,8 @@ from pathlib import Path
 STATIC = Path(__file__).parent / "static"
 # In this order: each may use those before it.
 SCRIPTS = (
-    *("parts", "tokens", "stream", "panels", "tracks", "replay", "encoder", "code", "share"),
-    "compare",
+    *("parts", "tokens", "stream", "diff", "card", "panels"),
+    *("tracks", "replay", "encoder", "code", "share", "compare", "visitor"),
 )
 STYLES = ("page", "replay")
 SCRIPT_PATH = "/page/page.js"

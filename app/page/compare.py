@@ -4,68 +4,194 @@ The controls are Gradio's; what runs and what is drawn is in `static/`, which ca
 as any other client does.
 """
 
+# pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from app.page import charts
 from app.page.assets import SCRIPT_PATH
+from app.page.gallery import QUESTIONS, gallery_html, questions_html
 
 if TYPE_CHECKING:
     from app.state import Services
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "assets" / "examples"
-PROMPTS = ("Describe the image.", "How many objects are there?", "What is written in the image?")
+MODE_COLORS = ("#64748b", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b")
+_PICK = """element.addEventListener('click', (event) => {
+  const button = event.target.closest('button');
+  if (button) { vlmDlm.compare.pick(button); trigger('click'); }
+})"""
+_STAGE = "vlmDlm.compare.mount(element.querySelector('#stage'), (data) => trigger('done', data))"
 
 
 @dataclass(frozen=True, slots=True)
 class CompareView:
-    """Parts that other views read or set."""
+    """Parts that other views read or set. record: the last comparison, without its tokens."""
 
     prompt: gr.Textbox
+    modes: gr.CheckboxGroup
     threshold: gr.Slider
     block_length: gr.Slider
     max_tokens: gr.Slider
+    temperature: gr.Slider
+    seed: gr.Number
+    num_runs: gr.Slider
+    parallel: gr.Checkbox
     record: gr.JSON
 
 
 def add(services: Services) -> CompareView:
     """Fill the current tab."""
-    modes = [(info.title, info.name) for info in services.engine.capabilities.modes]
-    with gr.Row():
-        with gr.Column(scale=1, min_width=320):
-            image = gr.Image(
-                label="Image",
-                type="filepath",
-                sources=["upload", "clipboard", "webcam"],
-                elem_id="image",
-                height=260,
-            )
-            prompt = gr.Textbox(PROMPTS[0], label="Question", lines=2, elem_id="prompt")
-            chosen = gr.CheckboxGroup(
-                modes, value=[name for _, name in modes], label="Modes", elem_id="modes"
-            )
-            with gr.Accordion("Settings", open=False):
-                threshold = gr.Slider(0.05, 1.0, 0.9, step=0.05, label="Threshold")
-                block_length = gr.Slider(4, 64, 32, step=4, label="Block length")
-                max_tokens = gr.Slider(8, 1024, 256, step=8, label="Most tokens")
-                num_runs = gr.Slider(1, 9, 1, step=1, label="Runs (median of)")
-                parallel = gr.Checkbox(False, label="All modes at once (speeds then say little)")
-            with gr.Row():
+    with gr.Row(elem_id="compare-view"):
+        with gr.Column(scale=1, min_width=300, elem_id="controls"):
+            image, prompt = _question()
+            controls = _settings(services)
+            with gr.Row(elem_id="buttons"):
                 start = gr.Button("Compare", variant="primary", elem_id="start")
-                stop = gr.Button("Stop", variant="stop", elem_id="stop")
+                stop = gr.Button("Stop", elem_id="stop")
         with gr.Column(scale=3, min_width=320):
-            gr.HTML(
-                "<div id='stage'></div>",
+            stage = gr.HTML(
+                _stage_html(services),
                 head=f'<script src="{SCRIPT_PATH.removeprefix("/")}"></script>',
-                js_on_load="window.vlmDlm.compare.mount(element.querySelector('#stage'), trigger)",
+                js_on_load=_STAGE,
+                elem_id="stage-box",
+            )
+            record = _charts(stage, [info.title for info in services.engine.capabilities.modes])
+    image.change(None, image, None, js="(image) => { vlmDlm.compare.setImage(image); }")
+    inputs = [prompt, *controls]
+    go = "(...values) => { vlmDlm.compare.start(...values); }"
+    start.click(None, inputs, None, js=go)
+    prompt.submit(None, inputs, None, js=go)
+    stop.click(None, None, None, js="() => { vlmDlm.compare.stop(); }")
+    return CompareView(prompt, *controls, record)
+
+
+def _question() -> tuple[gr.Image, gr.Textbox]:
+    """The image and what is asked about it, with examples of both."""
+    image = gr.Image(
+        label="Image",
+        type="filepath",
+        sources=["upload", "clipboard", "webcam"],
+        elem_id="image",
+        height=220,
+        placeholder="Drop an image, paste one, or take an example",
+    )
+    gallery = gr.HTML(gallery_html(), js_on_load=_PICK, elem_id="gallery")
+    prompt = gr.Textbox(QUESTIONS[0], label="Question", lines=2, max_lines=6, elem_id="prompt")
+    questions = gr.HTML(questions_html(), js_on_load=_PICK, elem_id="questions")
+    gallery.click(None, None, image, js="() => vlmDlm.compare.picked")
+    questions.click(None, None, prompt, js="() => vlmDlm.compare.picked")
+    return image, prompt
+
+
+def _settings(services: Services) -> tuple[Any, ...]:
+    """Which modes run and how, in the order in which `vlmDlm.compare.start` takes them."""
+    offered = [(info.title, info.name) for info in services.engine.capabilities.modes]
+    most = services.settings.max_tokens_limit
+    modes = gr.CheckboxGroup(
+        offered, value=[name for _, name in offered], label="Modes", elem_id="modes"
+    )
+    with gr.Accordion("Settings", open=False, elem_id="settings"):
+        threshold = gr.Slider(
+            0.05,
+            1.0,
+            0.9,
+            step=0.05,
+            label="Threshold",
+            info="How sure the model must be to keep a token of a block",
+            elem_id="threshold",
+        )
+        block_length = gr.Slider(
+            4, 64, 32, step=4, label="Block length", info="Tokens in a block", elem_id="block"
+        )
+        max_tokens = gr.Slider(
+            8, max(8, min(1024, most)), min(256, most), step=8, label="Most tokens", elem_id="most"
+        )
+        temperature = gr.Slider(
+            0.0,
+            1.5,
+            0.0,
+            step=0.1,
+            label="Temperature",
+            info="0 takes the likeliest token; above it the modes draw differently",
+            elem_id="temperature",
+        )
+        seed = gr.Number(None, label="Seed", precision=0, minimum=0, elem_id="seed")
+        num_runs = gr.Slider(
+            1, 9, 1, step=1, label="Runs", info="Speeds are then medians", elem_id="runs"
+        )
+        parallel = gr.Checkbox(
+            False, label="All modes at once (speeds then say little)", elem_id="parallel"
+        )
+    return modes, threshold, block_length, max_tokens, temperature, seed, num_runs, parallel
+
+
+def _stage_html(services: Services) -> str:
+    """Where the panels go, with what the scripts must know about the modes."""
+    modes = [
+        {
+            "name": info.name,
+            "title": info.title,
+            "is_lossless": info.is_lossless,
+            "options": list(info.options),
+            "color": MODE_COLORS[i % len(MODE_COLORS)],
+        }
+        for i, info in enumerate(services.engine.capabilities.modes)
+    ]
+    return f'<div id="stage" data-modes="{escape(json.dumps(modes))}"></div>'
+
+
+def _charts(stage: gr.HTML, titles: list[str]) -> gr.JSON:
+    """Native plots, filled when a comparison is done."""
+    colors = {title: MODE_COLORS[i % len(MODE_COLORS)] for i, title in enumerate(titles)}
+    with gr.Column(visible=False, elem_id="charts") as box:
+        line = gr.LinePlot(
+            x="milliseconds",
+            y="tokens",
+            color="mode",
+            color_map=colors,
+            title="Tokens over time",
+            x_title="milliseconds since the mode began",
+            height=260,
+        )
+        with gr.Row():
+            speed, each = (
+                gr.BarPlot(
+                    x="mode",
+                    y="value",
+                    color="mode",
+                    color_map=colors,
+                    title=title,
+                    x_title=" ",
+                    y_title=" ",
+                    sort=titles,
+                    height=240,
+                    min_width=280,
+                )
+                for title in ("Tokens per second", "Tokens per forward pass")
             )
     record = gr.JSON(visible=False, elem_id="record")
-    inputs = [prompt, chosen, threshold, block_length, max_tokens, num_runs, parallel]
-    image.change(None, image, None, js="(image) => { vlmDlm.compare.setImage(image); }")
-    start.click(None, inputs, None, js="(...values) => { vlmDlm.compare.start(...values); }")
-    stop.click(None, None, None, js="() => { vlmDlm.compare.stop(); }")
-    return CompareView(prompt, threshold, block_length, max_tokens, record)
+
+    def fill(event: gr.EventData) -> tuple[Any, ...]:
+        done: Any = event._data  # pyright: ignore[reportPrivateUsage]
+        return (
+            gr.update(visible=True),
+            charts.tokens_over_time(done),
+            charts.bars(done, "tokens_per_second"),
+            charts.bars(done, "tokens_per_forward"),
+            done,
+        )
+
+    stage.done(
+        fill,
+        None,
+        [box, line, speed, each, record],
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    return record

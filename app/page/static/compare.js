@@ -1,13 +1,323 @@
+// The first view: starts and stops comparisons and shows them in panels.
 window.vlmDlm = window.vlmDlm || {};
-vlmDlm.compare = {
-  mount(root, trigger) { this.root = root; this.root.textContent = "ready"; },
-  setImage(image) { this.image = image; console.log("image", JSON.stringify(image)); },
-  async start(prompt, modes, threshold, block, maxTokens, runs, parallel) {
-    const form = new FormData();
-    if (this.image) form.append("image", await (await fetch(this.image.url)).blob(), "image");
-    form.append("prompt", prompt); form.append("modes", modes.join(",")); form.append("stream", "true");
-    const reply = await fetch("v1/compare", {method: "POST", body: form});
-    this.root.textContent = await reply.text();
-  },
-  stop() {},
-};
+
+vlmDlm.compare = (() => {
+  const { make } = vlmDlm.tokens;
+  const REFERENCE = "ar";
+  const COLORS = [["origin", "Origin"], ["step", "Step"], ["confidence", "Confidence"]];
+
+  /** A file of Gradio's as blob and data URI. */
+  async function load(file) {
+    const blob = await (await fetch(file.url)).blob();
+    const uri = await new Promise((resolve, reject) => {
+      const reader = new FileReader();
+      reader.onload = () => resolve(reader.result);
+      reader.onerror = () => reject(reader.error);
+      reader.readAsDataURL(blob);
+    });
+    const size = await createImageBitmap(blob).catch(() => ({ width: null, height: null }));
+    const name = file.orig_name || "image";
+    return { blob, uri, name, width: size.width, height: size.height };
+  }
+
+  /** Per mode the options it has, from the settings. */
+  function modeOptions(modes, settings) {
+    const own = {};
+    for (const { name, options } of modes) {
+      const has = Object.entries(settings).filter(([key]) => options.includes(key));
+      if (has.length) own[name] = Object.fromEntries(has);
+    }
+    return own;
+  }
+
+  return {
+    record: null,
+    listeners: [],
+    image: null,
+    modes: [],
+    panels: new Map(),
+    running: null,
+    colorBy: "origin",
+    isDiffing: false,
+    picked: null,
+
+    /** Build the stage in `root`, once Gradio has put it there. */
+    mount(root, trigger) {
+      this.root = root;
+      this.trigger = trigger;
+      root.classList.add("vd");
+      this.modes = JSON.parse(root.dataset.modes || "[]");
+      this.alert = make("p", "vd-alert");
+      this.alert.setAttribute("role", "alert");
+      this.alert.hidden = true;
+      this.live = make("div", "vd-live");
+      this.live.setAttribute("aria-live", "polite");
+      this.note = make("p", "vd-shared");
+      this.grid = make("div", "vd-grid");
+      this.slots = make("div", "vd-slots");
+      root.replaceChildren(this.alert, this.toolbar(), this.grid, this.note, this.slots, this.live);
+      this.build(this.modes.map((mode) => mode.name));
+      this.setColor("origin");
+      window.addEventListener("pagehide", () => this.stop());
+    },
+
+    /** Switches and the legend. */
+    toolbar() {
+      const bar = make("div", "vd-toolbar");
+      const group = make("fieldset", "vd-switch");
+      group.append(make("legend", "", "Colours show"));
+      for (const [value, words] of COLORS) {
+        const label = make("label", "");
+        const radio = make("input");
+        Object.assign(radio, { type: "radio", name: "vd-color", value, checked: value === "origin" });
+        radio.addEventListener("change", () => this.setColor(value));
+        label.append(radio, make("span", "", words));
+        group.append(label);
+      }
+      const diff = make("label", "vd-diff-switch");
+      this.diffBox = make("input");
+      Object.assign(this.diffBox, { type: "checkbox", disabled: true, id: "vd-diff" });
+      this.diffBox.addEventListener("change", () => this.setDiff(this.diffBox.checked));
+      diff.append(this.diffBox, make("span", "", "Show differences from AR"));
+      this.legend = make("div");
+      bar.append(group, diff, this.legend);
+      return bar;
+    },
+
+    /** One panel for each of these modes. */
+    build(names) {
+      const known = new Map(this.modes.map((mode) => [mode.name, mode]));
+      this.panels = new Map();
+      for (const name of names) {
+        const info = known.get(name) ?? { name, title: name, is_lossless: false, options: [] };
+        const panel = new vlmDlm.panels.Panel(info, (words) => this.say(words));
+        panel.paint(this.colorBy);
+        this.panels.set(name, panel);
+      }
+      this.grid.replaceChildren(...[...this.panels.values()].map((panel) => panel.element));
+    },
+
+    /** A place for another part of the page, made when first asked for. */
+    slot(name) {
+      const found = this.slots.querySelector(`[data-slot="${name}"]`);
+      if (found) return found;
+      const place = make("section", "vd-slot");
+      place.dataset.slot = name;
+      this.slots.append(place);
+      return place;
+    },
+
+    /** Committed text for those who listen. */
+    say(words) {
+      this.live.append(make("p", "", words));
+      while (this.live.childElementCount > 24) this.live.firstElementChild.remove();
+    },
+
+    setColor(colorBy) {
+      this.colorBy = colorBy;
+      for (const panel of this.panels.values()) panel.paint(colorBy);
+      vlmDlm.tokens.legend(this.legend, colorBy);
+    },
+
+    /** Marks on or off where answers are not those of `ar`. */
+    setDiff(isOn) {
+      this.isDiffing = isOn;
+      const ar = this.panels.get(REFERENCE);
+      const elsewhere = new Set();
+      for (const [name, panel] of this.panels) {
+        if (name === REFERENCE || !ar) continue;
+        const isWhole = isOn && panel.state === "done" && ar.state === "done";
+        const marks = isWhole ? vlmDlm.diff.compare(ar.rows, panel.rows) : null;
+        marks?.lost.forEach((indices) => indices.forEach((i) => elsewhere.add(i)));
+        panel.showDiff(marks, ar.rows);
+      }
+      ar?.showDiff(isOn ? { added: elsewhere, lost: new Map() } : null, ar.rows);
+    },
+
+    /** What Gradio's image part holds now; null for nothing. */
+    setImage(file) {
+      this.image = null;
+      this.imageFailed = false;
+      const loading = file ? load(file) : Promise.resolve(null);
+      this.loading = loading;
+      loading
+        .then((image) => this.loading === loading && (this.image = image))
+        .catch(() => this.loading === loading && (this.imageFailed = true));
+    },
+
+    /** The image as it is, for parts that hand it on; "" for none. */
+    imageDataUri() {
+      return this.image?.uri ?? "";
+    },
+
+    /** What a button of the gallery or of the questions stands for, as Gradio's parts take it.
+     * Nothing is uploaded for an example. */
+    pick(button) {
+      const image = button.querySelector("img");
+      const { name } = button.dataset;
+      this.picked = image
+        ? { path: name, url: image.src, orig_name: name, mime_type: null, size: null, meta: { _type: "gradio.FileData" } }
+        : button.textContent;
+      return this.picked;
+    },
+
+    /** A sentence above the panels; "" takes it away. */
+    setAlert(sentence) {
+      this.alert.textContent = sentence;
+      this.alert.hidden = !sentence;
+    },
+
+    /** End what runs; the server ends it too, as its reader is gone. */
+    stop() {
+      this.running?.abort();
+      this.running = null;
+      for (const panel of this.panels.values()) if (panel.state !== "idle") panel.stop();
+      this.setBusy(false);
+    },
+
+    setBusy(isBusy) {
+      document.documentElement.classList.toggle("vd-busy", isBusy);
+      this.root.setAttribute("aria-busy", String(isBusy));
+    },
+
+    /** Compare; ends what ran before. */
+    async start(prompt, modes, threshold, blockLength, maxTokens, temperature, seed, numRuns, parallel) {
+      this.stop();
+      this.setAlert("");
+      const chosen = this.modes.filter((mode) => modes.includes(mode.name));
+      if (!chosen.length) return this.setAlert("Choose at least one mode.");
+      if (!prompt.trim()) return this.setAlert("Write a question first.");
+      const controller = new AbortController();
+      this.running = controller;
+      await Promise.resolve(this.loading).catch(() => null);
+      if (this.running !== controller) return undefined;
+      if (this.imageFailed) return this.setAlert("The image could not be read. Choose another one.");
+      const settings = { threshold, block_length: blockLength };
+      const options = { max_tokens: maxTokens, temperature: temperature || 0, include_drafts: true, draft_interval_ms: 100 };
+      if (seed != null && seed !== "") options.seed = seed;
+      const job = {
+        prompt, parallel, options, modes: chosen, image: this.image, runs: [], summary: null, model: null,
+        modeOptions: modeOptions(chosen, settings), settings, numRuns: numRuns || 1,
+      };
+      return this.run(job, controller);
+    },
+
+    /** All runs of a comparison. */
+    async run(job, controller) {
+      this.setBusy(true);
+      this.diffBox.checked = false;
+      this.diffBox.disabled = true;
+      this.build(job.modes.map((mode) => mode.name));
+      this.root.scrollIntoView({ block: "nearest", behavior: "smooth" });
+      try {
+        for (let i = 0; i < job.numRuns; i += 1) {
+          this.note.textContent = job.numRuns > 1 ? `Run ${i + 1} of ${job.numRuns}.` : "";
+          await this.once(job, controller.signal);
+        }
+        if (this.running === controller) this.complete(job);
+      } catch (error) {
+        if (this.running === controller && error.name !== "AbortError") this.fail(error.message);
+      }
+      if (this.running === controller) {
+        this.running = null;
+        this.setBusy(false);
+      }
+    },
+
+    /** One run: a request of the public interface. */
+    async once(job, signal) {
+      const form = new FormData();
+      if (job.image) form.append("image", job.image.blob, job.image.name);
+      form.append("prompt", job.prompt);
+      form.append("modes", job.modes.map((mode) => mode.name).join(","));
+      form.append("options", JSON.stringify(job.options));
+      form.append("mode_options", JSON.stringify(job.modeOptions));
+      form.append("parallel", String(Boolean(job.parallel)));
+      form.append("stream", "true");
+      for (const panel of this.panels.values()) panel.reset("waiting");
+      const figures = {};
+      const onEvent = (name, data) => {
+        if (signal.aborted) return;
+        if (name === "summary") job.summary = data;
+        else this.panels.get(data.mode)?.on(name, data);
+        if (name === "started") job.model = data.model.split(":")[0];
+        if (name === "result" && data.metrics) figures[data.mode] = vlmDlm.card.runOf(data);
+        if (name === "result" && data.metrics) this.panels.get(data.mode)?.showCard([figures[data.mode]]);
+      };
+      await vlmDlm.stream.post("v1/compare", form, { signal, onEvent });
+      if (!signal.aborted) job.runs.push(figures);
+    },
+
+    /** No answer at all: the sentence stands above the panels. */
+    fail(sentence) {
+      this.note.textContent = "";
+      for (const panel of this.panels.values()) {
+        if (!panel.isOver) panel.reset("idle");
+      }
+      this.setAlert(sentence);
+    },
+
+    /** Everything is there: badges, cards, record. */
+    complete(job) {
+      vlmDlm.panels.frames.run();
+      const hasReference = this.panels.get(REFERENCE)?.state === "done";
+      for (const [name, panel] of this.panels) {
+        const runs = job.runs.map((run) => run[name]).filter(Boolean);
+        panel.showCard(runs);
+        if (panel.state === "done" && this.panels.size > 1) panel.showBadge(job.summary?.agreement?.[name]);
+      }
+      this.diffBox.disabled = !hasReference || this.panels.size < 2;
+      this.note.textContent = this.sharedWords(job);
+      this.record = this.recordOf(job);
+      for (const listener of this.listeners) listener(this.record);
+      this.trigger("done", this.light(this.record));
+    },
+
+    /** What all modes had in common. */
+    sharedWords({ summary, numRuns, parallel }) {
+      if (!summary) return "";
+      const { ms } = vlmDlm.card;
+      const cost = `image ${ms(summary.vision_ms)}, prompt of ${summary.prompt_tokens} tokens ${ms(summary.prefill_ms)}`;
+      const words = summary.is_prompt_cached && numRuns === 1
+        ? "The prompt was in the cache already, so no mode paid for it."
+        : `The prompt was computed once (${cost}) and taken over by the modes behind the first.`;
+      return parallel ? `${words} The modes ran at once and slowed each other down; their speeds say little.` : words;
+    },
+
+    /** The whole comparison, for report, replay and charts. */
+    recordOf(job) {
+      const answers = {};
+      for (const [name, panel] of this.panels) {
+        answers[name] = { title: panel.info.title, result: panel.result, tokens: panel.rows };
+        const agreement = job.summary?.agreement?.[name];
+        if (panel.result && agreement) panel.result.agreement = agreement;
+      }
+      const image = job.image && { name: job.image.name, width: job.image.width, height: job.image.height };
+      return {
+        format: "vlm-dlm.comparison/1",
+        created: new Date().toISOString(),
+        model: job.model,
+        prompt: job.prompt,
+        modes: job.modes.map((mode) => mode.name),
+        options: { ...job.options, ...job.settings },
+        mode_options: job.modeOptions,
+        parallel: Boolean(job.parallel),
+        summary: job.summary,
+        answers,
+        runs: job.runs,
+        image,
+      };
+    },
+
+    /** The record with tokens as [time_ms, how many by then]: all that charts need. */
+    light(record) {
+      const answers = {};
+      for (const [name, { title, result, tokens }] of Object.entries(record.answers)) {
+        const points = new Map();
+        tokens.forEach((row, i) => row[7] != null && points.set(row[7], i + 1));
+        answers[name] = { title, result, points: [...points] };
+      }
+      return { ...record, answers };
+    },
+  };
+})();

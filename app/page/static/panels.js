@@ -1,1 +1,243 @@
+// One panel per mode: its state, its canvas, its answer and what it cost.
 window.vlmDlm = window.vlmDlm || {};
+
+vlmDlm.panels = (() => {
+  const { make } = vlmDlm.tokens;
+  const FRAME_MS = 100;
+  const HOW = {
+    ar: "One token per forward pass, left to right. The yardstick for the others.",
+    diffusion: "Fills a block of masks, many tokens per forward pass.",
+    linear_spec: "Drafts a whole block, then checks it in a second forward pass.",
+    quadratic_spec: "Checks one draft and writes the next in the same forward pass.",
+  };
+  const MARK = { idle: "", waiting: "○", queued: "○", prompt: "◔", writing: "◑", done: "●", stopped: "■", error: "▲" };
+
+  /** Says what has been drawn when the time has come; frames of all panels together. */
+  class Frames {
+    constructor() {
+      this.due = new Set();
+      this.last = 0;
+      this.timer = null;
+    }
+
+    /** Have `draw` called within 100 ms. */
+    ask(draw) {
+      this.due.add(draw);
+      if (this.timer !== null) return;
+      const wait = Math.max(0, FRAME_MS - (performance.now() - this.last));
+      this.timer = setTimeout(() => (document.hidden ? this.run() : requestAnimationFrame(() => this.run())), wait);
+    }
+
+    /** Draw all that is due. */
+    run() {
+      if (this.timer === null) return;
+      clearTimeout(this.timer);
+      this.timer = null;
+      this.last = performance.now();
+      const due = [...this.due];
+      this.due.clear();
+      due.forEach((draw) => draw());
+    }
+  }
+
+  const frames = new Frames();
+
+  class Panel {
+    /** info: {name, title, is_lossless} of a mode; say: what tells screen readers. */
+    constructor(info, say) {
+      this.info = info;
+      this.say = say;
+      this.colorBy = "origin";
+      this.draw = () => this.flush();
+      this.build();
+      this.reset("idle");
+    }
+
+    /** The elements. */
+    build() {
+      this.element = make("article", "vd-panel");
+      this.element.dataset.mode = this.info.name;
+      if (this.info.color) this.element.style.setProperty("--vd-mode", this.info.color);
+      this.chip = make("span", "vd-chip");
+      this.badge = make("span", "vd-badge");
+      const title = make("h3", "vd-title", this.info.title);
+      title.id = `vd-title-${this.info.name}`;
+      this.element.setAttribute("aria-labelledby", title.id);
+      const head = make("header", "vd-head");
+      head.append(title, this.chip);
+      this.canvas = make("div", "vd-canvas");
+      this.hint = make("p", "vd-hint", HOW[this.info.name] ?? "");
+      this.committed = make("span", "vd-committed");
+      this.draft = make("span", "vd-drafts");
+      this.draft.setAttribute("aria-hidden", "true");
+      this.canvas.append(this.hint, this.committed, this.draft);
+      vlmDlm.tokens.prepare(this.canvas, `Answer of ${this.info.title}`);
+      this.error = make("p", "vd-error");
+      this.card = make("div", "vd-card");
+      this.element.append(head, this.canvas, this.error, this.badge, this.card);
+    }
+
+    /** Empty, in a state. */
+    reset(state) {
+      this.rows = [];
+      this.numShown = 0;
+      this.draftTexts = [];
+      this.numForwards = 0;
+      this.result = null;
+      this.unsaid = "";
+      this.committed.replaceChildren();
+      this.card.replaceChildren();
+      this.draft.replaceChildren();
+      this.badge.hidden = true;
+      this.error.hidden = true;
+      this.error.removeAttribute("role");
+      this.setState(state);
+    }
+
+    /** state: a key of MARK; words: beside it. */
+    setState(state, words = state) {
+      this.state = state;
+      this.element.dataset.state = state;
+      this.chip.textContent = state === "idle" ? "" : `${MARK[state]} ${words}`;
+      this.hint.hidden = state !== "idle";
+    }
+
+    get isOver() {
+      return ["done", "stopped", "error"].includes(this.state);
+    }
+
+    /** One event of the stream. */
+    on(name, data) {
+      if (name === "queue") this.setState("queued", data.position ? `position ${data.position}` : "waiting");
+      else if (name === "started") this.setState("prompt", "image and prompt");
+      else if (name === "text") this.addText(data);
+      else if (name === "draft") this.addDraft(data);
+      else if (name === "result") this.finish(data);
+    }
+
+    /** Tokens that are final. */
+    addText({ text, tokens, num_forwards: numForwards, time_ms: time }) {
+      const hasTexts = tokens.every((row) => typeof row[6] === "string");
+      tokens.forEach((row, i) => {
+        const own = hasTexts ? row[6] : i === 0 ? text : "";
+        this.rows.push([row[0], row[1], row[2], row[3], row[4], row[5] ?? null, own, time ?? null, numForwards ?? null]);
+      });
+      const step = tokens.length ? tokens[tokens.length - 1][3] : 0;
+      this.numForwards = Math.max(this.numForwards, numForwards ?? step ?? 0);
+      this.draftTexts = [];
+      this.hear(text);
+      frames.ask(this.draw);
+    }
+
+    /** A block in the making. Its first token may be the last final one, which is not shown twice. */
+    addDraft({ tokens, num_forwards: numForwards }) {
+      const last = this.rows[this.rows.length - 1];
+      this.draftTexts = last && tokens[0] !== null && tokens[0] === last[6] ? tokens.slice(1) : tokens;
+      this.numForwards = Math.max(this.numForwards, numForwards ?? 0);
+      frames.ask(this.draw);
+    }
+
+    /** Whole sentences go to screen readers. */
+    hear(text) {
+      this.unsaid += text;
+      const end = this.unsaid.search(/[.!?](\s|$)(?![\s\S]*[.!?](\s|$))/);
+      if (end < 0) return;
+      this.say(`${this.info.title}: ${this.unsaid.slice(0, end + 1).trim()}`);
+      this.unsaid = this.unsaid.slice(end + 1);
+    }
+
+    /** Draw what has come since. */
+    flush() {
+      const isAtEnd = this.canvas.scrollTop + this.canvas.clientHeight > this.canvas.scrollHeight - 40;
+      if (this.numShown < this.rows.length) {
+        vlmDlm.tokens.append(this.committed, this.rows.slice(this.numShown));
+        this.numShown = this.rows.length;
+        if (this.colorBy === "step") this.paint("step");
+      }
+      vlmDlm.tokens.draft(this.draft, this.draftTexts);
+      if (!this.isOver && this.numForwards + this.rows.length > 0) this.setState("writing", this.progress());
+      if (isAtEnd) this.canvas.scrollTop = this.canvas.scrollHeight;
+    }
+
+    progress() {
+      const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+      return `${plural(this.rows.length, "token")} in ${plural(this.numForwards, "forward")}`;
+    }
+
+    /** The result: an answer or an error. */
+    finish(result) {
+      this.result = result;
+      this.draftTexts = [];
+      if (result.error) {
+        this.fail(vlmDlm.stream.sentence(result.error, 500));
+        return;
+      }
+      if (result.metrics) this.numForwards = result.metrics.num_forwards;
+      const words = result.finish_reason === "length" ? "cut at the most tokens" : "done";
+      this.setState("done", words);
+      if (this.unsaid.trim()) this.say(`${this.info.title}: ${this.unsaid.trim()}`);
+      this.unsaid = "";
+      frames.ask(this.draw);
+    }
+
+    /** Ended by the visitor. */
+    stop() {
+      if (this.isOver) return;
+      this.draftTexts = [];
+      this.setState("stopped", "stopped");
+      frames.ask(this.draw);
+    }
+
+    /** Ended by something else. */
+    fail(sentence) {
+      this.draftTexts = [];
+      this.setState("error", "error");
+      this.error.hidden = false;
+      this.error.setAttribute("role", "alert");
+      this.error.textContent = sentence;
+      frames.ask(this.draw);
+    }
+
+    /** What colours mean here. */
+    paint(colorBy) {
+      this.colorBy = colorBy;
+      vlmDlm.tokens.paint(this.canvas, colorBy);
+    }
+
+    /** Figures of all runs. */
+    showCard(runs) {
+      if (this.result?.metrics) vlmDlm.card.render(this.card, this.result.metrics, runs);
+    }
+
+    /** How the answer agrees with that of `ar`. */
+    showBadge(agreement) {
+      this.badge.hidden = false;
+      if (this.info.name === "ar") return this.setBadge("reference", "the others are compared with this");
+      if (!agreement) return this.setBadge("unknown", "nothing to compare with: no whole answer of AR");
+      if (agreement.is_identical) return this.setBadge("identical", "✓ identical to AR");
+      const { index, margin } = agreement.first_difference;
+      const apart = margin == null ? "" : `; AR's two best logits are ${vlmDlm.card.num(margin)} apart there`;
+      return this.setBadge(this.info.is_lossless ? "differs" : "approximate", `≠ differs from AR at token ${index + 1}${apart}`);
+    }
+
+    setBadge(kind, words) {
+      this.badge.dataset.kind = kind;
+      this.badge.textContent = words;
+    }
+
+    /** Mark what differs: {added, lost} of `vlmDlm.diff`; null takes the marks away. */
+    showDiff(marks, arRows) {
+      this.committed.querySelectorAll(".vd-lost").forEach((element) => element.remove());
+      const all = vlmDlm.tokens.spans(this.committed);
+      all.forEach((element, i) => element.classList.toggle("vd-added", Boolean(marks?.added.has(i))));
+      this.canvas.classList.toggle("vd-diffing", Boolean(marks));
+      for (const [index, indices] of marks?.lost ?? []) {
+        const text = indices.map((i) => arRows[i][6]).join("");
+        if (!text) continue;
+        this.committed.insertBefore(make("del", "vd-lost", text), all[index] ?? null);
+      }
+    }
+  }
+
+  return { Panel, frames };
+})();
