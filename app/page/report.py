@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -107,7 +107,7 @@ def _rows(record: Record) -> list[Row]:
     for name, meaning, to_text in cells:
         metrics = [answer.result.metrics for _, answer in shown]
         rows.append(Row(name, meaning, ["–" if m is None else to_text(m) for m in metrics]))
-    return [*rows, Row("Against ar", "token by token", [_agreement(a) for _, a in shown])]
+    return [*rows, Row("Against AR", "token by token", [_agreement(a) for _, a in shown])]
 
 
 def _runs_text(record: Record) -> str:
@@ -164,10 +164,16 @@ def _settings(record: Record) -> list[tuple[str, str]]:
 
 
 def _plain(value: Any) -> str:
+    """A value of a setting for people."""
+    if isinstance(value, dict):
+        pairs = cast("dict[str, Any]", value)
+        return ", ".join(f"{name} {_plain(part)}" for name, part in pairs.items())
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _ms(value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value / 1000:.2f} s" if value >= 1000 else f"{figure(value)} ms"
+    if value >= 1000:
+        return f"{value / 1000:.2f} s"
+    return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"

@@ -8,9 +8,9 @@ from math import ceil, log10
 
 from markupsafe import Markup
 
-WIDTH, HEIGHT = 640, 260
+WIDTH, HEIGHT = 440, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
-BAR_HEIGHT, BAR_LABEL, BAR_VALUE = 30, 190, 84
+ROW_HEIGHT, LABEL_HEIGHT, BAR_HEIGHT, BAR_VALUE = 46, 18, 18, 70
 NUM_STYLES = 6  # s0 to s5 in report.css
 MAX_POINTS = 600
 Place = Callable[[float, float], tuple[float, float]]  # from values to the drawing
@@ -50,20 +50,20 @@ def bar_chart(rows: Sequence[tuple[str, float]], label: str) -> Markup:
         return Markup("")
     parts: list[Markup] = []
     for i, (title, value) in enumerate(rows):
-        y = i * BAR_HEIGHT + 4
-        length = max(0.0, round(value / top * (WIDTH - BAR_LABEL - BAR_VALUE), 1))
+        y = i * ROW_HEIGHT
+        length = max(0.0, round(value / top * (WIDTH - BAR_VALUE), 1))
         parts.append(
             Markup(
-                '<text x="{}" y="{}" text-anchor="end">{}</text>'
-                '<rect class="s{}" x="{}" y="{}" width="{}" height="{}" rx="3"/>'
+                '<text x="0" y="{}">{}</text>'
+                '<rect class="s{}" x="0" y="{}" width="{}" height="{}" rx="3"/>'
                 '<text x="{}" y="{}">{}</text>'
             ).format(
-                *(BAR_LABEL - 8, y + 16, title),
-                *(i % NUM_STYLES, BAR_LABEL, y, length, BAR_HEIGHT - 8),
-                *(BAR_LABEL + length + 8, y + 16, figure(value)),
+                *(y + LABEL_HEIGHT - 4, title),
+                *(i % NUM_STYLES, y + LABEL_HEIGHT, length, BAR_HEIGHT),
+                *(length + 8, y + LABEL_HEIGHT + 14, figure(value)),
             )
         )
-    return _svg(label, len(rows) * BAR_HEIGHT, Markup("").join(parts))
+    return _svg(label, len(rows) * ROW_HEIGHT, Markup("").join(parts))
 
 
 def ticks(top: float, wanted: int = 5) -> list[float]:

@@ -3,6 +3,7 @@ window.vlmDlm = window.vlmDlm || {};
 /** What the encoder saw: the picture at its size, cell by cell, and where the time went. */
 vlmDlm.encoder = (() => {
   const {make, seconds, placeOf, onRecord} = vlmDlm.parts;
+  const MAX_HEIGHT = 480; // of the picture on the screen
   const PARTS = [["image", "Image"], ["prompt", "Prompt"], ["writing", "Writing"]];
 
   /** A picture from an address, ready to draw. */
@@ -46,43 +47,38 @@ vlmDlm.encoder = (() => {
   }
 
   /** Lines between the cells, light on dark so that they show on any picture. */
-  function drawGrid(canvas, {rows, columns}) {
+  function drawGrid(canvas, {rows, columns}, thickness) {
     const pen = canvas.getContext("2d"), {width, height} = canvas;
-    for (const [colour, line] of [["rgba(0,0,0,.65)", 3], ["rgba(255,255,255,.9)", 1]]) {
-      pen.strokeStyle = colour;
-      pen.lineWidth = line * Math.max(1, width / 640);
-      pen.beginPath();
-      for (let row = 1; row < rows; row++) { pen.moveTo(0, row * height / rows); pen.lineTo(width, row * height / rows); }
-      for (let column = 1; column < columns; column++) { pen.moveTo(column * width / columns, 0); pen.lineTo(column * width / columns, height); }
-      pen.stroke();
+    for (const [colour, line] of [["rgba(0,0,0,.6)", 3], ["rgba(255,255,255,.95)", 1]]) {
+      pen.fillStyle = colour;
+      const thick = line * thickness, back = Math.floor(thick / 2);
+      for (let row = 1; row < rows; row++) pen.fillRect(0, Math.round(row * height / rows) - back, width, thick);
+      for (let column = 1; column < columns; column++) pen.fillRect(Math.round(column * width / columns) - back, 0, thick, height);
     }
   }
 
-  /** Either as it was given, or at the encoder's size with its cells. */
-  function drawPicture(canvas, picture, seen, isAfter, hasGrid) {
-    canvas.width = isAfter ? seen.width : picture.naturalWidth;
-    canvas.height = isAfter ? seen.height : picture.naturalHeight;
-    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
-    canvas.style.imageRendering = isAfter ? "pixelated" : "auto";
-    canvas.style.aspectRatio = `${canvas.width} / ${canvas.height}`;
-    if (isAfter && hasGrid) {
-      const scale = Math.max(1, Math.ceil(640 / canvas.width));
-      if (scale > 1) enlarge(canvas, scale);
-      drawGrid(canvas, seen);
-    }
-  }
-
-  /** The same pixels, larger, so that thin lines fit between them. */
-  function enlarge(canvas, scale) {
-    const copy = document.createElement("canvas");
-    copy.width = canvas.width;
-    copy.height = canvas.height;
-    copy.getContext("2d").drawImage(canvas, 0, 0);
-    canvas.width *= scale;
-    canvas.height *= scale;
+  /** The picture scaled as the encoder's was. */
+  function scaled(picture, {width, height}) {
+    const canvas = make("canvas");
+    Object.assign(canvas, {width, height});
     const pen = canvas.getContext("2d");
-    pen.imageSmoothingEnabled = false;
-    pen.drawImage(copy, 0, 0, canvas.width, canvas.height);
+    pen.imageSmoothingQuality = "high";
+    pen.drawImage(picture, 0, 0, width, height);
+    return canvas;
+  }
+
+  /** Fills the room there is, pixel by pixel of the screen, so that thin lines stay even. */
+  function drawPicture(canvas, source, room, seen, hasGrid) {
+    const density = window.devicePixelRatio || 1;
+    const size = {width: source.naturalWidth || source.width, height: source.naturalHeight || source.height};
+    const scale = Math.min(room / size.width, MAX_HEIGHT / size.height);
+    canvas.width = Math.max(1, Math.round(size.width * scale * density));
+    canvas.height = Math.max(1, Math.round(size.height * scale * density));
+    canvas.style.width = `${canvas.width / density}px`;
+    const pen = canvas.getContext("2d");
+    pen.imageSmoothingEnabled = !hasGrid || scale * density < 1;
+    pen.drawImage(source, 0, 0, canvas.width, canvas.height);
+    if (hasGrid) drawGrid(canvas, seen, Math.max(1, Math.round(density)));
   }
 
   /** What stands beside the picture. */
@@ -91,9 +87,9 @@ vlmDlm.encoder = (() => {
     const size = record.image || (picture && {width: picture.naturalWidth, height: picture.naturalHeight});
     const facts = [
       size && seen && `${size.width} × ${size.height} pixels were scaled to ${seen.width} × ${seen.height}.`,
-      seen && `${seen.rows} rows of ${seen.columns} cells: ${seen.num_tokens} image tokens of ${prompt} in the prompt.`,
-      !seen && `${tokens} image tokens of ${prompt} in the prompt.`,
-      "What is smaller than a cell is easily missed.",
+      seen && `${seen.rows} rows of ${seen.columns} cells. With the marks between rows, that is ${seen.num_tokens} of the ${prompt} tokens of the prompt.`,
+      !seen && `${tokens} of the ${prompt} tokens of the prompt are the image.`,
+      seen && "What is smaller than a cell is easily missed.",
       cached && "Image and prompt were still there from an earlier run, so they took almost no time.",
     ];
     return make("ul", "encoder-facts", "", ...facts.filter(Boolean).map((fact) => make("li", "", fact)));
@@ -119,22 +115,30 @@ vlmDlm.encoder = (() => {
     return {group, choose};
   }
 
-  /** The picture with its switch. */
+  /** The picture with its switch, drawn anew when its room changes. */
   function pictureView(picture, seen) {
-    const canvas = make("canvas", "encoder-canvas"), grid = make("input");
-    grid.type = "checkbox";
-    grid.checked = true;
-    let isAfter = true;
+    const canvas = make("canvas", "encoder-canvas"), grid = make("input"), after = scaled(picture, seen);
+    Object.assign(grid, {type: "checkbox", checked: true});
+    canvas.setAttribute("role", "img");
+    let isAfter = true, room = 0;
     const draw = () => {
-      drawPicture(canvas, picture, seen, isAfter, grid.checked);
-      canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", isAfter ? `The picture at ${seen.width} by ${seen.height} pixels, in ${seen.rows} rows of ${seen.columns} cells` : "The picture as it was given");
+      if (room) drawPicture(canvas, isAfter ? after : picture, room, seen, isAfter && grid.checked);
+      canvas.setAttribute("aria-label", isAfter
+        ? `The picture at ${seen.width} by ${seen.height} pixels, in ${seen.rows} rows of ${seen.columns} cells`
+        : "The picture as it was given");
       grid.disabled = !isAfter;
     };
-    const {group, choose} = beforeAfter((after) => { isAfter = after; draw(); });
+    const {group, choose} = beforeAfter((chosen) => { isAfter = chosen; draw(); });
     grid.addEventListener("change", draw);
     choose(true);
-    return make("div", "encoder-picture", "", make("div", "encoder-switch", "", group, make("label", "", "", grid, " Cells")), canvas);
+    const box = make("div", "encoder-picture", "",
+      make("div", "encoder-switch", "", group, make("label", "", "", grid, " Cells")), canvas);
+    new ResizeObserver(([{contentRect}]) => {
+      if (contentRect.width === room) return;
+      room = contentRect.width;
+      draw();
+    }).observe(box);
+    return box;
   }
 
   /** The whole view in `root`. address: of the picture, null without one. */

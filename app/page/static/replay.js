@@ -3,7 +3,7 @@ window.vlmDlm = window.vlmDlm || {};
 /** One scrub bar for all modes. Needs parts, tracks and tokens. */
 vlmDlm.replay = (() => {
   const {make, seconds, placeOf, onRecord} = vlmDlm.parts, {trackOf, stateAt} = vlmDlm.tracks;
-  const STEP = 3; // its place in a token's list
+  const ORIGIN = 1, STEP = 3; // places in a token's list
   const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
   const FORWARDS_PER_S = 10; // at speed 1
   const COLOURS = [["origin", "Origin"], ["step", "Step"], ["confidence", "Confidence"]];
@@ -51,9 +51,10 @@ vlmDlm.replay = (() => {
       this.root.append(
         make("div", "replay-head", "", make("h3", "", "Replay"), this.axisSwitch(),
           this.speedChoice(), this.colourChoice()),
-        make("div", "replay-line", "", this.play, this.bar, this.place),
+        make("div", "replay-line", "", make("div", "replay-start", "", this.play, this.place), this.bar),
         this.lanes, this.panels, this.legend, this.note,
       );
+      this.panels.dataset.count = this.tracks.length;
       this.tracks.forEach((track) => this.addTrack(track));
       this.colour();
       this.setPlaying(false);
@@ -117,19 +118,25 @@ vlmDlm.replay = (() => {
         track.shown = [0, track.spans.length];
         track.spans.forEach((span) => { span.dataset.state = "later"; });
       }
-      this.legend.textContent = "";
-      tokens.legend(this.legend, this.colorBy, {withDraft: false});
-      const pending = make("span", "replay-key", "chosen, not final"), mask = make("span", "replay-key", "mask");
-      pending.dataset.state = "pending";
-      mask.dataset.state = "mask";
-      this.legend.append(pending, mask);
+      const used = new Set(this.tracks.flatMap((track) => track.tokens.map((token) => token[ORIGIN])));
+      const origins = Object.keys(tokens.ORIGINS).filter((name) => used.has(name));
+      tokens.legend(this.legend, this.colorBy, {origins, withDraft: false});
+      this.legend.append(this.key("pending", "chosen, not final"), this.key("mask", "mask"));
       this.draw();
+    }
+
+    /** What a state looks like, and its name. */
+    key(state, words) {
+      const swatch = make("span", "replay-swatch", "abc");
+      swatch.dataset.state = state;
+      swatch.setAttribute("aria-hidden", "true");
+      return make("span", "replay-key", "", swatch, words);
     }
 
     listen() {
       this.play.addEventListener("click", () => this.toggle());
       this.bar.addEventListener("input", () => { this.setPlaying(false); this.moveTo(Number(this.bar.value)); });
-      this.root.onkeydown = (event) => this.key(event);
+      this.root.onkeydown = (event) => this.onKey(event);
       const scrub = (event) => {
         const box = this.tracks[0].lane.getBoundingClientRect();
         const share = Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
@@ -141,7 +148,7 @@ vlmDlm.replay = (() => {
     }
 
     /** Space, arrows, Home, End, + and -, A; keys that the focused part takes itself stay its own. */
-    key(event) {
+    onKey(event) {
       const {target, key} = event;
       if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
       if (target.tagName === "SELECT" || target.closest(".replay-text")) return;
