@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from app.page import blind, chat, compare, endpoints, sweep
+from app.page import blind, chat, compare, endpoints, share, sweep
 from app.page.about import about_text, model_line
 from app.page.runs import Runs
 
@@ -34,6 +34,7 @@ def layout(services: Services) -> gr.Blocks:
                 blind.add(services, view, runs)
             with gr.Tab("About", id="about"):
                 gr.Markdown(about_text(services))
+        share.add_deep_link(blocks, view)
         endpoints.add(services, runs)
         blocks.unload(runs.leave)
     return blocks

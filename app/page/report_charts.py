@@ -9,7 +9,7 @@ from math import ceil, log10
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 440, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 48, 22, 12, 40
 ROW_HEIGHT, LABEL_HEIGHT, BAR_HEIGHT, BAR_VALUE = 46, 18, 18, 70
 NUM_STYLES = 6  # s0 to s5 in report.css
 MAX_POINTS = 600

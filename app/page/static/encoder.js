@@ -157,8 +157,8 @@ vlmDlm.encoder = (() => {
   }
 
   onRecord(async (record) => {
-    const address = record.image ? await vlmDlm.compare.imageDataUri() : null;
-    show(placeOf("encoder"), record, address);
+    const root = placeOf("encoder"); // now, so that it stands before what comes next
+    show(root, record, record.image ? await vlmDlm.compare.imageDataUri() : null);
   });
   return {show, loaded};
 })();
