@@ -270,7 +270,7 @@ vlmDlm.compare = (() => {
       this.note.textContent = this.sharedWords(job);
       this.record = this.recordOf(job);
       for (const listener of this.listeners) listener(this.record);
-      this.trigger("done", this.light(this.record));
+      this.trigger(this.light(this.record));
     },
 
     /** What all modes had in common. */
