@@ -8,7 +8,7 @@ from pathlib import Path
 STATIC = Path(__file__).parent / "static"
 # In this order: each may use those before it.
 SCRIPTS = (
-    *("parts", "tokens", "stream", "diff", "card", "panels"),
+    *("parts", "tokens", "stream", "diff", "card", "panels", "record", "toolbar"),
     *("tracks", "replay", "encoder", "code", "share", "compare", "visitor"),
 )
 STYLES = ("page", "replay")

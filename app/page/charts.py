@@ -54,7 +54,8 @@ def _points(answer: Mapping[str, Any]) -> list[tuple[float, float]]:
     for point in _list(answer.get("points")):
         pair = [_number(value) for value in _list(point)]
         if len(pair) == 2 and pair[0] is not None and pair[1] is not None:
-            points.append((pair[0], pair[1]))
+            # Tokens come all at once, not bit by bit: a stair, not a slope.
+            points += [(pair[0], points[-1][1]), (pair[0], pair[1])]
     if len(points) == 1:
         return []
     stride = -(-len(points) // MAX_POINTS)

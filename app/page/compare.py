@@ -50,10 +50,12 @@ def add(services: Services) -> CompareView:
     with gr.Row(elem_id="compare-view"):
         with gr.Column(scale=1, min_width=300, elem_id="controls"):
             image, prompt = _question()
-            controls = _settings(services)
             with gr.Row(elem_id="buttons"):
-                start = gr.Button("Compare", variant="primary", elem_id="start")
-                stop = gr.Button("Stop", elem_id="stop")
+                start = gr.Button(
+                    "Compare", variant="primary", elem_id="start", scale=2, min_width=120
+                )
+                stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80)
+            controls = _settings(services)
         with gr.Column(scale=3, min_width=320):
             stage = gr.HTML(
                 _stage_html(services),
@@ -156,7 +158,7 @@ def _charts(stage: gr.HTML, titles: list[str]) -> gr.JSON:
             color="mode",
             color_map=colors,
             title="Tokens over time",
-            x_title="milliseconds since the mode began",
+            x_title="milliseconds",
             height=260,
         )
         with gr.Row():
@@ -170,6 +172,9 @@ def _charts(stage: gr.HTML, titles: list[str]) -> gr.JSON:
                     x_title=" ",
                     y_title=" ",
                     sort=titles,
+                    y_lim=[0, None],
+                    x_label_angle=-20,
+                    colors_in_legend=[],
                     height=240,
                     min_width=280,
                 )

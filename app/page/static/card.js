@@ -84,6 +84,12 @@ vlmDlm.card = (() => {
     return line;
   }
 
+  /** What the time to the first token holds. */
+  function startNote(runs) {
+    if (runs.every((run) => run.is_prompt_cached)) return "prompt not included";
+    return runs.some((run) => run.is_prompt_cached) ? "" : "image and prompt included";
+  }
+
   /** Fill `container`. runs: this mode's figures, one per run; metrics: of the last one. */
   function render(container, metrics, runs) {
     const all = (name) => runs.map((run) => run[name]);
@@ -93,7 +99,7 @@ vlmDlm.card = (() => {
       figure("tokens_per_second", "tokens per second", all("tokens_per_second")),
       figure("tokens_per_forward", "tokens per forward", all("tokens_per_forward")),
       figure("num_forwards", "forwards", all("num_forwards")),
-      figure("time_to_first_token_ms", "first token", all("time_to_first_token_ms"), { show: ms }),
+      figure("time_to_first_token_ms", "first token", all("time_to_first_token_ms"), { show: ms, note: startNote(runs) }),
       figure("time_to_first_sentence_ms", "first whole sentence", all("time_to_first_sentence_ms"), { show: ms }),
       figure("num_wasted_positions", "wasted positions", all("num_wasted_positions"), { note: wasted }),
     );

@@ -4,7 +4,7 @@ window.vlmDlm = window.vlmDlm || {};
 vlmDlm.compare = (() => {
   const { make } = vlmDlm.tokens;
   const REFERENCE = "ar";
-  const COLORS = [["origin", "Origin"], ["step", "Step"], ["confidence", "Confidence"]];
+  const SLOTS = ["replay", "encoder", "share"];
 
   /** A file of Gradio's as blob and data URI. */
   async function load(file) {
@@ -37,8 +37,8 @@ vlmDlm.compare = (() => {
     modes: [],
     panels: new Map(),
     running: null,
+    loading: null,
     colorBy: "origin",
-    isDiffing: false,
     picked: null,
 
     /** Build the stage in `root`, once Gradio has put it there. */
@@ -54,34 +54,24 @@ vlmDlm.compare = (() => {
       this.live.setAttribute("aria-live", "polite");
       this.note = make("p", "vd-shared");
       this.grid = make("div", "vd-grid");
-      this.slots = make("div", "vd-slots");
-      root.replaceChildren(this.alert, this.toolbar(), this.grid, this.note, this.slots, this.live);
+      this.tools = vlmDlm.toolbar.build({
+        onColor: (colorBy) => this.setColor(colorBy),
+        onDiff: (isOn) => this.setDiff(isOn),
+      });
+      const help = vlmDlm.toolbar.help();
+      root.replaceChildren(this.alert, this.tools.bar, this.note, this.grid, help, ...this.slots(), this.live);
       this.build(this.modes.map((mode) => mode.name));
       this.setColor("origin");
       window.addEventListener("pagehide", () => this.stop());
     },
 
-    /** Switches and the legend. */
-    toolbar() {
-      const bar = make("div", "vd-toolbar");
-      const group = make("fieldset", "vd-switch");
-      group.append(make("legend", "", "Colours show"));
-      for (const [value, words] of COLORS) {
-        const label = make("label", "");
-        const radio = make("input");
-        Object.assign(radio, { type: "radio", name: "vd-color", value, checked: value === "origin" });
-        radio.addEventListener("change", () => this.setColor(value));
-        label.append(radio, make("span", "", words));
-        group.append(label);
-      }
-      const diff = make("label", "vd-diff-switch");
-      this.diffBox = make("input");
-      Object.assign(this.diffBox, { type: "checkbox", disabled: true, id: "vd-diff" });
-      this.diffBox.addEventListener("change", () => this.setDiff(this.diffBox.checked));
-      diff.append(this.diffBox, make("span", "", "Show differences from AR"));
-      this.legend = make("div");
-      bar.append(group, diff, this.legend);
-      return bar;
+    /** Places for other parts of the page. */
+    slots() {
+      return SLOTS.map((id) => {
+        const place = make("section", "vd-slot");
+        place.id = id;
+        return place;
+      });
     },
 
     /** One panel for each of these modes. */
@@ -97,16 +87,6 @@ vlmDlm.compare = (() => {
       this.grid.replaceChildren(...[...this.panels.values()].map((panel) => panel.element));
     },
 
-    /** A place for another part of the page, made when first asked for. */
-    slot(name) {
-      const found = this.slots.querySelector(`[data-slot="${name}"]`);
-      if (found) return found;
-      const place = make("section", "vd-slot");
-      place.dataset.slot = name;
-      this.slots.append(place);
-      return place;
-    },
-
     /** Committed text for those who listen. */
     say(words) {
       this.live.append(make("p", "", words));
@@ -116,12 +96,11 @@ vlmDlm.compare = (() => {
     setColor(colorBy) {
       this.colorBy = colorBy;
       for (const panel of this.panels.values()) panel.paint(colorBy);
-      vlmDlm.tokens.legend(this.legend, colorBy);
+      vlmDlm.tokens.legend(this.tools.legend, colorBy);
     },
 
     /** Marks on or off where answers are not those of `ar`. */
     setDiff(isOn) {
-      this.isDiffing = isOn;
       const ar = this.panels.get(REFERENCE);
       const elsewhere = new Set();
       for (const [name, panel] of this.panels) {
@@ -138,10 +117,10 @@ vlmDlm.compare = (() => {
     setImage(file) {
       this.image = null;
       this.imageFailed = false;
-      const loading = file ? load(file) : Promise.resolve(null);
+      const loading = file ? load(file) : null;
       this.loading = loading;
       loading
-        .then((image) => this.loading === loading && (this.image = image))
+        ?.then((image) => this.loading === loading && (this.image = image))
         .catch(() => this.loading === loading && (this.imageFailed = true));
     },
 
@@ -189,7 +168,7 @@ vlmDlm.compare = (() => {
       if (!prompt.trim()) return this.setAlert("Write a question first.");
       const controller = new AbortController();
       this.running = controller;
-      await Promise.resolve(this.loading).catch(() => null);
+      await this.someImage();
       if (this.running !== controller) return undefined;
       if (this.imageFailed) return this.setAlert("The image could not be read. Choose another one.");
       const settings = { threshold, block_length: blockLength };
@@ -202,11 +181,18 @@ vlmDlm.compare = (() => {
       return this.run(job, controller);
     },
 
+    /** Wait for the image; without one the first example is taken, where everyone can see it. */
+    async someImage() {
+      if (!this.image && !this.imageFailed && !this.loading) document.querySelector(".vd-example")?.click();
+      for (let i = 0; i < 40 && !this.loading; i += 1) await new Promise((resolve) => setTimeout(resolve, 50));
+      await Promise.resolve(this.loading).catch(() => null);
+    },
+
     /** All runs of a comparison. */
     async run(job, controller) {
       this.setBusy(true);
-      this.diffBox.checked = false;
-      this.diffBox.disabled = true;
+      this.tools.box.checked = false;
+      this.tools.box.disabled = true;
       this.build(job.modes.map((mode) => mode.name));
       this.root.scrollIntoView({ block: "nearest", behavior: "smooth" });
       try {
@@ -266,58 +252,11 @@ vlmDlm.compare = (() => {
         panel.showCard(runs);
         if (panel.state === "done" && this.panels.size > 1) panel.showBadge(job.summary?.agreement?.[name]);
       }
-      this.diffBox.disabled = !hasReference || this.panels.size < 2;
-      this.note.textContent = this.sharedWords(job);
-      this.record = this.recordOf(job);
+      this.tools.box.disabled = !hasReference || this.panels.size < 2;
+      this.note.textContent = vlmDlm.record.shared(job);
+      this.record = vlmDlm.record.make(job, this.panels);
       for (const listener of this.listeners) listener(this.record);
-      this.trigger(this.light(this.record));
-    },
-
-    /** What all modes had in common. */
-    sharedWords({ summary, numRuns, parallel }) {
-      if (!summary) return "";
-      const { ms } = vlmDlm.card;
-      const cost = `image ${ms(summary.vision_ms)}, prompt of ${summary.prompt_tokens} tokens ${ms(summary.prefill_ms)}`;
-      const words = summary.is_prompt_cached && numRuns === 1
-        ? "The prompt was in the cache already, so no mode paid for it."
-        : `The prompt was computed once (${cost}) and taken over by the modes behind the first.`;
-      return parallel ? `${words} The modes ran at once and slowed each other down; their speeds say little.` : words;
-    },
-
-    /** The whole comparison, for report, replay and charts. */
-    recordOf(job) {
-      const answers = {};
-      for (const [name, panel] of this.panels) {
-        answers[name] = { title: panel.info.title, result: panel.result, tokens: panel.rows };
-        const agreement = job.summary?.agreement?.[name];
-        if (panel.result && agreement) panel.result.agreement = agreement;
-      }
-      const image = job.image && { name: job.image.name, width: job.image.width, height: job.image.height };
-      return {
-        format: "vlm-dlm.comparison/1",
-        created: new Date().toISOString(),
-        model: job.model,
-        prompt: job.prompt,
-        modes: job.modes.map((mode) => mode.name),
-        options: { ...job.options, ...job.settings },
-        mode_options: job.modeOptions,
-        parallel: Boolean(job.parallel),
-        summary: job.summary,
-        answers,
-        runs: job.runs,
-        image,
-      };
-    },
-
-    /** The record with tokens as [time_ms, how many by then]: all that charts need. */
-    light(record) {
-      const answers = {};
-      for (const [name, { title, result, tokens }] of Object.entries(record.answers)) {
-        const points = new Map();
-        tokens.forEach((row, i) => row[7] != null && points.set(row[7], i + 1));
-        answers[name] = { title, result, points: [...points] };
-      }
-      return { ...record, answers };
+      this.trigger(vlmDlm.record.light(this.record));
     },
   };
 })();

@@ -60,7 +60,8 @@ vlmDlm.panels = (() => {
       if (this.info.color) this.element.style.setProperty("--vd-mode", this.info.color);
       this.chip = make("span", "vd-chip");
       this.badge = make("span", "vd-badge");
-      const title = make("h3", "vd-title", this.info.title);
+      const title = make("h3", "vd-title");
+      title.append(make("span", "vd-mode-dot"), this.info.title);
       title.id = `vd-title-${this.info.name}`;
       this.element.setAttribute("aria-labelledby", title.id);
       const head = make("header", "vd-head");
