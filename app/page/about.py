@@ -74,9 +74,9 @@ def _loaded(services: Services) -> str:
     settings, capabilities = services.settings, services.engine.capabilities
     modes = ", ".join(info.title for info in capabilities.modes)
     # In a code span nothing of a path is read as markup.
-    name = _name(services).replace("`", "'")
+    name = _name(services) if settings.model is None else f"`{settings.model.replace('`', '_')}`"
     return (
-        f"### The loaded model\n\n`{name}`. {_sees(services)} It remembers nothing "
+        f"### The loaded model\n\nThis is {name}. {_sees(services)} It remembers nothing "
         f"and looks nothing up.\n\n- Modes: {modes}\n"
         f"- Context: {capabilities.max_context} tokens, image, question and answer together\n"
         f"- Images: PNG, JPEG, WebP and GIF (its first picture), up to "

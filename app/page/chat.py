@@ -42,7 +42,8 @@ def add(services: Services, runs: Runs) -> None:
         start(talk.ask, inputs, outputs, js=_SEND, **private)
     view.again.click(talk.again, inputs, outputs, js=_AGAIN, **private)
     view.stop.click(talk.stop, None, None, **private)
-    view.clear.click(talk.clear, None, outputs, js=_CLEAR, **private)
+    for clear in (view.clear.click, view.chatbot.clear):
+        clear(talk.clear, None, outputs, js=_CLEAR, **private)
 
 
 class _View:
@@ -66,13 +67,19 @@ class _View:
         )
         with gr.Row(equal_height=True):
             self.question = gr.Textbox(
-                label="Question", lines=1, max_lines=6, scale=4, elem_id="chat-question"
+                label="Question",
+                lines=1,
+                max_lines=6,
+                scale=4,
+                min_width=300,
+                elem_id="chat-question",
             )
             self.mode = gr.Dropdown(
                 modes,
                 value=DEFAULT_MODE if DEFAULT_MODE in names else names[0],
                 label="Mode",
                 scale=2,
+                min_width=240,
                 elem_id="chat-mode",
             )
         with gr.Row():

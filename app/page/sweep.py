@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 PLACE = "sweep"
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 BLOCK_LENGTHS = (4, 8, 16, 32, 64)
-# Told apart by every kind of colour vision, and in grey.
-COLOURS = {"tried": "#0072b2", "best trade-off": "#d55e00"}
+# Told apart by every kind of colour vision; 3:1 and more against light and dark grounds.
+COLOURS = {"tried": "#3a85c8", "best trade-off": "#d55e00"}
 HEADERS = ["", "Threshold", "Block", "Tokens/s", "Agreement", "Same as AR", "Tokens/forward"]
 # Stands before the Python function: the picture crosses as text, never as a file.
 WITH_IMAGE = "async (image, ...rest) => [await vlmDlm.visitor.image(), ...rest]"
@@ -73,11 +73,10 @@ def add(services: Services, view: CompareView, runs: Runs) -> None:
                 color_title=" ",
                 y_lim=[0, 1.05],
                 tooltip="all",
-                height=320,
                 label="Speed against agreement",
                 elem_id="sweep-plot",
             )
-    table = gr.Dataframe(headers=HEADERS, interactive=False, label="All combinations", wrap=True)
+    table = gr.Dataframe(headers=HEADERS, interactive=False, label="All combinations", wrap=False)
     image = gr.Textbox(visible=False)
     points = gr.State([])
 
@@ -172,12 +171,14 @@ def progress_html(done: Progress, is_over: bool) -> str:
     )
 
 
-def _plot(done: Progress) -> dict[str, Any]:
-    """Points in the plot's own form."""
+def _plot(done: Progress) -> Any:
+    """Points in the plot's own form. Its colours are only looked at anew with a new caption."""
     whole = [point for point in done.points if point.agreement is not None]
+    if not whole:
+        return None
     names = {False: "tried", True: "best trade-off"}
     best = done.best
-    return {
+    value = {
         "columns": ["tokens/s", "agreement", "which", "settings"],
         "datatypes": {
             "tokens/s": "quantitative",
@@ -191,6 +192,7 @@ def _plot(done: Progress) -> dict[str, Any]:
         ],
         "mark": "point",
     }
+    return gr.update(value=value, caption=f"{len(whole)} of {done.num_points} combinations")
 
 
 def _row(point: Point, is_best: bool) -> list[Any]:
