@@ -118,9 +118,10 @@ vlmDlm.panels = (() => {
 
     /** Tokens that are final. */
     addText({ text, tokens, num_forwards: numForwards, time_ms: time }) {
-      const hasTexts = tokens.every((row) => typeof row[6] === "string");
+      // Where tokens have no text of their own, the first shows what came with all of them.
+      const hasTexts = tokens.some((row) => row[6]);
       tokens.forEach((row, i) => {
-        const own = hasTexts ? row[6] : i === 0 ? text : "";
+        const own = hasTexts ? row[6] ?? "" : i === 0 ? text : "";
         this.rows.push([row[0], row[1], row[2], row[3], row[4], row[5] ?? null, own, time ?? null, numForwards ?? null]);
       });
       const step = tokens.length ? tokens[tokens.length - 1][3] : 0;
