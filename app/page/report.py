@@ -114,14 +114,21 @@ def _runs_text(record: Record) -> str:
     return f"median of {len(record.runs)} runs, with spread" if len(record.runs) > 1 else "one run"
 
 
-def _speed(record: Record, mode: str) -> str:
-    """Median and spread of all runs."""
+def _speeds(record: Record, mode: str) -> list[float]:
+    """Tokens per second of every run."""
     values = [run[mode].tokens_per_second for run in record.runs if mode in run]
     known = [value for value in values if value is not None]
     metrics = record.answers[mode].result.metrics
-    if len(known) > 1:
-        return f"{figure(median(known))} ({figure(min(known))} to {figure(max(known))})"
-    return "–" if metrics is None else figure(metrics.tokens_per_second)
+    return known or ([] if metrics is None else [metrics.tokens_per_second])
+
+
+def _speed(record: Record, mode: str) -> str:
+    """Median and spread of all runs."""
+    values = _speeds(record, mode)
+    if not values:
+        return "–"
+    spread = f" ({figure(min(values))} to {figure(max(values))})" if len(values) > 1 else ""
+    return figure(median(values)) + spread
 
 
 def _agreement(answer: RecordedAnswer) -> str:
@@ -140,7 +147,11 @@ def _agreement(answer: RecordedAnswer) -> str:
 def _charts(record: Record) -> list[tuple[str, Markup]]:
     lines = [Line(answer.title, _points(answer)) for _, answer in record.shown]
     done = [(a.title, m) for _, a in record.shown if (m := a.result.metrics) is not None]
-    speeds = [(title, m.tokens_per_second) for title, m in done]
+    speeds = [
+        (answer.title, median(values))
+        for mode, answer in record.shown
+        if (values := _speeds(record, mode))
+    ]
     shares = [(title, m.tokens_per_forward) for title, m in done]
     charts = [
         ("Tokens over time", step_chart(lines, "ms since the prompt was ready", "tokens")),

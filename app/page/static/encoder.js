@@ -2,7 +2,7 @@ window.vlmDlm = window.vlmDlm || {};
 
 /** What the encoder saw: the picture at its size, cell by cell, and where the time went. */
 vlmDlm.encoder = (() => {
-  const {make, seconds, placeOf, onRecord} = vlmDlm.parts;
+  const {make, seconds, placeOf, onRecord, pictureOf} = vlmDlm.parts;
   const MAX_HEIGHT = 480; // of the picture on the screen
   const PARTS = [["image", "Image"], ["prompt", "Prompt"], ["writing", "Writing"]];
 
@@ -156,9 +156,6 @@ vlmDlm.encoder = (() => {
     root.replaceChildren(make("h3", "", "What the encoder saw"), body);
   }
 
-  onRecord(async (record) => {
-    const root = placeOf("encoder"); // now, so that it stands before what comes next
-    show(root, record, record.image ? await vlmDlm.compare.imageDataUri() : null);
-  });
+  onRecord((record) => show(placeOf("encoder"), record, pictureOf(record)));
   return {show, loaded};
 })();

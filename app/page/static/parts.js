@@ -27,13 +27,28 @@ vlmDlm.parts = (() => {
     return place;
   }
 
+  const pictures = new WeakMap(); // by record: the control may hold another one later
+
+  /** The picture that a record is about, as a data URI; null without one. */
+  function pictureOf(record) {
+    const {image} = vlmDlm.compare, meant = record.image;
+    if (!pictures.has(record)) {
+      const isSame = image && meant && ["name", "width", "height"].every((part) => image[part] === meant[part]);
+      pictures.set(record, isSame ? vlmDlm.compare.imageDataUri() || null : null);
+    }
+    return pictures.get(record);
+  }
+
   /** Call `listener` with every finished record. */
   function onRecord(listener) {
     queueMicrotask(() => { // by then all scripts have run
       if (!vlmDlm.compare) return;
-      (vlmDlm.compare.listeners = vlmDlm.compare.listeners || []).push(listener);
+      (vlmDlm.compare.listeners = vlmDlm.compare.listeners || []).push((record) => {
+        pictureOf(record);
+        listener(record);
+      });
     });
   }
 
-  return {make, seconds, placeOf, onRecord};
+  return {make, seconds, placeOf, onRecord, pictureOf};
 })();

@@ -2,7 +2,7 @@ window.vlmDlm = window.vlmDlm || {};
 
 /** Take it away: the call as code, the record as JSON, a link to the settings, the report. */
 vlmDlm.share = (() => {
-  const {make, placeOf, onRecord} = vlmDlm.parts;
+  const {make, placeOf, onRecord, pictureOf} = vlmDlm.parts;
   const {curl, python, linkOf} = vlmDlm.code;
   const MAX_SIDE = 1600, MAX_PNG_CHARS = 3e6; // of the picture in a report
 
@@ -36,8 +36,8 @@ vlmDlm.share = (() => {
   }
 
   /** The picture drawn anew, so that nothing but its pixels goes along. Null without one. */
-  async function plainPicture() {
-    const address = await vlmDlm.compare.imageDataUri();
+  async function plainPicture(record) {
+    const address = pictureOf(record);
     if (!address) return null;
     const picture = await vlmDlm.encoder.loaded(address), canvas = make("canvas");
     const scale = Math.min(1, MAX_SIDE / Math.max(picture.naturalWidth, picture.naturalHeight));
@@ -53,7 +53,7 @@ vlmDlm.share = (() => {
 
   /** The report of a record as HTML. Throws an error with a sentence for people. */
   async function report(record, hasPicture) {
-    const image = hasPicture ? await plainPicture() : null;
+    const image = hasPicture ? await plainPicture(record) : null;
     const reply = await fetch(new URL("page/report", document.baseURI), {
       method: "POST",
       headers: {"Content-Type": "application/json"},
@@ -116,8 +116,8 @@ vlmDlm.share = (() => {
   function fileActions(record, status) {
     const hasPicture = make("input");
     hasPicture.type = "checkbox";
-    hasPicture.checked = Boolean(record.image);
-    hasPicture.disabled = !record.image;
+    hasPicture.checked = Boolean(pictureOf(record));
+    hasPicture.disabled = !hasPicture.checked;
     return [
       action("Download report", status, "Saved the report: one file that opens without a network.", async () => {
         save(await report(record, hasPicture.checked), "text/html", fileName(record, "html"));
