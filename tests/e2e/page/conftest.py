@@ -57,10 +57,9 @@ def page_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="package")
-def slow_server() -> Iterator[Server]:
-    """Answers take half a minute, and consist of words that say nothing. Leave it idle."""
-    words = tuple(f"word{number}" for number in range(600))
-    with page_serving(engine="scripted", script_words=words, script_step_s=0.05) as server:
+def endless_server(endless_checkpoint: Path) -> Iterator[Server]:
+    """The same, but every answer goes on for ever, or to the most tokens. Leave it idle."""
+    with page_serving(model=endless_checkpoint, max_running=4) as server:
         yield server
 
 

@@ -162,7 +162,9 @@ def test_the_json_twin_is_the_record(compared: Compared, tmp_path: Path) -> None
         assert len(record["answers"][mode]["tokens"]) == result["num_tokens"]
 
 
-@pytest.mark.parametrize(("button", "word"), [("Copy as curl", "curl"), ("Copy as Python", "import")])
+@pytest.mark.parametrize(
+    ("button", "word"), [("Copy as curl", "curl"), ("Copy as Python", "import")]
+)
 def test_the_call_is_shown_as_code(compared: Compared, button: str, word: str) -> None:
     compared.page.get_by_role("button", name=button).click()
     expect(compared.page.locator(".share-code")).to_contain_text(word)

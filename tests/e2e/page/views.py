@@ -33,6 +33,16 @@ def start(page: Page) -> None:
     page.locator("#start").click()
 
 
+def ask_for_much(page: Page, at_once: bool = False) -> None:
+    """Have answers be as long as the page allows, in all modes together if wanted."""
+    page.get_by_role("button", name="Settings").first.click()
+    most = page.locator("#most input[type=number]")
+    most.fill("1024")
+    most.press("Tab")
+    if at_once:
+        page.get_by_label("All modes at once").check()
+
+
 def wait_until_done(page: Page) -> None:
     """Until a comparison is over and every panel has its answer."""
     page.wait_for_function("() => vlmDlm.compare.record !== null", timeout=RUN_MS)
@@ -47,16 +57,24 @@ def panel(page: Page, mode: str) -> Locator:
 
 def figures(page: Page, mode: str) -> dict[str, tuple[float, str]]:
     """What the card of a mode holds: name -> value, and how it is written."""
-    found = panel(page, mode).locator("[data-figure][data-value]").evaluate_all(
-        "all => all.map(e => [e.dataset.figure, Number(e.dataset.value), e.textContent])"
+    found = (
+        panel(page, mode)
+        .locator("[data-figure][data-value]")
+        .evaluate_all(
+            "all => all.map(e => [e.dataset.figure, Number(e.dataset.value), e.textContent])"
+        )
     )
     return {name: (value, text) for name, value, text in found}
 
 
 def open_tab(page: Page, name: str) -> None:
-    """Show one of the views."""
+    """Show one of the views; where there is no room for all tabs, from the menu of the others."""
     tab = page.get_by_role("tab", name=name, exact=True)
-    tab.click()
+    if tab.is_visible():
+        tab.click()
+    else:
+        page.get_by_label("More tabs").click()
+        page.locator(".overflow-dropdown").get_by_text(name, exact=True).click()
     expect(tab).to_have_attribute("aria-selected", "true")
 
 
@@ -80,6 +98,7 @@ def nameless(page: Page) -> list[str]:
         if role in CONTROLS and not node.get("ignored") and not node.get("name", {}).get("value"):
             place = session.send("DOM.describeNode", {"backendNodeId": node["backendDOMNodeId"]})
             written = place["node"]
-            found.append(f"{role}: {written['localName']} {written.get('attributes')}")
+            if written["localName"] != "svg":  # an icon of the button around it, which has a name
+                found.append(f"{role}: {written['localName']} {written.get('attributes')}")
     session.detach()
     return found
