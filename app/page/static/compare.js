@@ -47,7 +47,7 @@ vlmDlm.compare = (() => {
       this.trigger = trigger;
       root.classList.add("vd");
       this.modes = JSON.parse(root.dataset.modes || "[]");
-      this.alert = make("p", "vd-alert");
+      this.alert = make("div", "vd-alert");
       this.alert.setAttribute("role", "alert");
       this.alert.hidden = true;
       this.live = make("div", "vd-live");
@@ -194,7 +194,8 @@ vlmDlm.compare = (() => {
       this.tools.box.checked = false;
       this.tools.box.disabled = true;
       this.build(job.modes.map((mode) => mode.name));
-      this.root.scrollIntoView({ block: "nearest", behavior: "smooth" });
+      const isBelow = this.root.getBoundingClientRect().top > 0.6 * window.innerHeight; // on a phone
+      if (isBelow) this.root.scrollIntoView({ block: "start", behavior: "smooth" });
       try {
         for (let i = 0; i < job.numRuns; i += 1) {
           this.note.textContent = job.numRuns > 1 ? `Run ${i + 1} of ${job.numRuns}.` : "";

@@ -73,7 +73,7 @@ vlmDlm.panels = (() => {
       this.draft.setAttribute("aria-hidden", "true");
       this.canvas.append(this.hint, this.committed, this.draft);
       vlmDlm.tokens.prepare(this.canvas, `Answer of ${this.info.title}`);
-      this.error = make("p", "vd-error");
+      this.error = make("div", "vd-error");
       this.card = make("div", "vd-card");
       this.element.append(head, this.canvas, this.error, this.badge, this.card);
     }
