@@ -3,7 +3,7 @@ from __future__ import annotations
 from playwright.sync_api import Page
 
 from tests.e2e.page.conftest import Visit
-from tests.e2e.page.views import ask_for_much, choose_image, start
+from tests.e2e.page.views import ask_for_much, choose_image, open_tab, start
 from tests.e2e.server import Server, eventually
 
 LIMIT_S = 1.0
@@ -35,4 +35,24 @@ def test_the_stop_button_frees_the_engine(visit: Visit, endless_server: Server) 
     page = visit(endless_server).open()
     _running(page, endless_server)
     page.locator("#stop").click()
+    eventually(lambda: endless_server.gauge("num_requests_running") == 0, LIMIT_S)
+
+
+def test_closing_the_tab_ends_a_sweep(visit: Visit, endless_server: Server) -> None:
+    page = visit(endless_server).open()
+    choose_image(page)
+    open_tab(page, "Sweep")
+    page.locator("#sweep-start").click()
+    eventually(lambda: endless_server.gauge("num_requests_running") > 0, 10)
+    page.close()
+    eventually(lambda: endless_server.gauge("num_requests_running") == 0, LIMIT_S)
+
+
+def test_closing_the_tab_ends_an_answer_of_the_chat(visit: Visit, endless_server: Server) -> None:
+    page = visit(endless_server).open()
+    open_tab(page, "Chat")
+    page.locator("#chat-question textarea").fill("Go on.")
+    page.locator("#chat-send").click()
+    eventually(lambda: endless_server.gauge("num_requests_running") > 0, 10)
+    page.close()
     eventually(lambda: endless_server.gauge("num_requests_running") == 0, LIMIT_S)
