@@ -27,6 +27,7 @@ from app.middleware.guard import Guard
 from app.middleware.keys import Keys
 from app.page import report_route
 from app.page.build import build_page
+from app.page.extras import check_extras
 from app.page.mount import Page, PageMount
 from app.routes import chat, compare, generate, models, status
 from app.settings import Settings
@@ -52,6 +53,8 @@ def create_app(
     Its lifespan starts the engine, which goes on loading by itself, and closes everything in the
     end.
     """
+    if has_page:
+        check_extras(settings)
     services = build_services(settings, engine, checkpoint)
     page = Page(lambda: build_page(services)) if has_page else None
     app = FastAPI(

@@ -11,14 +11,16 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import gradio as gr
 from gradio.events import api
 from pydantic import ValidationError
+from starlette.requests import Request
 
 from app.chat import chat_ask
 from app.chat_replies import ChatRun
+from app.disconnect import while_connected
 from app.intake import mode_options, resolve_mode
 from app.page.chatting import modes_of
 from app.page.runs import Runs, Visitor, checked, invalid, told, visitor_of
@@ -41,8 +43,10 @@ NAMES = ("modes", "generate", "compare", "chat", "sweep", "report")
 def add(services: "Services", runs: Runs) -> None:
     """Register all endpoints."""
     calls = Endpoints(services, runs)
+    # Gradio calls a tool that waits in its queue by a request to the host that the caller named;
+    # one that does not wait is called right here. The engine's queue is the same for both.
     for name in NAMES:
-        api(getattr(calls, name), api_name=name)
+        api(getattr(calls, name), api_name=name, queue=not services.settings.page_mcp)
 
 
 class Endpoints:
@@ -214,10 +218,17 @@ class Endpoints:
     ) -> Any:
         """What `work` gives; it ends when its client leaves. Raises gr.Error, in one sentence."""
         try:
-            visitor = visitor_of(cast("gr.Request", request))
-            return await self._runs.whole(visitor, work(visitor))
+            visitor = visitor_of(request)
+            running = self._runs.whole(visitor, work(visitor))
+            # Whoever has no session stays connected until there is an answer.
+            return await (while_connected(request, running) if _is_tool(request) else running)
         except Exception as error:
             raise told(error) from None
+
+
+def _is_tool(request: object) -> TypeGuard[Request]:
+    """Whether it is MCP's own request, which belongs to no session."""
+    return isinstance(request, Request)
 
 
 def _images(image: str) -> list[str]:

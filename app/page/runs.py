@@ -12,9 +12,11 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Generic, TypeVar
+from uuid import uuid4
 
 import gradio as gr
 from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
 
 from app.disconnect import ended
 from app.errors import INTERNAL_MESSAGE, ApiError, error_body, to_api_error
@@ -40,13 +42,15 @@ class Visitor:
     request_id: str
 
 
-def visitor_of(request: gr.Request) -> Visitor:
-    """The names that the middleware left on the HTTP request behind this one."""
-    state: dict[str, Any] = {} if request.request is None else request.request.scope["state"]
+def visitor_of(request: gr.Request | Request | None) -> Visitor:
+    """The names that the middleware left on the HTTP request; MCP's tools get that as it is."""
+    http = request.request if isinstance(request, gr.Request) else request
+    state: dict[str, Any] = {} if http is None else http.scope["state"]
     client, request_id = state.get("client"), state.get("request_id")
     if client is None:
         raise ApiError(401, "invalid_api_key", "no API key was given")
-    return Visitor(request.session_hash or str(request_id), client, str(request_id))
+    session = request.session_hash if isinstance(request, gr.Request) else None
+    return Visitor(session or uuid4().hex, client, str(request_id))
 
 
 @dataclass(slots=True, eq=False)
@@ -194,7 +198,7 @@ def sentence(error: BaseException) -> str:
     text = str(error_body(answer)["error"]["message"])
     text = text[:1].upper() + text[1:]
     text = text if text.endswith((".", "!", "?")) else f"{text}."
-    if answer.retry_after_s is not None:
+    if answer.retry_after_s is not None and "try again" not in text:
         text += f" Try again in {answer.retry_after_s} s."
     return text
 
