@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shlex
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from app.page.report import build_report
-from tests.e2e.page.browser import NARROW, PATIENCE_MS, WIDE
+from tests.e2e.page.browser import NARROW, PATIENCE_MS, WIDE, Visitor
 from tests.e2e.page.conftest import Visit
 from tests.e2e.page.views import SHAPES, choose_image, start
 from tests.e2e.server import Server
@@ -169,41 +170,72 @@ def compared(page: Page) -> dict[str, Any]:
     return page.evaluate(RECORD)
 
 
-def test_a_report_from_the_page_opens_without_a_network(
-    page: Page, reader: Reader, tmp_path: Path
-) -> None:
-    record = compared(page)
+@dataclass(frozen=True)
+class Finished:
+    """A tab with a comparison that is over. Leave the tab as it was."""
 
+    page: Page
+    record: dict[str, Any]
+
+    @property
+    def texts(self) -> list[str]:
+        """The answers, in order."""
+        answers = self.record["answers"]
+        return [answers[mode]["result"]["text"] for mode in self.record["modes"]]
+
+
+@pytest.fixture(scope="module")
+def finished(browser: Browser, page_server: Server) -> Iterator[Finished]:
+    options: dict[str, Any] = {"viewport": WIDE}
+    visitor = Visitor(browser.new_context(**options), page_server.base_url)
+    page = visitor.open()
+    yield Finished(page, compared(page))
+    visitor.context.close()
+    visitor.check()
+
+
+def download_report(page: Page, path: Path) -> str:
+    """Save a report as a visitor does; its HTML."""
     with page.expect_download() as download:
         page.get_by_role("button", name="Download report").click()
-    path = tmp_path / "downloaded.html"
     download.value.save_as(path)
-    html = path.read_text("utf-8")
+    return path.read_text("utf-8")
+
+
+def test_a_report_from_the_page_opens_without_a_network(
+    finished: Finished, reader: Reader, tmp_path: Path
+) -> None:
+    html = download_report(finished.page, tmp_path / "downloaded.html")
     report = reader.open(html)
 
-    texts = [record["answers"][mode]["result"]["text"] for mode in record["modes"]]
-    assert report.locator(".answer").all_inner_texts() == [text.strip() for text in texts]
+    shown = report.locator(".answer").all_inner_texts()
+    assert shown == [text.strip() for text in finished.texts]
     assert report.locator("img.given").evaluate("image => image.naturalWidth") > 0
     move_to(report, 0)
     assert "later" in states(report, 0)
     assert "shapes.png" not in html
 
 
-def test_the_picture_can_be_left_out(page: Page, reader: Reader, tmp_path: Path) -> None:
-    compared(page)
-    page.get_by_label("with the picture").uncheck()
+def test_the_picture_can_be_left_out(finished: Finished, reader: Reader, tmp_path: Path) -> None:
+    with_picture = finished.page.get_by_label("with the picture")
 
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download report").click()
-    download.value.save_as(tmp_path / "downloaded.html")
+    with_picture.uncheck()
+    html = download_report(finished.page, tmp_path / "downloaded.html")
+    with_picture.check()
 
-    report = reader.open((tmp_path / "downloaded.html").read_text("utf-8"))
-    assert report.locator("img, canvas").count() == 0
+    assert reader.open(html).locator("img, canvas").count() == 0
 
 
-def test_the_page_replays_and_shows_what_the_encoder_saw(page: Page) -> None:
-    record = compared(page)
-    seen = record["summary"]["images"][0]
+def test_the_record_can_be_kept_as_json(finished: Finished, tmp_path: Path) -> None:
+    with finished.page.expect_download() as download:
+        finished.page.get_by_role("button", name="Download JSON").click()
+    download.value.save_as(tmp_path / "record.json")
+
+    assert json.loads((tmp_path / "record.json").read_text("utf-8")) == finished.record
+
+
+def test_the_page_replays_and_shows_what_the_encoder_saw(finished: Finished) -> None:
+    page, seen = finished.page, finished.record["summary"]["images"][0]
 
     move_to(page, 0)
     assert "later" in states(page, 0)
@@ -216,38 +248,34 @@ def test_the_page_replays_and_shows_what_the_encoder_saw(page: Page) -> None:
     expect(view.get_by_role("img")).to_have_attribute("aria-label", re.compile("as it was given"))
 
 
-def test_the_code_to_copy_gives_the_same_answers(page: Page, tmp_path: Path) -> None:
-    record = compared(page)
+def copied(page: Page, button: str, said: str) -> str:
+    """What a button copies."""
+    page.get_by_role("button", name=button).click()
+    expect(page.locator(".share-status")).to_contain_text(said)
+    return page.locator(".share-code").inner_text()
+
+
+def test_the_code_to_copy_gives_the_same_answers(finished: Finished, tmp_path: Path) -> None:
     shutil.copy(SHAPES, tmp_path / SHAPES.name)
-    texts = [record["answers"][mode]["result"]["text"] for mode in record["modes"]]
-
-    page.get_by_role("button", name="Copy as Python").click()
-    expect(page.locator(".share-status")).to_have_text("Copied the Python code.")
-    code = page.locator(".share-code").inner_text()
-    python = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert python.returncode == 0, python.stderr
-    for text in texts:
-        assert text in python.stdout
-
+    calls = {
+        "Python": [sys.executable, "-c", copied(finished.page, "Copy as Python", "Python code")],
+        "curl": ["sh", "-c", copied(finished.page, "Copy as curl", "curl command")],
+    }
     if shutil.which("curl") is None:
-        return
-    page.get_by_role("button", name="Copy as curl").click()
-    expect(page.locator(".share-status")).to_have_text("Copied the curl command.")
-    command = page.locator(".share-code").inner_text()
-    curl = subprocess.run(
-        ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    for text in texts:
-        assert text in curl.stdout
+        del calls["curl"]
+
+    for name, call in calls.items():
+        done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        for text in finished.texts:
+            assert text in done.stdout, name
 
 
-def test_a_prompt_cannot_leave_its_quotes_in_the_code(page: Page) -> None:
+def test_a_prompt_cannot_leave_its_quotes_in_the_code(finished: Finished) -> None:
     prompt = 'it\'s $(reboot) `x` "q" \\ @/etc/passwd\n</script>'
     record = make_record(prompt=prompt, image={"name": 'a";type=x\\.png', "width": 1, "height": 1})
 
-    command, code = page.evaluate(
+    command, code = finished.page.evaluate(
         "record => [vlmDlm.code.curl(record, 'http://h/'), vlmDlm.code.python(record, 'http://h/')]",
         record,
     )
@@ -262,29 +290,28 @@ def test_a_prompt_cannot_leave_its_quotes_in_the_code(page: Page) -> None:
 def test_a_link_fills_the_controls(visit: Visit, page_server: Server) -> None:
     visitor = visit(page_server)
 
-    page = visitor.open(
-        "/?prompt=How+many%3F&modes=ar,nonsense&threshold=0.5&max_tokens=1e9&runs=x"
-    )
+    query = "prompt=How+many%3F&modes=ar,nonsense&threshold=0.52&max_tokens=1e9&runs=x"
+    page = visitor.open(f"/?{query}")
 
     expect(page.locator("#prompt textarea")).to_have_value("How many?")
     boxes = page.locator("#modes input[type=checkbox]")
     expect(page.locator("#modes input[type=checkbox]:checked")).to_have_count(1)
     assert boxes.first.is_checked()
+    page.locator("#settings button").first.click()
     for name, value in (("threshold", "0.5"), ("most", "1024"), ("runs", "1")):
         number = page.locator(f"#{name} input[type=number]")
         expect(number).to_have_value(value)  # on a step, within the range, or as it was
 
 
-def test_a_link_leads_back_to_the_same_settings(visit: Visit, page_server: Server) -> None:
-    visitor = visit(page_server)
-    page = visitor.open()
-    page.locator("#prompt textarea").fill("What is written & drawn?")
-    page.locator("#prompt textarea").blur()
-    record = compared(page)
+def test_a_link_leads_back_to_the_same_settings(
+    finished: Finished, visit: Visit, page_server: Server
+) -> None:
+    root, prompt = f"{page_server.base_url}/", "What is written & drawn?"
+    record = {**finished.record, "prompt": prompt, "modes": ["diffusion"]}
+    to_link = "([record, root]) => vlmDlm.code.linkOf(record, root)"
+    address = finished.page.evaluate(to_link, [record, root])
 
-    page.get_by_role("button", name="Copy link").click()
-    address = page.locator(".share-code").inner_text()
-    other = visitor.open(address.removeprefix(page_server.base_url))
+    other = visit(page_server).open(address.removeprefix(page_server.base_url))
 
-    expect(other.locator("#prompt textarea")).to_have_value(record["prompt"])
-    assert record["prompt"] == "What is written & drawn?"
+    expect(other.locator("#prompt textarea")).to_have_value(prompt)
+    expect(other.locator("#modes input[type=checkbox]:checked")).to_have_count(1)
