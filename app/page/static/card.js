@@ -28,10 +28,12 @@ vlmDlm.card = (() => {
     return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
   }
 
-  /** Lowest to highest of several runs, "" of one. */
+  /** From lowest to highest of several runs, "" of one. */
   function spread(values, show) {
     const known = values.filter((value) => value != null);
-    return known.length < 2 ? "" : `${show(Math.min(...known))} to ${show(Math.max(...known))}`;
+    if (known.length < 2) return "";
+    const [low, high] = [show(Math.min(...known)), show(Math.max(...known))];
+    return low === high ? "the same in every run" : `${low} to ${high}`;
   }
 
   /** One figure with its name and a small note. */
@@ -42,8 +44,7 @@ vlmDlm.card = (() => {
     number.dataset.figure = name;
     if (value != null) number.dataset.value = String(value);
     item.append(make("dt", "", label), number);
-    const small = [spread(values, show), note].filter(Boolean).join(" · ");
-    if (small) item.append(make("dd", "vd-note", small));
+    for (const words of [note, spread(values, show)]) if (words) item.append(make("dd", "vd-note", words));
     return item;
   }
 

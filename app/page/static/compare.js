@@ -93,7 +93,9 @@ vlmDlm.compare = (() => {
       while (this.live.childElementCount > 24) this.live.firstElementChild.remove();
     },
 
+    /** What colours mean from now on; differences have to give way. */
     setColor(colorBy) {
+      if (this.tools.box.checked) this.tools.box.click();
       this.colorBy = colorBy;
       for (const panel of this.panels.values()) panel.paint(colorBy);
       vlmDlm.tokens.legend(this.tools.legend, colorBy);
@@ -101,6 +103,8 @@ vlmDlm.compare = (() => {
 
     /** Marks on or off where answers are not those of `ar`. */
     setDiff(isOn) {
+      const legend = isOn ? ["differences", { withDraft: false }] : [this.colorBy];
+      vlmDlm.tokens.legend(this.tools.legend, ...legend);
       const ar = this.panels.get(REFERENCE);
       const elsewhere = new Set();
       for (const [name, panel] of this.panels) {
@@ -191,7 +195,7 @@ vlmDlm.compare = (() => {
     /** All runs of a comparison. */
     async run(job, controller) {
       this.setBusy(true);
-      this.tools.box.checked = false;
+      if (this.tools.box.checked) this.tools.box.click();
       this.tools.box.disabled = true;
       this.build(job.modes.map((mode) => mode.name));
       const isBelow = this.root.getBoundingClientRect().top > 0.6 * window.innerHeight; // on a phone
@@ -221,11 +225,11 @@ vlmDlm.compare = (() => {
       form.append("mode_options", JSON.stringify(job.modeOptions));
       form.append("parallel", String(Boolean(job.parallel)));
       form.append("stream", "true");
-      for (const panel of this.panels.values()) panel.reset("waiting");
+      for (const panel of this.panels.values()) panel.reset("waiting", job.runs.length > 0);
       const figures = {};
       const onEvent = (name, data) => {
         if (signal.aborted) return;
-        if (name === "summary") job.summary = data;
+        if (name === "summary") Object.assign(job, { summary: data, first: job.first ?? data });
         else this.panels.get(data.mode)?.on(name, data);
         if (name === "started") job.model = data.model.split(":")[0];
         if (name === "result" && data.metrics) figures[data.mode] = vlmDlm.card.runOf(data);

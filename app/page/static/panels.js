@@ -78,8 +78,9 @@ vlmDlm.panels = (() => {
       this.element.append(head, this.canvas, this.error, this.badge, this.card);
     }
 
-    /** Empty, in a state. */
-    reset(state) {
+    /** Empty, in a state. isQuiet: screen readers have heard this answer. */
+    reset(state, isQuiet = false) {
+      this.isQuiet = isQuiet;
       this.rows = [];
       this.numShown = 0;
       this.draftTexts = [];
@@ -141,6 +142,7 @@ vlmDlm.panels = (() => {
 
     /** Whole sentences go to screen readers. */
     hear(text) {
+      if (this.isQuiet) return;
       this.unsaid += text;
       const end = this.unsaid.search(/[.!?](\s|$)(?![\s\S]*[.!?](\s|$))/);
       if (end < 0) return;

@@ -39,13 +39,13 @@ vlmDlm.record = (() => {
   }
 
   /** What all modes had in common, as a sentence. */
-  function shared({ summary, numRuns, parallel }) {
-    if (!summary) return "";
+  function shared({ first, parallel }) {
+    if (!first) return "";
     const { ms } = vlmDlm.card;
-    const cost = `image ${ms(summary.vision_ms)}, prompt of ${summary.prompt_tokens} tokens ${ms(summary.prefill_ms)}`;
-    const words = summary.is_prompt_cached && numRuns === 1
+    const cost = `image ${ms(first.vision_ms)}, prompt of ${first.prompt_tokens} tokens ${ms(first.prefill_ms)}`;
+    const words = first.is_prompt_cached
       ? "The prompt was in the cache already, so no mode had to compute it."
-      : `The prompt was computed once (${cost}) and taken over by the modes behind the first.`;
+      : `The prompt was computed once (${cost}) and taken over by all behind the first.`;
     return parallel ? `${words} The modes ran at once and slowed each other down: their speeds say little.` : words;
   }
 

@@ -112,6 +112,12 @@ vlmDlm.tokens = (() => {
       const item = make("span", "vd-key");
       item.append(make("span", "", "first forward pass"), ramp, make("span", "", "last"));
       keys.push(item);
+    } else if (colorBy === "differences") {
+      for (const [name, sample, words] of [["vd-added", "abc", "not the same in AR"], ["vd-lost", "abc", "AR has this instead"]]) {
+        const item = make("span", "vd-key");
+        item.append(make(name === "vd-lost" ? "del" : "span", name, sample), make("span", "", words));
+        keys.push(item);
+      }
     } else {
       SURE_WORDS.forEach((words, i) => keys.push(key("vd-token vd-swatch", { sure: i }, words)));
     }
