@@ -45,7 +45,7 @@ vlmDlm.parts = (() => {
       if (!vlmDlm.compare) return;
       (vlmDlm.compare.listeners = vlmDlm.compare.listeners || []).push((record) => {
         pictureOf(record);
-        listener(record);
+        setTimeout(() => listener(record)); // each view in a task of its own, so that none is long
       });
     });
   }

@@ -115,8 +115,7 @@ vlmDlm.replay = (() => {
         track.text.textContent = "";
         tokens.render(track.text, track.tokens, {colorBy: this.colorBy, label: `Replay of ${track.title}`});
         track.spans = [...track.text.querySelectorAll(".vd-token")];
-        track.shown = [0, track.spans.length];
-        track.spans.forEach((span) => { span.dataset.state = "later"; });
+        track.shown = [track.spans.length, track.spans.length]; // without a state they are final
       }
       const used = new Set(this.tracks.flatMap((track) => track.tokens.map((token) => token[ORIGIN])));
       const origins = Object.keys(tokens.ORIGINS).filter((name) => used.has(name));
@@ -274,12 +273,13 @@ vlmDlm.replay = (() => {
 
     /** Change the states of those tokens that can differ from the last time. */
     paint(track, {done, work, forwards}) {
-      const from = Math.min(track.shown[0], done), to = Math.max(track.shown[1], work);
+      const from = Math.min(track.shown[0], done), to = Math.max(...track.shown, work);
       for (let index = from; index < to && index < track.spans.length; index++) {
+        const {dataset} = track.spans[index];
         let state = "later";
         if (index < done) state = "final";
         else if (index < work) state = track.tokens[index][STEP] <= forwards ? "pending" : "mask";
-        if (track.spans[index].dataset.state !== state) track.spans[index].dataset.state = state;
+        if ((dataset.state || "final") !== state) dataset.state = state;
       }
       track.shown = [done, work];
     }

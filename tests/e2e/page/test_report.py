@@ -26,6 +26,7 @@ from tests.unit.app.page_records import AR_TEXT, make_record
 from tests.unit.app.test_page_report import HOSTILE, hostile_record
 
 ANSWER = "".join(AR_TEXT)
+_STATES = "all => all.map((each) => each.dataset.state || 'final')"
 RECORD = "window.vlmDlm.compare.record"
 
 
@@ -85,7 +86,7 @@ def bar_of(page: Page) -> Locator:
 def states(page: Page, mode: int) -> list[str]:
     """State of every token of one mode."""
     panel = page.locator(".replay-panel").nth(mode)
-    return panel.locator(".vd-token").evaluate_all("all => all.map((each) => each.dataset.state)")
+    return panel.locator(".vd-token").evaluate_all(_STATES)
 
 
 def move_to(page: Page, place: float) -> None:
