@@ -91,7 +91,18 @@ def _question() -> tuple[gr.Image, gr.Textbox]:
     return image, prompt
 
 
-def _settings(services: Services) -> tuple[Any, ...]:
+def _settings(
+    services: Services,
+) -> tuple[
+    gr.CheckboxGroup,
+    gr.Slider,
+    gr.Slider,
+    gr.Slider,
+    gr.Slider,
+    gr.Number,
+    gr.Slider,
+    gr.Checkbox,
+]:
     """Which modes run and how, in the order in which `vlmDlm.compare.start` takes them."""
     offered = [(info.title, info.name) for info in services.engine.capabilities.modes]
     most = services.settings.max_tokens_limit
