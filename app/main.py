@@ -74,7 +74,7 @@ def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkp
         max_running=settings.max_running,
         deadline_s=settings.deadline_s,
     )
-    policy = FetchPolicy(max_bytes=settings.max_image_bytes)
+    policy = FetchPolicy(settings.allow_http_urls, max_bytes=settings.max_image_bytes)
     services = Services(
         settings=settings,
         checkpoint=checkpoint,
