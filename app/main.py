@@ -24,6 +24,7 @@ from app.middleware.door import Door
 from app.middleware.envelope import ID_HEADER, Envelope
 from app.middleware.gate import Gate
 from app.middleware.guard import Guard
+from app.middleware.head import Head
 from app.middleware.keys import Keys
 from app.routes import chat, compare, generate, models, status
 from app.settings import Settings
@@ -154,6 +155,7 @@ def _middleware(services: Services) -> list[Middleware]:
         Middleware(Keys, Clients(keys, settings.protect_metrics)),
         Middleware(Door, services.lifecycle, metrics),
         Middleware(Body, limits, metrics),
+        Middleware(Head),
     ]
 
 
