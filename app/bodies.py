@@ -1,4 +1,4 @@
-"""Bodies of the routes that take JSON as well as a form: read into one and the same model."""
+"""Bodies of the routes: JSON, or for some a form as well, read into one and the same model."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from python_multipart.multipart import parse_options_header
 
 from app import multipart
 from app.errors import ApiError
-from app.json_route import JSON
 from app.json_shape import check_shape
 from app.settings import Settings
 
+JSON = "application/json"
 IMAGE = "image"
 MAX_TEXT_BYTES_PER_CHAR = 4
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
@@ -63,14 +63,9 @@ async def read_body(
 
     Raises ApiError (400, 413, 415, 422) or RequestValidationError.
     """
-    content_type = request.headers.get("content-type", "")
-    media_type = parse_options_header(content_type)[0].decode("latin-1")
+    content_type, media_type = _types(request)
     if media_type == JSON:
-        raw = await request.body()
-        value = _parse_json(raw)
-        if value is NOT_JSON:
-            raise ApiError(400, "invalid_json", "the body is not valid JSON")
-        return Received(_validated(model, value), raw=raw)
+        return await _read_json(request, model)
     if media_type != multipart.MEDIA_TYPE:
         message = f"the body must be {JSON} or {multipart.MEDIA_TYPE}"
         raise ApiError(415, "unsupported_media_type", message)
@@ -86,8 +81,24 @@ async def read_body(
     return Received(_validated(model, values), tuple(form.files.get(IMAGE, ())))
 
 
+async def read_json(request: Request, model: type[BodyT]) -> Received[BodyT]:
+    """The body as JSON, of routes that take nothing else.
+
+    Raises ApiError (400, 415) or RequestValidationError.
+    """
+    if _types(request)[1] != JSON:
+        raise ApiError(415, "unsupported_media_type", f"the body must be {JSON}")
+    return await _read_json(request, model)
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """For `openapi_extra=` of a route whose body `read_json` reads."""
+    content = {JSON: {"schema": _inlined(model.model_json_schema())}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def request_body(model: type[BaseModel], fields: FormFields) -> dict[str, Any]:
-    """For `openapi_extra=` of a route whose body is read here."""
+    """For `openapi_extra=` of a route whose body `read_body` reads."""
     schema = _inlined(model.model_json_schema())
     properties = schema["properties"]
     form = {name: properties[name] for name in properties if name in fields.names}
@@ -106,6 +117,20 @@ def request_body(model: type[BaseModel], fields: FormFields) -> dict[str, Any]:
         multipart.MEDIA_TYPE: {"schema": form_schema, "encoding": encoding},
     }
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _types(request: Request) -> tuple[str, str]:
+    """The Content-Type as it was sent, and the media type in it."""
+    content_type = request.headers.get("content-type", "")
+    return content_type, parse_options_header(content_type)[0].decode("latin-1")
+
+
+async def _read_json(request: Request, model: type[BodyT]) -> Received[BodyT]:
+    raw = await request.body()
+    value = _parse_json(raw)
+    if value is NOT_JSON:
+        raise ApiError(400, "invalid_json", "the body is not valid JSON")
+    return Received(_validated(model, value), raw=raw)
 
 
 def _parse_json(data: str | bytes) -> Any:

@@ -186,8 +186,14 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
         # a lost engine fails many at once and has logged why
         is_known = isinstance(error, ApiError | EngineError)
         logger.error("a request failed: %s", answer.message, exc_info=None if is_known else error)
-    allow = error.headers if isinstance(error, HTTPException) and answer.status == 405 else None
-    return error_response(answer, allow)
+    return error_response(answer, _allowed(error) if answer.status == 405 else None)
+
+
+def _allowed(error: Exception) -> Mapping[str, str]:
+    """The methods that the address takes. HEAD goes with GET, which the routes do not know."""
+    given = error.headers if isinstance(error, HTTPException) else None
+    methods = (given or {}).get("Allow", "")
+    return {"Allow": "GET, HEAD" if methods == "GET" else methods}
 
 
 def install_error_handlers(app: FastAPI) -> None:

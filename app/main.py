@@ -24,6 +24,7 @@ from app.middleware.door import Door
 from app.middleware.envelope import ID_HEADER, Envelope
 from app.middleware.gate import Gate
 from app.middleware.guard import Guard
+from app.middleware.head import Head
 from app.middleware.keys import Keys
 from app.page import report_route
 from app.page.build import build_page
@@ -90,7 +91,7 @@ def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkp
         max_running=settings.max_running,
         deadline_s=settings.deadline_s,
     )
-    policy = FetchPolicy(max_bytes=settings.max_image_bytes)
+    policy = FetchPolicy(settings.allow_http_urls, max_bytes=settings.max_image_bytes)
     services = Services(
         settings=settings,
         checkpoint=checkpoint,
@@ -171,6 +172,7 @@ def _middleware(services: Services) -> list[Middleware]:
         Middleware(Keys, Clients(keys, settings.protect_metrics)),
         Middleware(Door, services.lifecycle, metrics),
         Middleware(Body, limits, metrics),
+        Middleware(Head),
     ]
 
 

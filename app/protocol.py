@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from http import HTTPStatus
+from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.errors import ApiError, error_body
 from app.joined_writes import JoinedWrites
-from app.middleware.envelope import SECURITY_HEADERS
+from app.middleware.envelope import ID_HEADER, SECURITY_HEADERS
 
+logger = logging.getLogger("app.requests")
 # Of a request's first line and headers, and of anything else that is not body (trailers, the
 # framing of chunks): a parser keeps those until they are complete.
 MAX_HEAD_BYTES = 64 * 1024
@@ -84,7 +87,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """In place of the framework's plain text: a body like that of all errors."""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:  # pyright: ignore
-            self.transport.write(_raw_answer(self._refusal))
+            request_id = uuid4().hex  # whatever it named itself cannot be trusted, if it was read
+            self.transport.write(_raw_answer(self._refusal, request_id))
+            status, code = self._refusal.status, self._refusal.code
+            logger.info("request request=%s status=%d cause=%s", request_id, status, code)
         self.transport.close()
 
     def _await_head(self) -> None:
@@ -107,10 +113,11 @@ def bounded_protocol(send_s: float) -> type[BoundedProtocol]:
     return type("BoundedProtocol", (BoundedProtocol,), {"send_s": send_s})
 
 
-def _raw_answer(error: ApiError) -> bytes:
+def _raw_answer(error: ApiError, request_id: str) -> bytes:
     body = json.dumps(error_body(error)).encode()
     headers = {
         **SECURITY_HEADERS,
+        ID_HEADER: request_id,
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),
         "Connection": "close",

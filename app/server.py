@@ -7,6 +7,7 @@ The socket stays open until the end, so that whoever comes late is told so.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -143,6 +144,9 @@ class _Server:
                 self._say(f"Not ready: {engine.state.reason}")
         else:
             await documenting
+            # what is here now stays for good: no collection under load need look at it again
+            gc.collect()
+            gc.freeze()
             self._say("Ready")
             if self._page is not None and await self._page.wait():
                 self._on_page(f"{_browsable(self._listener)}/")

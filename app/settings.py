@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     allowed_hosts: Texts = ()
     allow_origins: Texts = ()
     allow_image_urls: bool = False
+    allow_http_urls: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 
@@ -124,6 +125,13 @@ class Settings(BaseSettings):
             if not _HOST.fullmatch(host):
                 raise ValueError("takes host names such as example.org, without scheme and port")
         return tuple(host.lower() for host in hosts)
+
+    @field_validator("allow_http_urls")
+    @classmethod
+    def _check_http_urls(cls, is_allowed: bool, info: ValidationInfo) -> bool:
+        if is_allowed and not info.data.get("allow_image_urls"):
+            raise ValueError("needs allow_image_urls")
+        return is_allowed
 
     @classmethod
     def settings_customise_sources(

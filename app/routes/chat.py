@@ -6,18 +6,18 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app.auth import ClientDep
+from app.auth import client_of
+from app.bodies import json_body, read_json
 from app.chat import chat_ask
 from app.chat_replies import ChatRun
 from app.disconnect import while_connected
 from app.errors import error_responses
 from app.idempotency import replayed_reply, replayed_stream
-from app.json_route import JsonRoute
 from app.schemas.chat import ChatCompletion, ChatRequest
-from app.state import ServicesDep
+from app.state import services_of
 from app.streaming import EventStreamResponse, primed
 
-router = APIRouter(tags=["chat"], route_class=JsonRoute)
+router = APIRouter(tags=["chat"])
 
 _REPLIES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -29,19 +29,19 @@ _REPLIES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/v1/chat/completions", responses=_REPLIES)
-async def chat_completions(
-    chat: ChatRequest, request: Request, services: ServicesDep, client: ClientDep
-) -> Response:
+@router.post("/v1/chat/completions", responses=_REPLIES, openapi_extra=json_body(ChatRequest))
+async def chat_completions(request: Request) -> Response:
     """Answer the last message of a conversation about images, as OpenAI's API does.
 
     The mode is chosen by the model's id (`NAME:ar`) or by `generation_mode`; `linear_spec` where
     neither says so. Answers are greedy unless `temperature` is given. With `n` above 1, further
     answers take the seeds that follow `seed`.
     """
+    services, client = await services_of(request), await client_of(request)
+    received = await read_json(request, ChatRequest)
+    chat, body = received.body, received.pieces
     asked = chat_ask(services, chat)
     run = ChatRun(services, asked, client, request.state.request_id)
-    body = (await request.body(),)
     if chat.stream:
         chunks = await replayed_stream(services, request, client, body, run.chunks)
         return EventStreamResponse(await while_connected(request, primed(chunks)))

@@ -32,7 +32,7 @@ from tests.e2e.faults.crash import (
     check_stays_down,
 )
 from tests.e2e.faults.disconnect import CHAT, check_disconnect, states
-from tests.e2e.faults.ending import check_drain, check_second_signal
+from tests.e2e.faults.ending import check_drain, check_second_signal, check_unanswered
 from tests.e2e.faults.slow import check_slow_clients
 from tests.e2e.faults.storm import check_storm
 from tests.e2e.server import Server, total
@@ -90,6 +90,8 @@ def _checks(args: argparse.Namespace, model: Path) -> Iterator[Check]:
                 # all streams at once must fit into the cache, or some only wait
                 body = long_answer(max_tokens=400 if check is check_drain else 1200)
                 yield asyncio.run(check(server, args.streams, body))
+        with Server(model=model, log_level="warning") as server:
+            yield asyncio.run(check_unanswered(server))
     if "front" in wanted:
         yield _front(model)
     if "slow" in wanted:

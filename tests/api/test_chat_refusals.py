@@ -170,11 +170,6 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "seed huge": ({"seed": 2**63}, "seed"),
     "stop of numbers": ({"stop": [1]}, "stop.0"),
     "stop of number": ({"stop": 1}, "stop"),
-    "half a character": ({"stop": "\ud800"}, "stop.0"),
-    "half a character in a message": (
-        {"messages": [{"role": "user", "content": "a \udc00"}]},
-        "messages.0.content.0.text",
-    ),
     "stream": ({"stream": "yes"}, "stream"),
     "stream of number": ({"stream": 1}, "stream"),
     "stream_options": ({"stream": True, "stream_options": {"usage": 1}}, "stream_options.usage"),
@@ -239,9 +234,16 @@ def test_every_detail_of_the_api_is_taken(server: LiveServer, detail: str | None
     assert post(server, messages=user(parts)).status_code == 200
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_numbers_that_are_none(server: LiveServer, number: str) -> None:
-    body = json.dumps({"messages": QUESTION, "temperature": 0.5}).replace("0.5", number)
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", '"\\ud800"'])
+def test_numbers_and_characters_that_json_does_not_have(server: LiveServer, value: str) -> None:
+    body = json.dumps({"messages": QUESTION, "temperature": 0.5}).replace("0.5", value)
+    reply = server.http.post(f"{server.url}/v1/chat/completions", content=body, headers=HEADERS)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["code"] == "invalid_json"
+
+
+def test_a_number_too_large_for_any_is_out_of_range(server: LiveServer) -> None:
+    body = json.dumps({"messages": QUESTION, "temperature": 0.5}).replace("0.5", "1e999")
     reply = server.http.post(f"{server.url}/v1/chat/completions", content=body, headers=HEADERS)
     assert reply.status_code == 422
     assert reply.json()["error"]["param"] == "temperature"

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import re
 import socket
 import threading
 from collections.abc import Generator
@@ -104,6 +105,17 @@ def check_error(said: bytes, status: int, code: str) -> None:
 )
 def test_what_is_not_http_is_refused_in_our_form(port: int, head: bytes) -> None:
     check_error(talk(port, head), 400, "bad_request")
+
+
+def test_a_refused_connection_has_an_id_and_a_line_in_the_log(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "app.requests"):
+        said = talk(port, b"NONSENSE\r\nX-Request-Id: mine\r\n\r\n")
+    found = re.search(rb"X-Request-Id: ([0-9a-f]{32})\r\n", said)
+    assert found
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "app.requests"]
+    assert line == f"request request={found[1].decode()} status=400 cause=bad_request"
 
 
 def test_a_large_head_is_refused_whole_or_in_pieces(port: int) -> None:

@@ -8,8 +8,11 @@ import pytest
 from pydantic import SecretStr
 
 from app.launching import launch_of
+from app.main import build_services
 from app.settings import Settings, load_settings
+from tests.api.serving import PlayedEngine
 from vlm_dlm.errors import BadInputError
+from vlm_dlm.preflight import Checkpoint
 
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
@@ -55,6 +58,7 @@ def test_keys_are_never_shown() -> None:
         ({"VLM_DLM_DRAIN_S": "nan"}, r"drain_s .* must be"),
         ({"VLM_DLM_API_KEYS": "a b"}, r"api_keys .* holds a key that is empty or not plain"),
         ({"VLM_DLM_ALLOW_ORIGINS": "*"}, r"allow_origins .* every origin \(\*\) is not offered"),
+        ({"VLM_DLM_ALLOW_HTTP_URLS": "true"}, r"allow_http_urls .* needs allow_image_urls"),
         ({"VLM_DLM_ALLOWED_HOSTS": "http://a"}, r"allowed_hosts .* takes host names"),
     ],
 )
@@ -100,3 +104,20 @@ def test_settings_reach_the_engine() -> None:
         "scripted", ("red ", "box "), 0.5,
     )  # fmt: skip
     assert launch_of(Settings()).limits is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "schemes"),
+    [
+        ({}, None),
+        ({"allow_image_urls": True}, ("https",)),
+        ({"allow_image_urls": True, "allow_http_urls": True}, ("https", "http")),
+    ],
+)
+def test_what_may_be_fetched(
+    checkpoint: Checkpoint, fields: dict[str, bool], schemes: tuple[str, ...] | None
+) -> None:
+    services = build_services(Settings.model_validate(fields), PlayedEngine(), checkpoint)
+    fetcher = services.fetcher
+    assert (None if fetcher is None else fetcher.policy.schemes) == schemes
+    services.preparer.close()

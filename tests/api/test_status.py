@@ -57,6 +57,17 @@ def test_not_ready_says_why(
     assert asked.headers["retry-after"] == str(retry_after_s)
 
 
+@pytest.mark.parametrize(
+    "path", [*READY_PATHS, "/health/live", "/metrics", "/v1/models", "/version"]
+)
+def test_head_is_get_without_a_body(http: httpx.Client, path: str) -> None:
+    head, whole = http.head(path), http.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    refused = http.head("/v1/chat/completions")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+
+
 @pytest.mark.parametrize("path", ["/health/live", "/v1/health/live"])
 def test_live(http: httpx.Client, path: str) -> None:
     assert http.get(path).json() == {"status": "live"}
@@ -74,7 +85,7 @@ def test_every_open_path_exists(http: httpx.Client) -> None:
 @pytest.mark.parametrize(("method", "path"), [("POST", "/health"), ("DELETE", "/v1/models")])
 def test_other_methods_are_refused(http: httpx.Client, method: str, path: str) -> None:
     reply = http.request(method, path)
-    assert (reply.status_code, reply.headers["allow"]) == (405, "GET")
+    assert (reply.status_code, reply.headers["allow"]) == (405, "GET, HEAD")
     assert reply.json()["error"]["code"] == "method_not_allowed"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vlm_dlm.engine.scheduler import EngineConfig
+from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.errors import CapacityError, PromptError
 from vlm_dlm.request import GenerationRequest
 
@@ -36,7 +36,7 @@ def cache_needed(request: GenerationRequest, max_rows: int, config: EngineConfig
             f"one step needs {max_rows} rows; this engine runs {config.max_batched_tokens}"
         )
     needed = len(request.prompt.token_ids) + request.sampling.max_tokens + max_rows
-    available = config.max_cache_tokens // config.page_size * config.page_size
+    available = config.num_pages * config.page_size
     if needed > available:
         raise CapacityError(
             f"the request needs cache for {needed} tokens; this engine has {available}"

@@ -26,11 +26,17 @@ class ModeInfo:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an engine can do. max_context in tokens, prompt and answer together."""
+    """What an engine can do. max_context in tokens, prompt and answer together.
+
+    max_cache_tokens: cache for all running requests together, None for no limit; each takes whole
+    pages of page_size for its worst case.
+    """
 
     modes: tuple[ModeInfo, ...]
     max_context: int
     max_running: int
+    max_cache_tokens: int | None = None
+    page_size: int = 1
 
 
 class Engine(ABC):

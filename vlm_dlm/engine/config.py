@@ -25,3 +25,8 @@ class EngineConfig:
     max_context: int | None = None
     num_kept_features: int = 32
     num_kept_prompts: int = 4
+
+    @property
+    def num_pages(self) -> int:
+        """Of the cache."""
+        return self.max_cache_tokens // self.page_size

@@ -45,8 +45,7 @@ class EngineCore:
         self.ids = ids
         self.make_detokenizer = make_detokenizer
         self.max_context = self.config.max_context or model.config.max_position_embeddings
-        page_size = self.config.page_size
-        num_pages = self.config.max_cache_tokens // page_size
+        page_size, num_pages = self.config.page_size, self.config.num_pages
         self.allocator = PageAllocator(num_pages, page_size)
         self.cache = KvCache(model.config, num_pages * page_size, model.device, model.dtype)
         self.prompts = PromptCache(self.config.num_kept_prompts)

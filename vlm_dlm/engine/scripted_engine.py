@@ -24,7 +24,7 @@ class Script:
 
     words: the answer, one token each, cut at the request's max_tokens. step_s: pause before every
     token. has_canvas: show a canvas before every token. fail_after: tokens behind which a
-    request fails, None for never. max_running: what `capabilities` claims.
+    request fails, None for never. max_running, max_cache_tokens: what `capabilities` claims.
     """
 
     words: tuple[str, ...] = ("There ", "is ", "one ", "object.")
@@ -32,6 +32,7 @@ class Script:
     has_canvas: bool = False
     fail_after: int | None = None
     max_running: int = 8
+    max_cache_tokens: int | None = None
 
 
 class ScriptedEngine(Engine):
@@ -49,7 +50,8 @@ class ScriptedEngine(Engine):
             ModeInfo(m.name, m.title, m.is_lossless, tuple(f.name for f in fields(m.Params)))
             for m in MODES.values()
         )
-        return Capabilities(tuple(modes), 4096, self.script.max_running)
+        script = self.script
+        return Capabilities(tuple(modes), 4096, script.max_running, script.max_cache_tokens)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
         if self._is_closed:

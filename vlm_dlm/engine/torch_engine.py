@@ -71,7 +71,14 @@ class TorchEngine(Engine):
             )
             for mode in MODES.values()
         )
-        return Capabilities(tuple(modes), self._core.max_context, self._core.config.max_running)
+        config = self._core.config
+        return Capabilities(
+            tuple(modes),
+            self._core.max_context,
+            config.max_running,
+            config.num_pages * config.page_size,
+            config.page_size,
+        )
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
         if self._is_closing:

@@ -16,15 +16,18 @@ class DrainRate:
         self._ends: deque[float] = deque(maxlen=num_kept)
 
     def note_end(self, now_s: float) -> None:
-        """A request left, however it ended."""
+        """A request came to its end."""
         self._ends.append(now_s)
 
     def per_second(self, now_s: float) -> float | None:
-        """None until two requests ended within the window."""
+        """None until a request has ended. Where fewer than two did within the window, requests end
+        slowly: the rate is at most one since the last but one end."""
+        if not self._ends:
+            return None
         recent = [end for end in self._ends if now_s - end <= self.window_s]
         if len(recent) < 2:
-            return None
-        return (len(recent) - 1) / max(now_s - recent[0], 1e-3)
+            recent = list(self._ends)[-2:]
+        return max(len(recent) - 1, 1) / max(now_s - recent[0], 1e-3)
 
     def retry_after_s(self, num_ahead: int, now_s: float) -> int:
         """Whole seconds until `num_ahead` requests will have left, 1 to 60."""

@@ -24,16 +24,19 @@ logger = logging.getLogger(__name__)
 NUM_KEPT_LINES = 20
 MODULE = "vlm_dlm.serving.engine_process"
 REAP_S = 5.0
+SETTINGS_PREFIX = "VLM_DLM_"
 OUTPUT_S = 0.5  # for the last lines of a process that has ended
 
 
 class EngineChild:
     """Owns one child for its whole life; a lost one is replaced, never revived.
 
-    To be built in the thread that lives longest: on Linux the child dies with that thread.
+    To be built in the thread that lives longest: on Linux the child dies with that thread. Raises
+    OSError or RuntimeError where the system has no process or thread left.
     """
 
     def __init__(self, launch: Launch) -> None:
+        self.last_lines: deque[str] = deque(maxlen=NUM_KEPT_LINES)
         ours, theirs = socket.socketpair()
         try:
             self._process = _spawn(theirs)
@@ -42,13 +45,13 @@ class EngineChild:
             raise
         finally:
             theirs.close()
-        assert self._process.stdout is not None
-        self.last_lines: deque[str] = deque(maxlen=NUM_KEPT_LINES)
-        self._output = threading.Thread(
-            target=self._read_output, args=(self._process.stdout,), name="engine-log", daemon=True
-        )
-        self._output.start()
-        self.link = FrameSocket(ours)
+        try:
+            self._output = self._start_reading()
+            self.link = FrameSocket(ours)
+        except BaseException:
+            ours.close()
+            self._discard()
+            raise
         self.link.send(encode({"kind": "launch", "launch": launch.to_dict()}))
 
     @property
@@ -71,6 +74,26 @@ class EngineChild:
         await asyncio.to_thread(self._wait)
         return _how_it_ended(self._process.returncode)
 
+    def _discard(self) -> None:
+        """End a process that nobody will use. It has hardly begun, so its end takes no time."""
+        self.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(REAP_S)
+
+    def _start_reading(self) -> threading.Thread:
+        """Raises RuntimeError if there is no thread left."""
+        stream = self._process.stdout
+        assert stream is not None
+        reading = threading.Thread(
+            target=self._read_output, args=(stream,), name="engine-log", daemon=True
+        )
+        try:
+            reading.start()
+        except RuntimeError:
+            stream.close()
+            raise
+        return reading
+
     def _wait(self) -> None:
         """An end that is under way may still tell its own cause; one that is not is forced."""
         with suppress(subprocess.TimeoutExpired):
@@ -91,7 +114,9 @@ class EngineChild:
 def _spawn(theirs: socket.socket) -> subprocess.Popen[bytes]:
     descriptor = theirs.fileno()
     root = str(Path(vlm_dlm.__file__).parent.parent)
-    paths = (root, os.environ.get("PYTHONPATH", ""))
+    # Settings, keys of clients among them, are not its business.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(SETTINGS_PREFIX)}
+    paths = (root, environment.get("PYTHONPATH", ""))
     return subprocess.Popen(
         [
             *(sys.executable, "-P", "-m", MODULE),
@@ -101,7 +126,7 @@ def _spawn(theirs: socket.socket) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         pass_fds=(descriptor,),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
+        env={**environment, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
         start_new_session=True,  # signals at the terminal are for the server alone
     )
 

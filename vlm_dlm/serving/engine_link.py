@@ -86,8 +86,12 @@ class EngineLink:
         return Loss(self._cause, self._is_fatal)
 
     def open(self, request: GenerationRequest) -> Stream:
-        """Submit. Raises what makes a request impossible to send."""
+        """Submit. Raises what makes a request impossible to send. A child that is lost already
+        fails it at once."""
         stream = Stream(next(self._numbers), request.request_id, asyncio.Queue())
+        if self._is_lost.is_set():
+            _fail(stream)
+            return stream
         self.child.link.send(encode_request(stream.number, request))
         self._streams[stream.number] = stream
         return stream
@@ -141,9 +145,7 @@ class EngineLink:
     def _fail_streams(self) -> None:
         streams, self._streams = self._streams, {}
         for stream in streams.values():
-            stream.items.put_nowait(
-                Failed(stream.request_id, EngineError.code, LOST, perf_counter())
-            )
+            _fail(stream)
 
     async def _watch(self) -> None:
         """Ask for a sign of life; kill a child that gives none."""
@@ -153,6 +155,10 @@ class EngineLink:
             await asyncio.sleep(self._silence.ping_s)
         self._cause = f"it was silent for {self._num_unanswered * self._silence.ping_s:g} s"
         self.child.kill()
+
+
+def _fail(stream: Stream) -> None:
+    stream.items.put_nowait(Failed(stream.request_id, EngineError.code, LOST, perf_counter()))
 
 
 def _state_fields(frame: Frame) -> tuple[Phase, float, str, str]:

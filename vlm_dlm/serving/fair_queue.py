@@ -1,12 +1,14 @@
 """Who waits, and who is next. Bounded, fair between clients, two priorities. No threads, no clock.
 
 Fair means taking turns: a client with a hundred waiting requests is served as often as one with a
-single request, and can fill no more than half of the queue, so that others still get in.
+single request, and can fill no more than half of the queue, in requests and in tokens, so that
+others still get in.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, TypeVar
@@ -69,11 +71,20 @@ class FairQueue(Generic[T]):
                 f"{self.num_tokens} prompt tokens are waiting and {num_tokens} more were "
                 f"sent; the limit is {self.max_tokens}"
             )
-        own = sum(len(lane.get(client, ())) for lane in self._lanes.values())
-        if own >= self.max_per_client:
+        self._check_share(client, num_tokens)
+
+    def _check_share(self, client: str, num_tokens: int) -> None:
+        own = [waiting for lane in self._lanes.values() for waiting in lane.get(client, ())]
+        if len(own) >= self.max_per_client:
             raise QueueFullError(
-                f"{own} of your requests are waiting; "
+                f"{len(own)} of your requests are waiting; "
                 f"the limit for one client is {self.max_per_client}"
+            )
+        own_tokens, limit = sum(waiting.num_tokens for waiting in own), self.max_tokens // 2
+        if own and own_tokens + num_tokens > limit:
+            raise QueueFullError(
+                f"{own_tokens} prompt tokens of yours are waiting and {num_tokens} more were "
+                f"sent; the limit for one client is {limit}"
             )
 
     def push(self, waiting: Waiting[T]) -> None:
@@ -83,17 +94,29 @@ class FairQueue(Generic[T]):
         line.append(waiting)
         self.num_tokens += waiting.num_tokens
 
-    def pop(self) -> Waiting[T] | None:
-        """Whose turn it is; the client goes to the end of its lane. None if nobody waits."""
-        lane = self._next_lane()
-        if lane is None:
+    def pop(
+        self,
+        has_room: Callable[[T], bool] = lambda _: True,
+        gives_way: Callable[[T], bool] = lambda _: False,
+    ) -> Waiting[T] | None:
+        """Whose turn it is; the client goes to the end of its lane. None, and no change, if nobody
+        waits or there is no room for that one: who comes later does not overtake it.
+
+        gives_way: for an item that lets all go first that do not.
+        """
+        heads = [next(iter(line)) for lane in self._by_turn() for line in lane.values()]
+        waiting = next((head for head in heads if not gives_way(head.item)), None)
+        waiting = waiting or next(iter(heads), None)
+        if waiting is None or not has_room(waiting.item):
             return None
-        client, line = next(iter(lane.items()))
-        waiting = line.popleft()
+        self._note_turn(waiting.priority)
+        lane = self._lanes[waiting.priority]
+        line = lane[waiting.client]
+        line.popleft()
         if line:
-            lane.move_to_end(client)
+            lane.move_to_end(waiting.client)
         else:
-            del lane[client]
+            del lane[waiting.client]
         self.num_tokens -= waiting.num_tokens
         return waiting
 
@@ -109,13 +132,11 @@ class FairQueue(Generic[T]):
         self.num_tokens -= waiting.num_tokens
         return True
 
-    def _next_lane(self) -> OrderedDict[str, deque[Waiting[T]]] | None:
-        interactive, batch = (self._lanes[priority] for priority in Priority)
-        is_batch_due = self._num_interactive_turns >= BATCH_TURN - 1
-        if batch and (not interactive or is_batch_due):
-            self._num_interactive_turns = 0
-            return batch
-        if not interactive:
-            return None
-        self._num_interactive_turns = self._num_interactive_turns + 1 if batch else 0
-        return interactive
+    def _by_turn(self) -> list[OrderedDict[str, deque[Waiting[T]]]]:
+        """Lanes in the order in which they are due."""
+        lanes = list(self._lanes.values())
+        return lanes[::-1] if self._num_interactive_turns >= BATCH_TURN - 1 else lanes
+
+    def _note_turn(self, priority: Priority) -> None:
+        is_passed_over = priority is Priority.INTERACTIVE and bool(self._lanes[Priority.BATCH])
+        self._num_interactive_turns = self._num_interactive_turns + 1 if is_passed_over else 0

@@ -11,13 +11,15 @@ from vlm_dlm.serving.wire import Frame, FrameReader, Parts
 READ_BYTES = 2**18
 # As far as the system allows: the pixels of an image then go out in few pieces.
 BUFFER_BYTES = 2**21
+MAX_PARTS = 256  # of one call; systems take 1024
 
 
 class FrameSocket:
     """Sends in order without blocking the caller; receives in whole frames.
 
-    What the system takes at once is sent at once. The rest is for a task of its own, so that a
-    caller who is cancelled never leaves half a frame.
+    What is sent within one turn of the event loop goes out together behind it, so that the other
+    side wakes once. What the system does not take then is for a task of its own: a caller who is
+    cancelled never leaves half a frame.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -40,12 +42,10 @@ class FrameSocket:
         if self._sender.done():
             return
         if self._is_idle.is_set():
-            parts = self._send_now(parts)
-        if parts:
-            self._parts += parts
-            self.num_pending_bytes += sum(len(part) for part in parts)
             self._is_idle.clear()
-            self._has_parts.set()
+            asyncio.get_running_loop().call_soon(self._send_now)
+        self._parts += parts
+        self.num_pending_bytes += sum(len(part) for part in parts)
 
     async def receive(self) -> list[Frame] | None:
         """At least one frame, or None once the other side has gone. Raises EngineError for bytes
@@ -77,20 +77,22 @@ class FrameSocket:
         await asyncio.wait({self._sender})
         self._sock.close()
 
-    def _send_now(self, parts: Parts) -> Parts:
-        """What is left to send."""
+    def _send_now(self) -> None:
+        """As much as the system takes; the rest stays for the task."""
         try:
-            num_sent = self._sock.sendmsg(parts)
+            num_sent = self._sock.sendmsg(self._parts[:MAX_PARTS])
         except BlockingIOError:
-            return parts
+            num_sent = 0
         except OSError:  # the other side has gone
-            return []
-        rest: Parts = []
-        for part in parts:
-            if num_sent < len(part):
-                rest.append(memoryview(part)[num_sent:])
-            num_sent = max(num_sent - len(part), 0)
-        return rest
+            num_sent, self._parts, self.num_pending_bytes = 0, [], 0
+        self.num_pending_bytes -= num_sent
+        while self._parts and num_sent >= len(self._parts[0]):
+            num_sent -= len(self._parts.pop(0))
+        if self._parts:
+            self._parts[0] = memoryview(self._parts[0])[num_sent:]
+            self._has_parts.set()
+        else:
+            self._is_idle.set()
 
     async def _send_all(self) -> None:
         loop = asyncio.get_running_loop()
@@ -98,9 +100,8 @@ class FrameSocket:
             while True:
                 await self._has_parts.wait()
                 self._has_parts.clear()
-                parts, self._parts = self._parts, []
-                for part in parts:
+                while self._parts:  # also what comes in meanwhile
+                    part = self._parts.pop(0)
                     await loop.sock_sendall(self._sock, part)
                     self.num_pending_bytes -= len(part)
-                if not self._parts:
-                    self._is_idle.set()
+                self._is_idle.set()

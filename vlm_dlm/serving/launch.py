@@ -64,4 +64,5 @@ def read_capabilities(launch: Launch) -> Capabilities:
         limits.max_context or ModelConfig.from_folder(Path(folder)).max_position_embeddings
     )
     assert len(offered.modes) == len(MODES), "every engine of ours runs every mode"
-    return Capabilities(offered.modes, max_context, limits.max_running)
+    num_slots = limits.num_pages * limits.page_size
+    return Capabilities(offered.modes, max_context, limits.max_running, num_slots, limits.page_size)

@@ -27,6 +27,7 @@ RESTARTING = "the engine stopped and is being started again"
 UNLOADABLE = "the engine cannot be loaded; the server's log says why"
 BROKEN = "the engine cannot be kept running; the server's log says why"
 RETRY_S = 1.0  # after a process could not be started
+NO_START = (OSError, RuntimeError)  # no memory, process number or thread left
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class ProcessEngine(StatefulEngine):
             while not self.state.is_final:
                 try:
                     child = await self._next_child()
-                except OSError as error:  # no memory or no process number left, perhaps for now
+                except NO_START as error:  # perhaps only for now
                     self._judge(Loss("it cannot be started"), str(error))
                     await asyncio.sleep(RETRY_S)
                     continue
@@ -136,11 +137,11 @@ class ProcessEngine(StatefulEngine):
         link = self._link = EngineLink(child, self._silence, self._on_state)
         try:
             loss = await link.run()
+        finally:
             self._link = None
             if not self._is_closing:
                 self._set(phase=Phase.LOADING, progress=0.0, reason=RESTARTING)
                 self._tell_lost()
-        finally:
             ending = await child.reap()
         self._judge(loss, ending, child.last_lines)
 
@@ -193,7 +194,7 @@ class ProcessEngine(StatefulEngine):
         if self._has_spare and self._spare is None:
             try:
                 self._spare = EngineChild(self._launch)
-            except OSError as error:  # the next loss takes a while longer, that is all
+            except NO_START as error:  # the next loss takes a while longer, that is all
                 logger.warning("no spare engine process: %s", error)
 
     async def _drop_spare(self) -> None:

@@ -24,7 +24,8 @@ MAX_UNREAD = 64  # events, above which canvases are dropped
 
 
 class Running:
-    """Begins at once. on_end: called once, when the engine is done with it.
+    """Begins at once. on_end: called once, when the engine is done with it; told whether the answer
+    had come to an end, rather than its caller left.
 
     deadline_s: on the event loop's clock, None for none.
     """
@@ -34,7 +35,7 @@ class Running:
         engine: Engine,
         request: GenerationRequest,
         deadline_s: float | None,
-        on_end: Callable[[], None],
+        on_end: Callable[[bool], None],
     ) -> None:
         self._engine = engine
         self._request = request
@@ -42,7 +43,7 @@ class Running:
         self._items: asyncio.Queue[Item] = asyncio.Queue()
         self._is_over = False  # the item that ends the stream is in the queue
         self._is_aborted = False
-        self._on_end: Callable[[], None] | None = on_end
+        self._on_end: Callable[[bool], None] | None = on_end
         self._task = asyncio.create_task(self._run())
         # A callback rather than `finally`: a task cancelled before its first step runs nothing.
         self._task.add_done_callback(lambda _: self._end())
@@ -71,7 +72,7 @@ class Running:
     def _end(self) -> None:
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
-            on_end()
+            on_end(self._is_over)
 
     async def _run(self) -> None:
         # Engine.generate is an async generator in every engine; closing it aborts.

@@ -1,4 +1,4 @@
-"""An engine behind its waiting queue: admission, turns, deadlines, draining. One event loop.
+"""An engine behind its waiting queue: admission, turns, deadlines. One event loop.
 
 Requests wait here and not in the engine, so that turns are fair and a caller who leaves costs the
 engine nothing. What a running request costs is `running.py`.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from time import monotonic
 
 from vlm_dlm.engine.base import Engine
@@ -21,16 +20,9 @@ from vlm_dlm.serving.engine_state import ENDING_S, SOON_S, Phase
 from vlm_dlm.serving.fair_queue import FairQueue, Priority, Waiting
 from vlm_dlm.serving.managed import ManagedEngine, unavailable
 from vlm_dlm.serving.running import SHUTTING_DOWN, Running
+from vlm_dlm.serving.turns import Turn, Turns, slots_needed
 
-Turn = asyncio.Future[None]
 LOST = "the engine stopped while this request was waiting"
-
-
-class ServiceState(StrEnum):
-    """Only READY takes new requests."""
-
-    READY = "ready"
-    DRAINING = "draining"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +47,38 @@ class Ticket:
     deadline_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Applicant:
+    """A turn that somebody waits for. granted: done once it is theirs."""
+
+    turn: Turn
+    granted: asyncio.Future[None]
+
+
 class Service:
     """Runs as many requests as the engine takes; the others wait their turn."""
 
     def __init__(self, engine: Engine, config: ServiceConfig | None = None) -> None:
         self.engine = engine
         self.config = config or ServiceConfig()
-        self.state = ServiceState.READY
-        limit, wanted = engine.capabilities.max_running, self.config.max_running
+        self.is_closed = False  # for good, by `abort_all`
+        offered, wanted = engine.capabilities, self.config.max_running
+        limit = offered.max_running
         if wanted is not None and not 1 <= wanted <= limit:
             raise BadInputError(f"max_running is {wanted}; this engine runs 1 to {limit}")
         self.max_running = limit if wanted is None else wanted
-        self.num_running = 0
         self.drain_rate = DrainRate()
-        self._queue: FairQueue[Turn] = FairQueue(
+        self._turns = Turns(self.max_running, offered.max_cache_tokens)
+        self._queue: FairQueue[_Applicant] = FairQueue(
             self.config.max_waiting, self.config.max_waiting_tokens
         )
         self._running: set[Running] = set()
-        self._num_open = 0  # requests whose caller has not had the last event
-        self._idle = asyncio.Event()
-        self._idle.set()
         if isinstance(engine, ManagedEngine):
             engine.on_lost(lambda: self._refuse_waiting(LOST, SOON_S))
+
+    @property
+    def num_running(self) -> int:
+        return len(self._turns)
 
     @property
     def num_waiting(self) -> int:
@@ -92,7 +94,7 @@ class Service:
         """Whether requests are taken, as far as the queue has room."""
         engine = self.engine
         is_up = not isinstance(engine, ManagedEngine) or engine.state.phase is Phase.READY
-        return is_up and self.state is ServiceState.READY
+        return is_up and not self.is_closed
 
     async def generate(self, ticket: Ticket) -> AsyncIterator[GenerationEvent]:
         """Events of one request, ending in exactly one Finished or Failed.
@@ -103,26 +105,21 @@ class Service:
         """
         limit = self.config.deadline_s if ticket.deadline_s is None else ticket.deadline_s
         deadline_s = None if limit is None else asyncio.get_running_loop().time() + limit
-        self._num_open += 1
-        self._idle.clear()
+        began_s = monotonic()
+        turn = await self._await_turn(ticket, deadline_s)
+        waited_s = monotonic() - began_s
+        running = Running(
+            self.engine, ticket.request, deadline_s, lambda is_over: self._on_end(turn, is_over)
+        )
+        self._running.add(running)
         try:
-            began_s = monotonic()
-            await self._await_turn(ticket, deadline_s)
-            waited_s = monotonic() - began_s
-            running = Running(self.engine, ticket.request, deadline_s, self._end_turn)
-            self._running.add(running)
-            try:
-                while (event := await running.next()) is not None:
-                    yield _with_wait(event, waited_s)
-                    if is_terminal(event):
-                        return
-            finally:
-                self._running.discard(running)
-                await running.close()
+            while (event := await running.next()) is not None:
+                yield _with_wait(event, waited_s)
+                if is_terminal(event):
+                    return
         finally:
-            self._num_open -= 1
-            if not self._num_open:
-                self._idle.set()
+            self._running.discard(running)
+            await running.close()
 
     def check_room(self, client: str, num_tokens: int = 1) -> None:
         """Raises what `generate` would raise at once for a request with such a prompt.
@@ -130,24 +127,13 @@ class Service:
         Takes microseconds: to be asked before anything is done for a request.
         """
         self._check_ready()
-        if not self._has_free_turn:
+        if not self._is_free(num_tokens):
             self._check_queue(client, num_tokens)
-
-    async def drain(self, grace_s: float) -> bool:
-        """Take nothing new and wait until everybody has had the last event. False if the grace was
-        too short."""
-        self.state = ServiceState.DRAINING
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
 
     def abort_all(self) -> None:
         """Take nothing new and end everything now: who runs gets Failed as the last event, who
         waits gets UnavailableError."""
-        self.state = ServiceState.DRAINING
+        self.is_closed = True
         self._refuse_waiting(SHUTTING_DOWN, ENDING_S)
         for running in tuple(self._running):
             running.abort()
@@ -156,14 +142,13 @@ class Service:
         """Whole seconds until those waiting now will have left."""
         return self.drain_rate.retry_after_s(len(self._queue), monotonic())
 
-    @property
-    def _has_free_turn(self) -> bool:
-        return self.num_running < self.max_running and not len(self._queue)
+    def _is_free(self, num_slots: int) -> bool:
+        """Whether nobody needs to wait for such a turn."""
+        return not len(self._queue) and self._turns.has_room(num_slots)
 
     def _check_ready(self) -> None:
-        if self.state is not ServiceState.READY:
-            message = f"the service is {self.state} and takes no new requests"
-            raise UnavailableError(message, ENDING_S)
+        if self.is_closed:
+            raise UnavailableError(SHUTTING_DOWN, ENDING_S)
         if not self.is_ready:
             assert isinstance(self.engine, ManagedEngine)
             raise unavailable(self.engine.state)
@@ -175,41 +160,56 @@ class Service:
             error.retry_after_s = self.retry_after_s()
             raise
 
-    async def _await_turn(self, ticket: Ticket, deadline_s: float | None) -> None:
-        """Return once a slot is this request's. Leaves nothing behind if it never is."""
+    async def _await_turn(self, ticket: Ticket, deadline_s: float | None) -> Turn:
+        """Return once a turn is this request's. Leaves nothing behind if it never is."""
         self._check_ready()
-        if self._has_free_turn:
-            self.num_running += 1
-            return
+        turn = Turn(ticket.client, slots_needed(ticket.request, self.engine.capabilities))
+        if self._is_free(turn.num_slots):
+            self._turns.take(turn)
+            return turn
         num_tokens = len(ticket.request.prompt.token_ids)
         self._check_queue(ticket.client, num_tokens)
-        turn: Turn = asyncio.get_running_loop().create_future()
-        waiting = Waiting(turn, ticket.client, num_tokens, ticket.priority)
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = Waiting(_Applicant(turn, granted), ticket.client, num_tokens, ticket.priority)
         self._queue.push(waiting)
+        self._grant()  # it may go before those who have much already
         try:
             async with asyncio.timeout_at(deadline_s):
-                await turn
+                await granted
         except BaseException as error:
-            if not self._queue.remove(waiting) and _was_granted(turn):
-                self._end_turn()  # the turn came in the same moment
+            if not self._queue.remove(waiting) and _was_granted(granted):
+                self._turns.give_back(turn)  # it came in the same moment
+            self._grant()  # to those behind, who may need less
             if isinstance(error, TimeoutError):
                 raise DeadlineError("the deadline passed while the request was waiting") from None
             raise
+        return turn
 
-    def _end_turn(self) -> None:
-        """A request left the engine: the next ones get their turn."""
-        self.num_running -= 1
-        self.drain_rate.note_end(monotonic())
-        while self.num_running < self.max_running and (waiting := self._queue.pop()) is not None:
-            if not waiting.item.done():
-                self.num_running += 1
-                waiting.item.set_result(None)
+    def _on_end(self, turn: Turn, is_over: bool) -> None:
+        """A request left the engine, which had ended it or not."""
+        self._turns.give_back(turn)
+        if is_over:
+            self.drain_rate.note_end(monotonic())
+        self._grant()
+
+    def _grant(self) -> None:
+        """Turns to those whose they are, as far as there is room."""
+        turns = self._turns
+        while (
+            waiting := self._queue.pop(
+                lambda one: one.granted.done() or turns.has_room(one.turn.num_slots),
+                lambda one: turns.is_over_half(one.turn),
+            )
+        ) is not None:
+            if not waiting.item.granted.done():
+                turns.take(waiting.item.turn)
+                waiting.item.granted.set_result(None)
 
     def _refuse_waiting(self, reason: str, retry_after_s: int) -> None:
         """Nobody who waits will get a turn."""
         while (waiting := self._queue.pop()) is not None:
-            if not waiting.item.done():
-                waiting.item.set_exception(UnavailableError(reason, retry_after_s))
+            if not waiting.item.granted.done():
+                waiting.item.granted.set_exception(UnavailableError(reason, retry_after_s))
 
 
 def _with_wait(event: GenerationEvent, waited_s: float) -> GenerationEvent:
@@ -220,5 +220,5 @@ def _with_wait(event: GenerationEvent, waited_s: float) -> GenerationEvent:
     return replace(event, stats=stats)
 
 
-def _was_granted(turn: Turn) -> bool:
-    return turn.done() and not turn.cancelled() and turn.exception() is None
+def _was_granted(granted: asyncio.Future[None]) -> bool:
+    return granted.done() and not granted.cancelled() and granted.exception() is None

@@ -1,4 +1,4 @@
-"""Engine processes that misbehave, as `VLM_DLM_TEST_ODD` says. Not a test."""
+"""Engine processes that misbehave, as `TEST_ODD_ENGINE` says. Not a test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlm_dlm.serving.engine_process import EngineServer
 from vlm_dlm.serving.launch import Launch
 from vlm_dlm.serving.wire import Frame
 
-ODD = "VLM_DLM_TEST_ODD"
+ODD = "TEST_ODD_ENGINE"
 
 
 def write_garbage(self: EngineServer, frame: Frame) -> None:

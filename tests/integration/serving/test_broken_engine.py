@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import threading
 import time
 from pathlib import Path
 
@@ -24,11 +26,12 @@ from tests.integration.serving.process_harness import (
 )
 from vlm_dlm.errors import CheckpointError, UnavailableError
 from vlm_dlm.events import Failed, Finished
-from vlm_dlm.serving import engine_child
-from vlm_dlm.serving.engine_link import Silence
+from vlm_dlm.serving import engine_child, process_engine
+from vlm_dlm.serving.engine_link import EngineLink, Silence
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.launch import Launch
 from vlm_dlm.serving.process_engine import ProcessEngine, RestartLimit
+from vlm_dlm.serving.wire import Frame
 
 
 @pytest.fixture
@@ -62,6 +65,78 @@ def test_a_broken_engine_process_is_replaced_and_its_cause_logged(
     with caplog.at_level(logging.ERROR):
         asyncio.run(run())
     assert cause in caplog.text
+
+
+def test_no_stream_opens_on_a_link_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the link failed, and while its process is still being put away."""
+    links: list[EngineLink] = []
+    take = EngineLink._take
+
+    def fail(self: EngineLink, frame: Frame) -> None:
+        if links:
+            take(self, frame)
+        elif frame.kind == "event":
+            links.append(self)
+            raise RuntimeError("a bug in the link")
+        else:
+            take(self, frame)
+
+    async def reap(self: engine_child.EngineChild) -> str:
+        await asyncio.sleep(0.2)
+        self.kill()
+        return await wait(self)
+
+    wait = engine_child.EngineChild.reap
+    monkeypatch.setattr(EngineLink, "_take", fail)
+    monkeypatch.setattr(engine_child.EngineChild, "reap", reap)
+
+    async def run() -> None:
+        async with asyncio.timeout(60.0), ready(SLOW) as engine:
+            losses: list[Phase] = []
+            engine.on_lost(lambda: losses.append(engine.state.phase))
+            assert isinstance((await collect(engine, request()))[-1], Failed)
+            assert losses == [Phase.LOADING]
+            with pytest.raises(UnavailableError):
+                await collect(engine, request())
+            stream = links[0].open(request())
+            assert isinstance(stream.items.get_nowait(), Failed)
+
+    asyncio.run(run())
+
+
+def test_a_server_without_threads_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    num_failed, start = 0, threading.Thread.start
+    monkeypatch.setattr(process_engine, "RETRY_S", 0.01)
+
+    def refuse(self: threading.Thread) -> None:
+        nonlocal num_failed
+        if self.name == "engine-log" and num_failed < 2:
+            num_failed += 1
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    async def run() -> None:
+        num_open = len(os.listdir("/proc/self/fd"))
+        async with ready(QUICK) as engine:
+            assert engine.state.num_restarts == 2
+            assert isinstance((await collect(engine, request()))[-1], Finished)
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= num_open)
+
+    asyncio.run(run())
+
+
+def test_the_engine_process_gets_no_settings(odd: pytest.MonkeyPatch) -> None:
+    odd.setenv("VLM_DLM_API_KEYS", "secret")
+
+    async def run() -> None:
+        async with ready(QUICK) as engine:
+            environment = Path(f"/proc/{engine.pid}/environ").read_bytes()
+            assert b"PATH=" in environment
+            assert b"VLM_DLM" not in environment
+
+    asyncio.run(run())
 
 
 def test_a_busy_engine_process_is_not_given_up(odd: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,15 @@ def test_wait_follows_the_measured_rate(num_ahead: int, seconds: int) -> None:
     assert rate.retry_after_s(num_ahead, 10.0) == seconds
 
 
-def test_old_ends_are_forgotten() -> None:
+def test_the_slowest_rate_gives_the_longest_wait() -> None:
+    """One end only, or none for a while: requests end seldom, which is not the same as unknown."""
     rate = DrainRate(window_s=10.0)
-    for second in range(5):
+    rate.note_end(0.0)
+    assert rate.retry_after_s(3, 5.0) == 15
+    for second in range(1, 5):
         rate.note_end(float(second))
-    assert rate.per_second(100.0) is None
+    assert rate.per_second(23.0) == pytest.approx(1 / 20)
+    assert rate.retry_after_s(2, 23.0) == 40
+    assert rate.retry_after_s(1, 1000.0) == 60
+    rate.note_end(103.0)  # the only one within the window
+    assert rate.per_second(104.0) == pytest.approx(1 / 100)

@@ -57,16 +57,52 @@ def test_interactive_goes_first_and_batch_does_not_starve() -> None:
 def test_bounds_name_what_was_passed() -> None:
     queue: FairQueue[int] = FairQueue(max_requests=4, max_tokens=10)
     queue.push(waiting(0, "a", 3))
-    queue.push(waiting(1, "a", 3))
+    queue.push(waiting(1, "a", 2))
     with pytest.raises(QueueFullError, match="limit for one client is 2"):
         queue.push(waiting(2, "a", 1))
     with pytest.raises(QueueFullError, match="limit is 10"):
-        queue.push(waiting(2, "b", 5))
+        queue.push(waiting(2, "b", 6))
     queue.push(waiting(3, "b", 1))
     queue.push(waiting(4, "b", 1))
     with pytest.raises(QueueFullError, match="4 requests are waiting; the limit is 4"):
         queue.push(waiting(5, "c", 1))
-    assert (len(queue), queue.num_tokens) == (4, 8)
+    assert (len(queue), queue.num_tokens) == (4, 7)
+
+
+def test_one_client_cannot_use_up_the_tokens() -> None:
+    queue: FairQueue[int] = FairQueue(max_tokens=10)
+    queue.push(waiting(0, "greedy", 3))
+    with pytest.raises(QueueFullError, match=r"3 prompt tokens of yours .* one client is 5"):
+        queue.push(waiting(1, "greedy", 3))
+    queue.push(waiting(1, "greedy", 2))
+    queue.push(waiting(2, "b", 5))
+    assert queue.num_tokens == 10
+
+
+def test_a_prompt_of_more_than_half_gets_in_beside_others() -> None:
+    queue: FairQueue[int] = FairQueue(max_tokens=10)
+    queue.push(waiting(0, "a", 2))
+    queue.push(waiting(1, "b", 8))
+    assert drain(queue) == [0, 1]
+
+
+def test_who_comes_later_takes_nobodys_room() -> None:
+    queue: FairQueue[int] = FairQueue()
+    queue.push(waiting(100, "wide"))
+    queue.push(waiting(1, "narrow"))
+    assert queue.pop(has_room=lambda item: item < 50) is None
+    assert (len(queue), drain(queue)) == (2, [100, 1])
+
+
+def test_who_has_much_gives_way_to_others_only() -> None:
+    queue: FairQueue[int] = FairQueue()
+    queue.push(waiting(0, "greedy"))
+    queue.push(waiting(1, "greedy"))
+    queue.push(waiting(2, "b", priority=Priority.BATCH))
+    order: list[int] = []
+    while (entry := queue.pop(gives_way=lambda item: item < 2)) is not None:
+        order.append(entry.item)
+    assert order == [2, 0, 1]
 
 
 def test_one_prompt_over_the_token_bound_still_gets_in_alone() -> None:

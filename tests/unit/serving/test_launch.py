@@ -43,6 +43,8 @@ def test_capabilities_are_known_before_loading() -> None:
     assert [mode.name for mode in embedded.modes] == list(MODES)
     assert (embedded.max_context, embedded.max_running) == (99, 4)
     assert read_capabilities(Launch()).max_context >= 1024
+    odd = read_capabilities(Launch(limits=EngineConfig(page_size=10, max_cache_tokens=1234)))
+    assert (odd.max_cache_tokens, odd.page_size) == (1230, 10)
 
 
 def test_a_missing_checkpoint_is_told_at_once(tmp_path: Path) -> None:

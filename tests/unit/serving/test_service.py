@@ -10,11 +10,11 @@ from typing import cast
 import pytest
 
 from vlm_dlm.engine.scripted_engine import Script, ScriptedEngine
-from vlm_dlm.errors import BadInputError, DeadlineError, QueueFullError, UnavailableError
+from vlm_dlm.errors import BadInputError, DeadlineError, QueueFullError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.serving.fair_queue import Priority
-from vlm_dlm.serving.service import Service, ServiceConfig, ServiceState, Ticket
+from vlm_dlm.serving.service import Service, ServiceConfig, Ticket
 
 SLOW = Script(step_s=0.01, max_running=1)
 
@@ -218,33 +218,6 @@ def test_an_engine_failure_is_the_only_terminal_event() -> None:
     events = asyncio.run(run())
     assert isinstance(events[-1], Failed)
     assert sum(isinstance(event, Committed) for event in events) == 2
-
-
-def test_draining_finishes_what_is_there_and_refuses_the_rest() -> None:
-    async def run() -> None:
-        service = Service(ScriptedEngine(SLOW))
-        tasks = [asyncio.create_task(collect(service, ticket(f"{i}"))) for i in range(3)]
-        await asyncio.sleep(0.005)
-        draining = asyncio.create_task(service.drain(5.0))
-        await asyncio.sleep(0)
-        assert service.state is ServiceState.DRAINING
-        with pytest.raises(UnavailableError, match="draining"):
-            await collect(service, ticket("late"))
-        assert await draining
-        assert all(isinstance(events[-1], Finished) for events in await asyncio.gather(*tasks))
-
-    asyncio.run(run())
-
-
-def test_a_short_grace_is_told() -> None:
-    async def run() -> None:
-        service = Service(ScriptedEngine(SLOW))
-        task = asyncio.create_task(collect(service, ticket()))
-        await asyncio.sleep(0)
-        assert not await service.drain(0.001)
-        await task
-
-    asyncio.run(run())
 
 
 def test_batch_requests_wait_for_interactive_ones() -> None:

@@ -122,8 +122,8 @@ def test_the_hard_stop_gives_everybody_a_last_word() -> None:
             assert sum(isinstance(event, Failed | Finished) for event in events) == 1
         assert monotonic() - began < 2.0
         assert (engine.num_running, engine.num_aborted, service.num_running) == (0, 2, 0)
-        assert await service.drain(1.0)
-        with pytest.raises(UnavailableError, match="draining"):
+        assert not service.is_ready
+        with pytest.raises(UnavailableError, match="shutting down"):
             await collect(service, ticket("late"))
 
     asyncio.run(run())
@@ -187,19 +187,6 @@ def test_canvases_are_dropped_for_a_caller_who_does_not_read() -> None:
     events = asyncio.run(run())
     assert sum(isinstance(event, Canvas) for event in events) < 100
     assert sum(isinstance(event, Committed) for event in events) == 300
-
-
-def test_draining_waits_until_the_last_event_is_read() -> None:
-    async def run() -> None:
-        service = Service(ScriptedEngine())
-        slow = open_stream(service, ticket())
-        await anext(slow)
-        assert not await service.drain(0.02)
-        assert service.num_running == 0
-        assert isinstance([event async for event in slow][-1], Finished)
-        assert await service.drain(0.02)
-
-    asyncio.run(run())
 
 
 def test_room_is_told_without_queueing() -> None:
