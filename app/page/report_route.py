@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.auth import ClientDep
-from app.json_route import JsonRoute
+from app.bodies import read_json
 from app.page.report import build_report
 
-router = APIRouter(tags=["page"], route_class=JsonRoute, include_in_schema=False)
+router = APIRouter(tags=["page"], include_in_schema=False)
 
 
 class ReportBody(BaseModel):
@@ -26,8 +25,9 @@ class ReportBody(BaseModel):
 
 
 @router.post("/page/report")
-async def report(body: ReportBody, client: ClientDep) -> Response:
+async def report(request: Request) -> Response:
     """The report as an attachment, which no browser shows on this server's address."""
+    body = (await read_json(request, ReportBody)).body
     try:
         html = await asyncio.to_thread(build_report, body.record, body.image)
     except ValidationError as error:
