@@ -26,7 +26,7 @@ from tests.e2e.server import Server
 WIDTHS: dict[str, Any] = {"wide": WIDE, "narrow": NARROW}
 SCHEMES = ("light", "dark")
 # So that a run can be caught in the middle.
-SLOW = """
+SLOW = """() => {
 const post = vlmDlm.stream.post;
 vlmDlm.stream.post = (url, form, { signal, onEvent }) => {
   const events = [];
@@ -41,7 +41,7 @@ vlmDlm.stream.post = (url, form, { signal, onEvent }) => {
     .then(() => new Promise((resolve) => { window.finish = resolve; }))
     .then(() => window.more(1));
 };
-"""
+}"""
 
 
 def main() -> None:
