@@ -260,8 +260,10 @@ vlmDlm.compare = (() => {
       this.tools.box.disabled = !hasReference || this.panels.size < 2;
       this.note.textContent = vlmDlm.record.shared(job);
       this.record = vlmDlm.record.make(job, this.panels);
-      for (const listener of this.listeners) listener(this.record);
-      this.trigger(vlmDlm.record.light(this.record));
+      // One after the other, so that the page answers in between.
+      const { record } = this;
+      for (const listener of this.listeners) setTimeout(() => listener(record));
+      setTimeout(() => this.trigger(vlmDlm.record.light(record)));
     },
   };
 })();

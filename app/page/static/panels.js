@@ -12,7 +12,7 @@ vlmDlm.panels = (() => {
   };
   const MARK = { idle: "", waiting: "○", queued: "○", prompt: "◔", writing: "◑", done: "●", stopped: "■", error: "▲" };
 
-  /** Says what has been drawn when the time has come; frames of all panels together. */
+  /** Draws panels together: first all reading, then all writing, so that the page is laid out once. */
   class Frames {
     constructor() {
       this.due = new Set();
@@ -20,9 +20,9 @@ vlmDlm.panels = (() => {
       this.timer = null;
     }
 
-    /** Have `draw` called within 100 ms. */
-    ask(draw) {
-      this.due.add(draw);
+    /** Have a panel drawn within 100 ms. */
+    ask(panel) {
+      this.due.add(panel);
       if (this.timer !== null) return;
       const wait = Math.max(0, FRAME_MS - (performance.now() - this.last));
       this.timer = setTimeout(() => (document.hidden ? this.run() : requestAnimationFrame(() => this.run())), wait);
@@ -36,7 +36,9 @@ vlmDlm.panels = (() => {
       this.last = performance.now();
       const due = [...this.due];
       this.due.clear();
-      due.forEach((draw) => draw());
+      const following = due.filter((panel) => panel.isAtEnd);
+      due.forEach((panel) => panel.draw());
+      following.forEach((panel) => panel.scrollToEnd());
     }
   }
 
@@ -48,7 +50,6 @@ vlmDlm.panels = (() => {
       this.info = info;
       this.say = say;
       this.colorBy = "origin";
-      this.draw = () => this.flush();
       this.build();
       this.reset("idle");
     }
@@ -69,9 +70,9 @@ vlmDlm.panels = (() => {
       this.canvas = make("div", "vd-canvas");
       this.hint = make("p", "vd-hint", HOW[this.info.name] ?? "");
       this.committed = make("span", "vd-committed");
-      this.draft = make("span", "vd-drafts");
-      this.draft.setAttribute("aria-hidden", "true");
-      this.canvas.append(this.hint, this.committed, this.draft);
+      this.drafts = make("span", "vd-drafts");
+      this.drafts.setAttribute("aria-hidden", "true");
+      this.canvas.append(this.hint, this.committed, this.drafts);
       vlmDlm.tokens.prepare(this.canvas, `Answer of ${this.info.title}`);
       this.error = make("div", "vd-error");
       this.card = make("div", "vd-card");
@@ -89,7 +90,7 @@ vlmDlm.panels = (() => {
       this.unsaid = "";
       this.committed.replaceChildren();
       this.card.replaceChildren();
-      this.draft.replaceChildren();
+      this.drafts.replaceChildren();
       this.badge.hidden = true;
       this.error.hidden = true;
       this.error.removeAttribute("role");
@@ -99,7 +100,7 @@ vlmDlm.panels = (() => {
     /** state: a key of MARK; words: beside it. */
     setState(state, words = state) {
       this.state = state;
-      this.element.dataset.state = state;
+      if (this.element.dataset.state !== state) this.element.dataset.state = state;
       this.chip.textContent = state === "idle" ? "" : `${MARK[state]} ${words}`;
       this.hint.hidden = state !== "idle";
     }
@@ -129,7 +130,7 @@ vlmDlm.panels = (() => {
       this.numForwards = Math.max(this.numForwards, numForwards ?? step ?? 0);
       this.draftTexts = [];
       this.hear(text);
-      frames.ask(this.draw);
+      frames.ask(this);
     }
 
     /** A block in the making. Its first token may be the last final one, which is not shown twice. */
@@ -137,7 +138,7 @@ vlmDlm.panels = (() => {
       const last = this.rows[this.rows.length - 1];
       this.draftTexts = last && tokens[0] !== null && tokens[0] === last[6] ? tokens.slice(1) : tokens;
       this.numForwards = Math.max(this.numForwards, numForwards ?? 0);
-      frames.ask(this.draw);
+      frames.ask(this);
     }
 
     /** Whole sentences go to screen readers. */
@@ -150,17 +151,25 @@ vlmDlm.panels = (() => {
       this.unsaid = this.unsaid.slice(end + 1);
     }
 
+    /** Whether the end of the answer is in view, so that the canvas should follow it. */
+    get isAtEnd() {
+      const { scrollTop, clientHeight, scrollHeight } = this.canvas;
+      return scrollTop + clientHeight > scrollHeight - 40;
+    }
+
+    scrollToEnd() {
+      this.canvas.scrollTop = this.canvas.scrollHeight;
+    }
+
     /** Draw what has come since. */
-    flush() {
-      const isAtEnd = this.canvas.scrollTop + this.canvas.clientHeight > this.canvas.scrollHeight - 40;
+    draw() {
       if (this.numShown < this.rows.length) {
         vlmDlm.tokens.append(this.committed, this.rows.slice(this.numShown));
         this.numShown = this.rows.length;
         if (this.colorBy === "step") this.paint("step");
       }
-      vlmDlm.tokens.draft(this.draft, this.draftTexts);
+      vlmDlm.tokens.draft(this.drafts, this.draftTexts);
       if (!this.isOver && this.numForwards + this.rows.length > 0) this.setState("writing", this.progress());
-      if (isAtEnd) this.canvas.scrollTop = this.canvas.scrollHeight;
     }
 
     progress() {
@@ -181,7 +190,7 @@ vlmDlm.panels = (() => {
       this.setState("done", words);
       if (this.unsaid.trim()) this.say(`${this.info.title}: ${this.unsaid.trim()}`);
       this.unsaid = "";
-      frames.ask(this.draw);
+      frames.ask(this);
     }
 
     /** Ended by the visitor. */
@@ -189,7 +198,7 @@ vlmDlm.panels = (() => {
       if (this.isOver) return;
       this.draftTexts = [];
       this.setState("stopped", "stopped");
-      frames.ask(this.draw);
+      frames.ask(this);
     }
 
     /** Ended by something else. */
@@ -199,7 +208,7 @@ vlmDlm.panels = (() => {
       this.error.hidden = false;
       this.error.setAttribute("role", "alert");
       this.error.textContent = sentence;
-      frames.ask(this.draw);
+      frames.ask(this);
     }
 
     /** What colours mean here. */
