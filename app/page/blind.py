@@ -6,7 +6,7 @@ The votes stay in the visitor's browser.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +17,7 @@ import gradio as gr
 from app.errors import ApiError
 from app.page.chatting import figures_line, modes_of, title_of
 from app.page.runs import Runs, Visitor, shown, visitor_of
-from app.page.sweep import WITH_IMAGE, question_of
-from app.page.trial import begin_trial, judge_of
+from app.page.trial import WITH_IMAGE, begin_trial, judge_of, question_of
 from app.page.votes import CHOICES, COLUMNS, MAX_VOTES, as_csv, read_votes, tally
 from app.schemas.compare import ModeResult
 from app.schemas.generate import Question
@@ -103,91 +102,125 @@ def reveal(services: Services, round_: Round, choice: str) -> str:
 
 def add(services: Services, view: CompareView, runs: Runs) -> None:
     """Fill the current tab."""
-    modes = [(info.title, info.name) for info in modes_of(services)]
-    titles = {name: title for title, name in modes}
-    votes = gr.BrowserState([], storage_key="vlm-dlm-votes", secret="vlm-dlm")
-    gr.Markdown(INTRO)
-    pool = gr.CheckboxGroup(modes, value=[name for _, name in modes], label="Draw from")
-    with gr.Row():
-        start = gr.Button("New pair", variant="primary", elem_id="blind-start")
-        stop = gr.Button("Stop", variant="stop", elem_id="blind-stop")
-    status = gr.Markdown("", elem_id="blind-status")
-    with gr.Row():
-        texts = [
-            gr.Textbox(label=f"Answer {label}", lines=6, interactive=False, min_width=320)
-            for label in CHOICES[:2]
-        ]
-    with gr.Row():
-        names = ("A is better", "B is better", "No difference")
-        buttons = [
-            gr.Button(name, interactive=False, elem_id=f"blind-vote-{index}")
-            for index, name in enumerate(names)
-        ]
-    revealed = gr.Markdown("", elem_id="blind-reveal")
-    table = gr.Dataframe(headers=TALLY, interactive=False, label="Your votes so far")
-    with gr.Row():
-        export = gr.Button("Download votes (CSV)", size="sm", elem_id="blind-export")
-        forget = gr.Button("Forget all votes", size="sm", elem_id="blind-forget")
-    image = gr.Textbox(visible=False)
-    csv_text = gr.Textbox(visible=False)
-    current = gr.State(None)
+    own, does = _View(services), _BlindTest(services, runs)
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    own.start.click(
+        does.start_round,
+        [own.image, view.prompt, view.max_tokens, own.pool],
+        [own.current, own.status, *own.texts, own.revealed, *own.buttons],
+        js=WITH_IMAGE,
+        **private,
+    )
+    own.stop.click(does.stop_round, None, None, **private)
+    outputs = [own.current, own.votes, own.revealed, own.table, own.status, *own.buttons]
+    for choice, button in zip(CHOICES, own.buttons, strict=True):
+        button.click(does.vote_for(choice), [own.current, own.votes], outputs, **private)
+    own.votes.change(does.count, own.votes, own.table, **private)
+    own.export.click(to_csv, own.votes, own.csv_text, **private).then(
+        None, own.csv_text, None, js=_DOWNLOAD
+    )
+    own.forget.click(forget_votes, None, [own.votes, own.table], **private)
 
-    def switched(is_on: bool) -> list[Any]:
-        return [gr.update(interactive=is_on) for _ in buttons]
+
+class _View:
+    """The parts on the screen."""
+
+    def __init__(self, services: Services) -> None:
+        modes = [(info.title, info.name) for info in modes_of(services)]
+        # The browser's own store; what Gradio encrypts it with has nothing to protect here, but
+        # must stay the same, or votes would not outlive the server.
+        self.votes = gr.BrowserState([], storage_key="vlm-dlm-votes", secret="vlm-dlm")
+        gr.Markdown(INTRO)
+        self.pool = gr.CheckboxGroup(modes, value=[name for _, name in modes], label="Draw from")
+        with gr.Row():
+            self.start = gr.Button("New pair", variant="primary", elem_id="blind-start")
+            self.stop = gr.Button("Stop", variant="stop", elem_id="blind-stop")
+        self.status = gr.Markdown("", elem_id="blind-status")
+        with gr.Row():
+            self.texts = [
+                gr.Textbox(label=f"Answer {label}", lines=6, interactive=False, min_width=320)
+                for label in CHOICES[:2]
+            ]
+        with gr.Row():
+            self.buttons = [
+                gr.Button(name, interactive=False, elem_id=f"blind-vote-{index}")
+                for index, name in enumerate(("A is better", "B is better", "No difference"))
+            ]
+        self.revealed = gr.Markdown("", elem_id="blind-reveal")
+        self.table = gr.Dataframe(headers=TALLY, interactive=False, label="Your votes so far")
+        with gr.Row():
+            self.export = gr.Button("Download votes (CSV)", size="sm", elem_id="blind-export")
+            self.forget = gr.Button("Forget all votes", size="sm", elem_id="blind-forget")
+        self.image = gr.Textbox(visible=False)
+        self.csv_text = gr.Textbox(visible=False)
+        self.current = gr.State(None)
+
+
+class _BlindTest:
+    """What the buttons do."""
+
+    def __init__(self, services: Services, runs: Runs) -> None:
+        self._services = services
+        self._runs = runs
+        self._titles = {info.name: info.title for info in modes_of(services)}
 
     async def start_round(
-        image: str, prompt: str, max_tokens: float, pool: list[str], request: gr.Request
+        self, image: str, prompt: str, max_tokens: float, pool: list[str], request: gr.Request
     ) -> AsyncGenerator[list[Any]]:
+        """Two answers; the page gets the texts alone."""
         done: Round | None = None
         try:
             visitor = visitor_of(request)
-            question = question_of(services, image, prompt, int(max_tokens))
-            source = play(services, visitor, question, pool)
-            async for done in runs.follow(visitor, PLACE, source):
-                has_both = bool(done.results)
-                words = "Which is better?" if has_both else f"{done.num_done} of 2 are written …"
-                answers = [result.text for result in done.results] or ["", ""]
-                found = done if has_both else None
-                yield [found, words, *answers, "", *switched(has_both)]
+            question = question_of(self._services, image, prompt, int(max_tokens))
+            source = play(self._services, visitor, question, pool)
+            async for done in self._runs.follow(visitor, PLACE, source):
+                yield _round_update(done)
         except Exception as error:
-            yield [None, "", "", "", "", *switched(False)]
+            yield _round_update(None, "")
             raise shown(error) from None
         if done is None or not done.results:
-            yield [None, "Stopped.", "", "", "", *switched(False)]
+            yield _round_update(None, "Stopped.")
 
-    def count(stored: Any) -> list[list[Any]]:
-        return tally(read_votes(stored), titles)
+    async def stop_round(self, request: gr.Request) -> None:
+        """End the visitor's pair."""
+        self._runs.stop(visitor_of(request), PLACE)
 
-    def to_csv(stored: Any) -> str:
-        return as_csv(read_votes(stored))
+    def count(self, stored: Any) -> list[list[Any]]:
+        """The table of what the browser remembers."""
+        return tally(read_votes(stored), self._titles)
 
-    def vote_for(choice: str) -> Any:
+    def vote_for(self, choice: str) -> Callable[[Round | None, Any], list[Any]]:
+        """What one of the three buttons does."""
+
         def vote(round_: Round | None, stored: Any) -> list[Any]:
             kept = read_votes(stored)
             if round_ is None:
                 raise gr.Error("Start a new pair first.", title="No pair", print_exception=False)
             kept = [*kept, vote_of(round_, choice)][-MAX_VOTES:]
-            told = reveal(services, round_, choice)
-            return [None, kept, told, tally(kept, titles), "", *switched(False)]
+            told = reveal(self._services, round_, choice)
+            return [None, kept, told, tally(kept, self._titles), "", *_switched(False)]
 
         return vote
 
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    start.click(
-        start_round,
-        [image, view.prompt, view.max_tokens, pool],
-        [current, status, *texts, revealed, *buttons],
-        js=WITH_IMAGE,
-        **private,
-    )
 
-    async def stop_round(request: gr.Request) -> None:
-        runs.stop(visitor_of(request), PLACE)
+def _round_update(done: Round | None, words: str = "") -> list[Any]:
+    """Votes can be cast once both answers are there."""
+    if done is None or not done.results:
+        shown_words = words if done is None else f"{done.num_done} of 2 are written …"
+        return [None, shown_words, "", "", "", *_switched(False)]
+    texts = [result.text for result in done.results]
+    return [done, "Which is better?", *texts, "", *_switched(True)]
 
-    stop.click(stop_round, None, None, **private)
-    for choice, button in zip(CHOICES, buttons, strict=True):
-        outputs = [current, votes, revealed, table, status, *buttons]
-        button.click(vote_for(choice), [current, votes], outputs, **private)
-    votes.change(count, votes, table, **private)
-    export.click(to_csv, votes, csv_text, **private).then(None, csv_text, None, js=_DOWNLOAD)
-    forget.click(lambda: ([], []), None, [votes, table], **private)
+
+def _switched(is_on: bool) -> list[Any]:
+    return [gr.update(interactive=is_on) for _ in CHOICES]
+
+
+def to_csv(stored: Any) -> str:
+    """All votes as a file's text."""
+    return as_csv(read_votes(stored))
+
+
+def forget_votes() -> tuple[list[Any], list[Any]]:
+    """No votes, and an empty table."""
+    return [], []

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from app.state import Services
 
 MAX_QUEUED = 64
+# Of functions, not threads: ours run in the event loop. Every one that waits for the engine has a
+# place, and a Stop button needs one more.
+MAX_RUNNING = 512
 
 
 def build_page(services: Services) -> FastAPI:
@@ -28,6 +31,7 @@ def build_page(services: Services) -> FastAPI:
 
     settings = services.settings
     blocks = layout(services)
+    blocks.max_threads = MAX_RUNNING
     blocks.queue(max_size=MAX_QUEUED, default_concurrency_limit=None)
     # With a policy of its own Gradio adds none, which would let foreign pages read.
     nobody = Middleware(CORSMiddleware, allow_origins=[])

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from app.errors import ApiError
-from app.page.runs import Runs, checked, shown, visitor_of
+from app.page.runs import Runs, shown, visitor_of
 from app.page.sweeping import (
     AXES,
     LEAST_AGREEMENT,
@@ -20,7 +19,7 @@ from app.page.sweeping import (
     sweep,
     sweepable,
 )
-from app.schemas.generate import Options, Question
+from app.page.trial import WITH_IMAGE, question_of
 
 if TYPE_CHECKING:
     from app.page.compare import CompareView
@@ -32,8 +31,6 @@ BLOCK_LENGTHS = (4, 8, 16, 32, 64)
 # Told apart by every kind of colour vision; 3:1 and more against light and dark grounds.
 COLOURS = {"tried": "#3a85c8", "best trade-off": "#d55e00"}
 HEADERS = ["", "Threshold", "Block", "Tokens/s", "Agreement", "Same as AR", "Tokens/forward"]
-# Stands before the Python function: the picture crosses as text, never as a file.
-WITH_IMAGE = "async (image, ...rest) => [await vlmDlm.visitor.image(), ...rest]"
 INTRO = f"""Answers the question of the Compare view once per combination and holds each answer
 against the autoregressive one. **Agreement** is the share of leading tokens that are equal: after
 the first difference an answer goes its own way. **Best trade-off** is the fastest combination that
@@ -42,45 +39,76 @@ agrees to at least {LEAST_AGREEMENT:.0%}. Each is run once, so small differences
 
 def add(services: Services, view: CompareView, runs: Runs) -> None:
     """Fill the current tab."""
-    modes = [(info.title, info.name) for info in sweepable(services)]
-    gr.Markdown(INTRO)
-    with gr.Row():
-        with gr.Column(scale=1, min_width=320):
-            mode = gr.Dropdown(modes, value=modes[0][1] if modes else None, label="Mode")
-            thresholds = gr.CheckboxGroup(
-                [f"{value:g}" for value in THRESHOLDS],
-                value=["0.7", "0.9", "1"],
-                label="Thresholds",
-            )
-            lengths = gr.CheckboxGroup(
-                [str(value) for value in BLOCK_LENGTHS],
-                value=["8", "16", "32"],
-                label="Block lengths",
-            )
-            with gr.Row():
-                start = gr.Button("Sweep", variant="primary", elem_id="sweep-start")
-                stop = gr.Button("Stop", variant="stop", elem_id="sweep-stop")
-            progress = gr.HTML(elem_id="sweep-progress")
-            apply = gr.Button("Use the best in Compare", interactive=False, elem_id="sweep-apply")
-        with gr.Column(scale=2, min_width=320):
-            plot = gr.ScatterPlot(
-                x="tokens/s",
-                y="agreement",
-                color="which",
-                color_map=COLOURS,
-                x_title="Speed (tokens/s)",
-                y_title="Agreement with AR",
-                color_title=" ",
-                y_lim=[0, 1.05],
-                tooltip="all",
-                label="Speed against agreement",
-                elem_id="sweep-plot",
-            )
-    table = gr.Dataframe(headers=HEADERS, interactive=False, label="All combinations", wrap=False)
-    image = gr.Textbox(visible=False)
-    points = gr.State([])
+    own, does = _View(services), _Sweep(services, runs)
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    own.start.click(
+        does.run_sweep,
+        [own.image, view.prompt, view.max_tokens, own.mode, own.thresholds, own.lengths],
+        [own.progress, own.plot, own.table, own.points, own.apply],
+        js=WITH_IMAGE,
+        **private,
+    )
+    own.stop.click(does.stop_sweep, None, None, **private)
+    own.apply.click(apply_best, own.points, [view.threshold, view.block_length], **private)
+    own.mode.change(does.show_axes, own.mode, [own.thresholds, own.lengths], **private)
+
+
+class _View:
+    """The parts on the screen."""
+
+    def __init__(self, services: Services) -> None:
+        gr.Markdown(INTRO)
+        with gr.Row():
+            with gr.Column(scale=1, min_width=320):
+                self._add_controls([(info.title, info.name) for info in sweepable(services)])
+            with gr.Column(scale=2, min_width=320):
+                self.plot = _scatter_plot()
+        self.table = gr.Dataframe(
+            headers=HEADERS, interactive=False, label="All combinations", wrap=False
+        )
+        self.image = gr.Textbox(visible=False)
+        self.points = gr.State([])
+
+    def _add_controls(self, modes: list[tuple[str, str]]) -> None:
+        self.mode = gr.Dropdown(modes, value=modes[0][1] if modes else None, label="Mode")
+        self.thresholds = gr.CheckboxGroup(
+            [f"{value:g}" for value in THRESHOLDS], value=["0.7", "0.9", "1"], label="Thresholds"
+        )
+        self.lengths = gr.CheckboxGroup(
+            [str(value) for value in BLOCK_LENGTHS], value=["8", "16", "32"], label="Block lengths"
+        )
+        with gr.Row():
+            self.start = gr.Button("Sweep", variant="primary", elem_id="sweep-start")
+            self.stop = gr.Button("Stop", variant="stop", elem_id="sweep-stop")
+        self.progress = gr.HTML(elem_id="sweep-progress")
+        self.apply = gr.Button("Use the best in Compare", interactive=False, elem_id="sweep-apply")
+
+
+def _scatter_plot() -> gr.ScatterPlot:
+    return gr.ScatterPlot(
+        x="tokens/s",
+        y="agreement",
+        color="which",
+        color_map=COLOURS,
+        x_title="Speed (tokens/s)",
+        y_title="Agreement with AR",
+        color_title=" ",
+        y_lim=[0, 1.05],
+        tooltip="all",
+        label="Speed against agreement",
+        elem_id="sweep-plot",
+    )
+
+
+class _Sweep:
+    """What the buttons do."""
+
+    def __init__(self, services: Services, runs: Runs) -> None:
+        self._services = services
+        self._runs = runs
 
     async def run_sweep(
+        self,
         image: str,
         prompt: str,
         max_tokens: float,
@@ -89,14 +117,15 @@ def add(services: Services, view: CompareView, runs: Runs) -> None:
         lengths: list[str],
         request: gr.Request,
     ) -> AsyncGenerator[tuple[Any, ...]]:
+        """All combinations, one after another. What is there when it ends early stays."""
         done: Progress | None = None
         try:
-            question = question_of(services, image, prompt, int(max_tokens))
+            question = question_of(self._services, image, prompt, int(max_tokens))
             axes = [float(value) for value in thresholds], [int(value) for value in lengths]
-            grid = grid_of(services, mode, *axes)
+            grid = grid_of(self._services, mode, *axes)
             visitor = visitor_of(request)
-            source = sweep(services, visitor, question, mode, grid)
-            async for done in runs.follow(visitor, PLACE, source):
+            source = sweep(self._services, visitor, question, mode, grid)
+            async for done in self._runs.follow(visitor, PLACE, source):
                 yield _updates(done, is_over=not done.doing)
         except Exception as error:
             if done is not None:
@@ -105,42 +134,26 @@ def add(services: Services, view: CompareView, runs: Runs) -> None:
         if done is not None and done.doing:
             yield _updates(done, is_over=True)
 
-    def apply_best(points: list[Point]) -> tuple[Any, ...]:
-        best = best_of(points)
-        if best is None:
-            raise gr.Error("Run a sweep first.", title="Nothing to use yet", print_exception=False)
-        gr.Info(f"Compare now uses {best.name}.")
-        untouched: dict[str, Any] = {"__type__": "update"}
-        return tuple(
-            untouched if value is None else value for value in (best.threshold, best.block_length)
-        )
+    async def stop_sweep(self, request: gr.Request) -> None:
+        """End the visitor's sweep."""
+        self._runs.stop(visitor_of(request), PLACE)
 
-    def show_axes(mode: str) -> tuple[Any, ...]:
-        found = next(info for info in sweepable(services) if info.name == mode)
+    def show_axes(self, mode: str) -> tuple[Any, ...]:
+        """Only what the mode has."""
+        found = next(info for info in sweepable(self._services) if info.name == mode)
         return tuple(gr.update(visible=axis in found.options) for axis in AXES)
 
-    async def stop_sweep(request: gr.Request) -> None:
-        runs.stop(visitor_of(request), PLACE)
 
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    start.click(
-        run_sweep,
-        [image, view.prompt, view.max_tokens, mode, thresholds, lengths],
-        [progress, plot, table, points, apply],
-        js=WITH_IMAGE,
-        **private,
+def apply_best(points: list[Point]) -> tuple[Any, ...]:
+    """Threshold and block length for the Compare view; what the mode lacks stays as it is there."""
+    best = best_of(points)
+    if best is None:
+        raise gr.Error("Run a sweep first.", title="Nothing to use yet", print_exception=False)
+    gr.Info(f"Compare now uses {best.name}.")
+    untouched: dict[str, Any] = {"__type__": "update"}
+    return tuple(
+        untouched if value is None else value for value in (best.threshold, best.block_length)
     )
-    stop.click(stop_sweep, None, None, **private)
-    apply.click(apply_best, points, [view.threshold, view.block_length], **private)
-    mode.change(show_axes, mode, [thresholds, lengths], **private)
-
-
-def question_of(services: Services, image: str, prompt: str, max_tokens: int) -> Question:
-    """Raises ApiError."""
-    if not prompt.strip():
-        raise ApiError(400, "bad_input", "write a question in the Compare view first")
-    options = Options(max_tokens=min(max_tokens, services.settings.max_tokens_limit))
-    return checked(Question, prompt=prompt, images=[image] if image else [], options=options)
 
 
 def _updates(done: Progress, is_over: bool) -> tuple[Any, ...]:

@@ -8,14 +8,26 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from app.comparison import Comparison, Judge
+from app.errors import ApiError
 from app.intake import prepare, ticket
-from app.page.runs import Visitor
+from app.page.runs import Visitor, checked
 from app.question import ask_of
-from app.schemas.generate import Question
+from app.schemas.generate import Options, Question
 from app.state import Services
 from app.tracking import preparing, tracked
 from vlm_dlm.events import GenerationEvent
 from vlm_dlm.serving.service import Ticket
+
+# Stands before a Python function: the picture crosses as text, never as a file.
+WITH_IMAGE = "async (image, ...rest) => [await vlmDlm.visitor.image(), ...rest]"
+
+
+def question_of(services: Services, image: str, prompt: str, max_tokens: int) -> Question:
+    """As the Compare view has it. Raises ApiError."""
+    if not prompt.strip():
+        raise ApiError(400, "bad_input", "write a question in the Compare view first")
+    options = Options(max_tokens=min(max_tokens, services.settings.max_tokens_limit))
+    return checked(Question, prompt=prompt, images=[image] if image else [], options=options)
 
 
 async def begin_trial(

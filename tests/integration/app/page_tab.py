@@ -66,9 +66,8 @@ class Tab:
         ready = threading.Event()
 
         def follow() -> None:
-            with suppress(httpx.HTTPError, OSError, RuntimeError):
-                request = beat.build_request("GET", f"{API}/heartbeat/{self.session}")
-                reply = beat.send(request, stream=True)
+            path = f"{API}/heartbeat/{self.session}"
+            with suppress(httpx.HTTPError), beat.stream("GET", path) as reply:
                 streams.append(reply)
                 for _ in reply.iter_raw():
                     ready.set()
@@ -85,7 +84,11 @@ class Tab:
                 network.get_extra_info("socket").shutdown(2)
             thread.join(5)
             beat.close()
-            self.http.close()
+            self.close()
+
+    def close(self) -> None:
+        """Drop what is not the heartbeat."""
+        self.http.close()
 
 
 def error_of(messages: list[dict[str, Any]]) -> str | None:

@@ -123,6 +123,29 @@ def test_one_answer_at_a_time_in_one_tab(server: Server) -> None:
     eventually(lambda: running(server) == 0, 5)
 
 
+def test_stop_works_while_many_others_wait() -> None:
+    with Server(
+        page=True,
+        engine="scripted",
+        script_words=WORDS,
+        script_step_s=STEP_S,
+        max_running=1,
+        max_waiting=200,
+    ) as server:
+        wait_for_page(server)
+        tabs = [Tab(server) for _ in range(50)]
+        for tab in tabs:
+            ask(tab)
+        wait_for_running(server, 1)
+        eventually(lambda: server.gauge("num_requests_waiting") == len(tabs) - 1, 10)
+        for tab in reversed(tabs):
+            tab.join("stop")
+        assert eventually(lambda: running(server) == 0, 10) < LEFT_S
+        assert server.gauge("num_requests_waiting") == 0
+        for tab in tabs:
+            tab.close()
+
+
 def test_a_server_that_ends_waits_for_its_page_and_takes_nothing_new() -> None:
     with Server(
         page=True, engine="scripted", script_words=WORDS[:20], script_step_s=STEP_S, drain_s=20

@@ -1,0 +1,55 @@
+"""A conversation keeps its images in order, and only those that were shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.errors import ApiError
+from app.page.chat import messages_of
+from app.page.chatting import Turn, ask_of_turns, images_of, next_turn
+from app.schemas.common import AnswerOptions
+from app.settings import Settings
+from app.state import Services
+from vlm_dlm.errors import ImageError
+from vlm_dlm.processor.prompt import ImagePart, Message, TextPart
+
+
+class _Services:
+    settings = Settings()
+
+
+def test_a_question_brings_the_newest_image_once() -> None:
+    first = next_turn([], " What is it? ", 1)
+    assert first == Turn("What is it?", (0,))
+    assert next_turn([first], "And?", 1).images == ()
+    assert next_turn([first], "And this?", 3).images == (2,)
+    assert next_turn([], "Hello", 0).images == ()
+    with pytest.raises(ApiError, match="write a question"):
+        next_turn([], "  ", 1)
+
+
+def test_the_model_is_asked_with_what_was_shown() -> None:
+    turns = [Turn("One?", (0,), "one"), Turn("Two?", (2,))]
+    services: Services = _Services()  # pyright: ignore[reportAssignmentType]
+    ask = ask_of_turns(services, turns, ["a", "refused", "c"], AnswerOptions(max_tokens=5))
+    assert ask.images == ("a", "c")
+    assert ask.messages == (
+        Message("user", (ImagePart(0), TextPart("One?"))),
+        Message.of("assistant", "one"),
+        Message("user", (ImagePart(1), TextPart("Two?"))),
+    )
+    assert ask.sampling.max_tokens == 5
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[1]", "null", '"x"'])
+def test_images_that_are_no_list_of_texts_are_refused(text: str) -> None:
+    with pytest.raises(ImageError, match="start a new one"):
+        images_of(text)
+
+
+def test_what_the_chat_shows() -> None:
+    shown = messages_of([Turn("What?", (0,), "A star.", "ar · 3 tokens")])
+    assert [message["content"] for message in shown] == [
+        "[image 1] What?",
+        "A star.\n\n— ar · 3 tokens",
+    ]
