@@ -6,6 +6,7 @@ Nothing outside the machine can be reached: every name but the server's address 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.e2e.server import Server, eventually
+from tests.e2e.server import Server
 
 CHROMIUM = "TEST_CHROMIUM"
 _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -25,6 +26,8 @@ _FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 _FAILED = "the page cannot be shown"
+_UP_OR_NOT = re.compile(f"The page is at|{_FAILED}")
+UP_S = 60.0
 _LOCAL = ("data:", "blob:", "about:")
 WIDE = {"width": 1280, "height": 900}
 NARROW = {"width": 390, "height": 844}
@@ -54,8 +57,8 @@ def chromium() -> Iterator[Browser]:
 def page_serving(**settings: Any) -> Iterator[Server]:
     """A server whose page is up. Raises AssertionError with its log if that fails."""
     with Server(page=True, **settings) as server:
-        eventually(lambda: "gradio_config" in server.get("/") or _FAILED in server.log, 60, 0.3)
-        assert _FAILED not in server.log, server.log
+        found = server.wait_for_line(_UP_OR_NOT, UP_S)
+        assert found[0] != _FAILED, server.log
         yield server
 
 
