@@ -32,7 +32,9 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """The last words of a run that left these tests out."""
     yield
     report: Any = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = [] if report is None else report.stats.get("skipped", [])
+    if report is None:
+        return
+    skipped = report.stats.get("skipped", [])
     if count := sum(MISSING in str(each.longrepr) for each in skipped):
         report.section("THE PAGE WAS NOT TESTED", sep="!", red=True, bold=True)
         report.write_line(

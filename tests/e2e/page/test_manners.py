@@ -5,6 +5,7 @@ from playwright.sync_api import Page
 
 from tests.e2e.page.browser import NARROW
 from tests.e2e.page.conftest import Visit
+from tests.e2e.page.legible import faint_texts
 from tests.e2e.page.views import (
     TABS,
     ask_for_much,
@@ -18,6 +19,10 @@ from tests.e2e.server import Server, eventually
 
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 MAX_STOPS = 80
+# One of each kind, whatever the answers were.
+ALL_BADGES = """document.querySelectorAll('.vd-badge').forEach((badge, i) => {
+  badge.dataset.kind = ['reference', 'identical', 'differs', 'approximate'][i];
+})"""
 
 
 def test_every_control_has_a_name(page: Page) -> None:
@@ -54,12 +59,27 @@ def test_the_keyboard_alone_starts_and_stops(visit: Visit, endless_server: Serve
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_light_and_dark_follow_the_visitor(visit: Visit, page_server: Server, scheme: str) -> None:
-    page = visit(page_server, color_scheme=scheme).open()
+def test_every_text_is_legible_in_light_and_dark(
+    visit: Visit, page_server: Server, scheme: str
+) -> None:
+    page = visit(page_server, color_scheme=scheme, reduced_motion="reduce").open()
     background = page.evaluate(
         "getComputedStyle(document.body).backgroundColor.match(/[0-9.]+/g).map(Number)"
     )
     assert (sum(background[:3]) < 200) == (scheme == "dark")
+    choose_image(page)
+    start(page)
+    wait_until_done(page)
+    page.mouse.move(0, 0)
+    page.evaluate(ALL_BADGES)
+    faint = set(faint_texts(page))
+    for words in ("Step", "Confidence"):
+        page.locator(".vd-switch").get_by_text(words, exact=True).click()
+        faint.update(faint_texts(page))
+    for tab in TABS[1:]:
+        open_tab(page, tab)
+        faint.update(faint_texts(page))
+    assert not faint
 
 
 def _tab_to(page: Page, element_id: str) -> None:
