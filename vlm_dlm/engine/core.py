@@ -154,6 +154,7 @@ class EngineCore:
         assert sequence.table is not None, "admitted requests own pages"
         self.cache.copy(kept.table, sequence.table, kept.num_tokens)
         sequence.cache_len = kept.num_tokens
+        sequence.request = sequence.request.without_pixels()
         sequence.is_prompt_reused = True
         sequence.clock.prefill_s = perf_counter() - began
         return self._start(sequence, kept.logits)

@@ -34,6 +34,8 @@ class FeatureCache:
             found.append(self._encode(image))
             sequence.num_encoded += 1
         sequence.features = torch.cat(found)
+        if sequence.next_image is None:
+            sequence.request = sequence.request.without_pixels()
 
     def _encode(self, image: ImageInput) -> Tensor:
         """[num_tokens, D]"""

@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from time import perf_counter
 
 from vlm_dlm.decoding import MODES
@@ -84,7 +85,9 @@ class TorchEngine(Engine):
         if self._is_closing:
             raise EngineError("the engine is shutting down")
         caller = _Caller(asyncio.get_running_loop(), asyncio.Queue())
-        self._commands.put(lambda: self._submit(request, caller))
+        name = request.request_id
+        self._commands.put(partial(self._submit, request, caller))
+        del request  # the core lets go of its pixels once it has their features
         is_done = False
         try:
             while not is_done:
@@ -96,7 +99,7 @@ class TorchEngine(Engine):
                 yield item
         finally:
             if not is_done:
-                self._commands.put(lambda: self._abort(request.request_id, caller))
+                self._commands.put(lambda: self._abort(name, caller))
 
     async def close(self) -> None:
         self._is_closing = True
@@ -123,6 +126,7 @@ class TorchEngine(Engine):
             except queue.Empty:
                 return
             command()
+            del command
             is_blocking = False
 
     def _submit(self, request: GenerationRequest, caller: _Caller) -> None:

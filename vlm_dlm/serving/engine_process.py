@@ -70,11 +70,14 @@ class EngineServer:
     async def run(self) -> None:
         """Serve until the other side leaves. Raises EngineError for a message that is none."""
         while (frames := await self._link.receive()) is not None:
-            for frame in frames:
-                handle = self._handlers.get(frame.kind)
-                if handle is None:
-                    raise EngineError(f"a message of the unknown kind {frame.kind[:40]!r}")
-                handle(frame)
+            while frames:
+                self._handle(frames.pop(0))  # no pixels are kept until the next frame comes
+
+    def _handle(self, frame: Frame) -> None:
+        handle = self._handlers.get(frame.kind)
+        if handle is None:
+            raise EngineError(f"a message of the unknown kind {frame.kind[:40]!r}")
+        handle(frame)
 
     def _on_launch(self, frame: Frame) -> None:
         """What will be loaded. Imports begin now, weights wait for `load`."""
@@ -134,6 +137,7 @@ class EngineServer:
 
     async def _serve(self, stream: int, loaded: Loaded, request: GenerationRequest) -> None:
         events = cast(AsyncGenerator[GenerationEvent, None], loaded.engine.generate(request))
+        del request  # and its pixels, which the engine needs only at first
         try:
             async with aclosing(events):
                 async for event in events:

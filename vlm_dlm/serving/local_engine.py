@@ -51,6 +51,7 @@ class LocalEngine(StatefulEngine):
         if self._launch.engine == "torch":
             request = with_tensors(request)
         events = cast(AsyncGenerator[GenerationEvent, None], self._engine.generate(request))
+        del request  # its pixels are the engine's
         async with aclosing(events):
             async for event in events:
                 yield event

@@ -94,6 +94,7 @@ class ProcessEngine(StatefulEngine):
         if link is None or self.state.phase is not Phase.READY:
             raise unavailable(self.state)
         stream = link.open(request)
+        del request  # and its pixels, which are on their way
         try:
             while True:
                 item = await stream.items.get()

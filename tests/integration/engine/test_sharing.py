@@ -80,6 +80,17 @@ def test_one_image_is_encoded_per_step(model: VlmModel, monkeypatch: pytest.Monk
     core.close()
 
 
+def test_pixels_are_let_go_once_they_are_features(model: VlmModel) -> None:
+    core = make_core(model)
+    core.submit(picture_request("a", "ar"))
+    core.step()
+    core.step()
+    (sequence,) = core.scheduler.running
+    assert [one.pixels for one in sequence.request.prompt.images] == [None] * 3
+    assert sequence.request.prompt.key == picture_prompt().key
+    core.close()
+
+
 def test_plans_that_fill_the_budget_leave_prompts_their_share() -> None:
     core = make_core(max_batched_tokens=12)
     for name in ("a", "b"):
