@@ -15,19 +15,13 @@ from app.schemas.common import (
     Usage,
 )
 from app.sentences import FirstSentence
-from vlm_dlm import errors
-from vlm_dlm.errors import UnavailableError, VlmDlmError
+from vlm_dlm.errors import BY_CODE, EngineError, UnavailableError, VlmDlmError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started, Stats
 from vlm_dlm.serving.engine_state import ENDING_S
 from vlm_dlm.step import ForwardKind
 
 ABORTED = "the server is shutting down and ended the answer before it was complete"
 LOST = "the answer ended before it was complete"
-_BY_CODE = {
-    cls.code: cls
-    for cls in vars(errors).values()
-    if isinstance(cls, type) and issubclass(cls, VlmDlmError)
-}
 
 
 class Answer:
@@ -83,7 +77,7 @@ class Answer:
         """Why there is no whole answer: the engine failed or was shut down. None for a good one,
         or one that may still become whole."""
         if self.failed is not None:
-            cls, message = _BY_CODE.get(self.failed.code, VlmDlmError), self.failed.message
+            cls, message = BY_CODE.get(self.failed.code, VlmDlmError), self.failed.message
             # what has begun is only ever ended so at the server's own end
             is_ending = cls is UnavailableError
             return to_api_error(UnavailableError(message, ENDING_S) if is_ending else cls(message))
@@ -97,7 +91,7 @@ class Answer:
         if error is not None:
             raise error
         if self.stats is None:
-            raise to_api_error(errors.EngineError(LOST))
+            raise to_api_error(EngineError(LOST))
         return self.stats
 
 

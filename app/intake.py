@@ -81,7 +81,7 @@ async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput
             with fetch_place(services, ask.images, client):  # until nobody holds fetched files
                 images = await image_contents(services, ask.images)
                 return await services.preparer.prepare(
-                    ask.messages, images, ask.sampling.max_tokens, ask.enable_thinking
+                    ask.messages, images, ask.sampling.max_tokens, ask.enable_thinking, client
                 )
     except TimeoutError:
         message = "the deadline passed while the request was being prepared"

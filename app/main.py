@@ -84,7 +84,8 @@ def create_app(
 
 def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkpoint) -> Services:
     """All parts, none of them started. Raises BadInputError for settings the engine cannot run."""
-    preparer = _preparer(settings, checkpoint)
+    max_running = settings.max_running or engine.capabilities.max_running
+    preparer = _preparer(settings, checkpoint, max_running)
     queue = ServiceConfig(
         max_waiting=settings.max_waiting,
         max_waiting_tokens=settings.max_waiting_tokens,
@@ -108,7 +109,7 @@ def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkp
     return services
 
 
-def _preparer(settings: Settings, checkpoint: Checkpoint) -> Preparer:
+def _preparer(settings: Settings, checkpoint: Checkpoint, max_running: int) -> Preparer:
     limits = ImageLimits(max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
     vision = checkpoint.config.vision
     max_side = None if vision is None else DECODE_SIDES * vision.image_size
@@ -116,7 +117,7 @@ def _preparer(settings: Settings, checkpoint: Checkpoint) -> Preparer:
         checkpoint,
         DecodePool(limits=limits, max_side=max_side),
         max_request_pixels=settings.max_request_pixels,
-        max_preparing=settings.max_waiting,
+        max_preparing=max(settings.max_waiting, max_running),
     )
 
 

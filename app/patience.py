@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 from time import monotonic
 from typing import cast
 
@@ -37,4 +36,4 @@ async def patiently(service: Service, ticket: Ticket) -> AsyncGenerator[Generati
             left_s = ends_s - monotonic()
             if left_s <= 0:
                 raise DeadlineError("the deadline passed while the request was waiting")
-            ticket = replace(ticket, deadline_s=left_s)
+            ticket.deadline_s = left_s

@@ -103,3 +103,25 @@ class DeadlineError(VlmDlmError):
     """The request's deadline passed before it was done."""
 
     code = "deadline_exceeded"
+
+
+# How an error is known again behind a process boundary.
+BY_CODE: dict[str, type[VlmDlmError]] = {
+    cls.code: cls
+    for cls in (
+        VlmDlmError,
+        BadInputError,
+        ImageError,
+        ImageTooLargeError,
+        ImageFormatError,
+        PromptError,
+        ModeError,
+        CheckpointError,
+        CapacityError,
+        EngineError,
+        BusyError,
+        QueueFullError,
+        UnavailableError,
+        DeadlineError,
+    )
+}

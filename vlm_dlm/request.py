@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vlm_dlm.errors import BadInputError
@@ -112,3 +112,8 @@ class GenerationRequest:
     params: Any = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
     keep_prompt: bool = False
+
+    def without_pixels(self) -> GenerationRequest:
+        """The same request for who only needs to know about it; counts and keys stay."""
+        images = tuple(replace(image, pixels=None) for image in self.prompt.images)
+        return replace(self, prompt=replace(self.prompt, images=images)) if images else self

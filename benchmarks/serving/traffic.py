@@ -140,7 +140,14 @@ async def _run(
         await asyncio.sleep(seconds)
         phase.window = (begin_s, perf_counter())
     is_over.set()
-    _, hanging = await asyncio.wait(tasks, timeout=FINISH_S)
+    await _finish(phase, tasks, FINISH_S)
+
+
+async def _finish(phase: Phase, tasks: Sequence[asyncio.Task[None]], limit_s: float) -> None:
+    """Let clients end, count and cancel those who hang, and raise what went wrong in any."""
+    if not tasks:
+        return
+    _, hanging = await asyncio.wait(tasks, timeout=limit_s)
     phase.num_hanging += len(hanging)
     for task in hanging:
         task.cancel()
@@ -182,7 +189,7 @@ async def _arrivals(
     keys: Sequence[str],
     is_over: asyncio.Event,
 ) -> None:
-    random, turns, tasks = Random(0), itertools.cycle(range(len(keys))), set[asyncio.Task[None]]()
+    random, turns, tasks = Random(0), itertools.cycle(range(len(keys))), list[asyncio.Task[None]]()
     due_s = perf_counter()
 
     async def one(owner: int, request: bytes, due_s: float) -> None:
@@ -194,12 +201,8 @@ async def _arrivals(
         request = post(CHAT, make(random), keys[owner])
         await asyncio.sleep(max(0.0, due_s - perf_counter()))
         phase.lags.append(perf_counter() - due_s)
-        task = asyncio.create_task(one(owner, request, due_s))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-    if tasks:
-        _, hanging = await asyncio.wait(tasks, timeout=FINISH_S - 10)
-        phase.num_hanging += len(hanging)
+        tasks.append(asyncio.create_task(one(owner, request, due_s)))
+    await _finish(phase, tasks, FINISH_S - 10)
 
 
 @asynccontextmanager

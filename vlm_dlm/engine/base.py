@@ -7,7 +7,7 @@ says so in `capabilities`; nothing falls back silently.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from vlm_dlm.events import GenerationEvent
@@ -54,6 +54,11 @@ class Engine(ABC):
         Closing the iterator aborts the request and frees what it holds. A request that can never
         run raises BadInputError or CapacityError at the first `anext`.
         """
+
+    def on_broken(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, from any thread, when nothing can be run any more although nobody
+        closed it; at once if that has happened. Every open stream has had its terminal event."""
+        del callback  # for engines that can break
 
     @abstractmethod
     async def close(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from time import perf_counter
 
+from vlm_dlm.engine.health import is_out_of_memory
 from vlm_dlm.engine.sequence import Detokenizer, Sequence
 from vlm_dlm.engine.stop_strings import StopStrings
-from vlm_dlm.errors import EngineError, VlmDlmError
+from vlm_dlm.errors import EngineError, UnavailableError, VlmDlmError
 from vlm_dlm.events import Canvas, Committed, Failed, Finished, GenerationEvent, Started
 from vlm_dlm.step import StepResult, Token
 
@@ -95,6 +96,9 @@ def finished(sequence: Sequence, reason: str) -> Finished:
 def failed(sequence: Sequence, error: Exception) -> Failed:
     """The terminal event of a request that could not be finished. Foreign errors go to the log and
     not to the caller, who must not see what their texts may hold."""
+    if is_out_of_memory(error):
+        logger.error("a request found no memory", exc_info=error)
+        error = UnavailableError("the engine has too little memory for this request at the moment")
     if not isinstance(error, VlmDlmError):
         logger.error("a request failed in the engine", exc_info=error)
         error = EngineError("the engine failed while this request was running")

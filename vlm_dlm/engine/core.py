@@ -15,10 +15,11 @@ from torch import Tensor
 from vlm_dlm.decoding import MODES, ModeRequest, find_mode
 from vlm_dlm.engine.admission import cache_needed, check_prompt
 from vlm_dlm.engine.bookkeeping import book, failed, finished, started
+from vlm_dlm.engine.execution import Execution
 from vlm_dlm.engine.features import FeatureCache
 from vlm_dlm.engine.kv_cache import KvCache, PageAllocator, PageTable
 from vlm_dlm.engine.model_runner import ModelRunner
-from vlm_dlm.engine.packing import PackedRows, rows_of
+from vlm_dlm.engine.packing import rows_of
 from vlm_dlm.engine.prompt_cache import KeptPrompt, PromptCache
 from vlm_dlm.engine.scheduler import EngineConfig, Grant, Scheduler
 from vlm_dlm.engine.sequence import Clock, Detokenizer, Sequence
@@ -53,6 +54,7 @@ class EngineCore:
         self.scheduler = Scheduler(self.config, self.allocator, self.prompts)
         self.runner = ModelRunner(model, self.cache, image_token_id)
         self.modes = {name: mode() for name, mode in MODES.items()}
+        self.execution = Execution(self.runner, self.features, self.prompts)
         self._live: dict[str, Sequence] = {}
 
     @property
@@ -100,19 +102,23 @@ class EngineCore:
 
     @torch.inference_mode()
     def step(self) -> list[GenerationEvent]:
-        """One forward for everybody who can take part, and what came of it."""
+        """One forward for everybody who can take part, and what came of it.
+
+        Raises EngineError if the device looks broken.
+        """
         began = perf_counter()
         events = self._admit() + self._encode()
         grants = self.scheduler.schedule()
-        results = self._run(grants)
+        packed = [rows_of(grant, self.runner.image_token_id) for grant in grants]
+        results = self.execution.forward(packed) if packed else []
+        self.execution.end_step()
         events += self._update(grants, results, began)
         return events
 
     def close(self) -> list[GenerationEvent]:
         """Abort everything and free all pages."""
         events = [event for name in list(self._live) for event in self.abort(name)]
-        while self.prompts.drop_oldest():
-            pass
+        self.prompts.clear()
         return events
 
     def _cache_needed(self, request: GenerationRequest, max_rows: int) -> int:
@@ -142,7 +148,9 @@ class EngineCore:
 
     def _encode_next(self, sequence: Sequence) -> list[GenerationEvent]:
         began = perf_counter()
-        self.features.advance(sequence)
+        error = self.execution.encode(sequence)
+        if error is not None:
+            raise error
         self.runner.synchronize()
         sequence.clock.features_ready = perf_counter()
         sequence.clock.vision_s += sequence.clock.features_ready - began
@@ -154,26 +162,10 @@ class EngineCore:
         assert sequence.table is not None, "admitted requests own pages"
         self.cache.copy(kept.table, sequence.table, kept.num_tokens)
         sequence.cache_len = kept.num_tokens
+        sequence.request = sequence.request.without_pixels()
         sequence.is_prompt_reused = True
         sequence.clock.prefill_s = perf_counter() - began
         return self._start(sequence, kept.logits)
-
-    def _run(self, grants: list[Grant]) -> list[Tensor | Exception]:
-        """One forward for all. If it fails, each request runs alone, so that only the one at fault
-        ends."""
-        if not grants:
-            return []
-        packed = [rows_of(grant, self.runner.image_token_id) for grant in grants]
-        try:
-            return list(self.runner.run(packed))
-        except Exception:
-            return [self._run_alone(rows) for rows in packed]
-
-    def _run_alone(self, rows: PackedRows) -> Tensor | Exception:
-        try:
-            return self.runner.run([rows])[0]
-        except Exception as error:
-            return error
 
     def _update(
         self, grants: list[Grant], results: list[Tensor | Exception], began: float

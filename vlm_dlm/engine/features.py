@@ -21,19 +21,30 @@ class FeatureCache:
         self.max_entries = max_entries
         self._entries: OrderedDict[str, Tensor] = OrderedDict()
 
+    @property
+    def num_entries(self) -> int:
+        return len(self._entries)
+
     def advance(self, sequence: Sequence) -> None:
         """Give a request the features of its next images: those that are here, and at most one
         that must be computed."""
+        images = sequence.request.prompt.images
         found: list[Tensor] = [] if sequence.features is None else [sequence.features]
-        is_computed = False
-        while (image := sequence.next_image) is not None:
+        num_encoded, is_computed = sequence.num_encoded, False
+        for image in images[num_encoded:]:
             if image.content_hash not in self._entries:
                 if is_computed:
                     break
                 is_computed = True
             found.append(self._encode(image))
-            sequence.num_encoded += 1
-        sequence.features = torch.cat(found)
+            num_encoded += 1
+        sequence.features, sequence.num_encoded = torch.cat(found), num_encoded
+        if num_encoded == len(images):
+            sequence.request = sequence.request.without_pixels()
+
+    def clear(self) -> None:
+        """Free everything."""
+        self._entries.clear()
 
     def _encode(self, image: ImageInput) -> Tensor:
         """[num_tokens, D]"""

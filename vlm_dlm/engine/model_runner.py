@@ -68,6 +68,11 @@ class ModelRunner:
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
 
+    def free_unused(self) -> None:
+        """Give the device back memory that nothing holds any more."""
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def _is_plain(self, rows: PackedRows) -> bool:
         """Rows in a row that see each other and want logits, over adjacent slots: most of decoding
         with one request."""

@@ -50,6 +50,11 @@ class PromptCache:
         if entry is not None:
             entry.table.release()
 
+    def clear(self) -> None:
+        """Free everything."""
+        while self.drop_oldest():
+            pass
+
     def drop_oldest(self) -> bool:
         """Free the oldest entry. False where there is none."""
         if not self._entries:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from time import perf_counter
 
 from vlm_dlm.decoding import MODES
@@ -24,6 +25,7 @@ from vlm_dlm.request import GenerationRequest
 
 logger = logging.getLogger(__name__)
 Item = GenerationEvent | VlmDlmError
+CLOSING = "the engine is shutting down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,10 @@ class TorchEngine(Engine):
         self._core = core
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._callers: dict[str, _Caller] = {}
+        self._closing = threading.Lock()  # around the three below, and around taking a request
         self._is_closing = False
+        self._is_broken = False
+        self._on_broken: Callable[[], object] | None = None
         self._thread = threading.Thread(target=self._loop, name="vlm-dlm-engine", daemon=True)
         self._thread.start()
 
@@ -81,10 +86,13 @@ class TorchEngine(Engine):
         )
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
-        if self._is_closing:
-            raise EngineError("the engine is shutting down")
         caller = _Caller(asyncio.get_running_loop(), asyncio.Queue())
-        self._commands.put(lambda: self._submit(request, caller))
+        name = request.request_id
+        with self._closing:
+            if self._is_closing:
+                raise EngineError(CLOSING)
+            self._commands.put(partial(self._submit, request, caller))
+        del request  # the core lets go of its pixels once it has their features
         is_done = False
         try:
             while not is_done:
@@ -96,24 +104,49 @@ class TorchEngine(Engine):
                 yield item
         finally:
             if not is_done:
-                self._commands.put(lambda: self._abort(request.request_id, caller))
+                self._commands.put(lambda: self._abort(name, caller))
+
+    def on_broken(self, callback: Callable[[], object]) -> None:
+        with self._closing:
+            self._on_broken = callback
+            is_broken = self._is_broken
+        if is_broken:
+            callback()
 
     async def close(self) -> None:
-        self._is_closing = True
+        self._stop_taking()
         self._commands.put(lambda: None)
         await asyncio.to_thread(self._thread.join)
-        self._drain(is_blocking=False)  # what arrived behind the thread's last look
+
+    def _stop_taking(self) -> None:
+        """What was taken before is in the queue of commands by then."""
+        with self._closing:
+            self._is_closing = True
 
     def _loop(self) -> None:
-        while not self._is_closing:
-            self._drain(is_blocking=not self._core.has_work)
-            try:
+        has_failed = False
+        try:
+            while not self._is_closing:
+                self._drain(is_blocking=not self._core.has_work)
                 self._deliver(self._core.step())
-            except Exception:
-                self._fail_all()
-        self._drain(is_blocking=False)
-        self._close_core()
-        self._fail_callers("the engine failed while it was shutting down")  # who got no ending
+        except Exception:
+            logger.exception("the engine failed and runs nothing any more")
+            has_failed = True
+            self._fail_callers("the engine failed while this request was running")
+        finally:
+            self._stop_taking()
+            self._drain(is_blocking=False)
+            self._close_core()
+            self._fail_callers("the engine failed while it was shutting down")  # who got no ending
+        if has_failed:
+            self._tell_broken()
+
+    def _tell_broken(self) -> None:
+        with self._closing:
+            self._is_broken = True
+            callback = self._on_broken
+        if callback is not None:
+            callback()
 
     def _drain(self, *, is_blocking: bool) -> None:
         """Run waiting commands; sleep for the first one where there is nothing else to do."""
@@ -123,11 +156,12 @@ class TorchEngine(Engine):
             except queue.Empty:
                 return
             command()
+            del command
             is_blocking = False
 
     def _submit(self, request: GenerationRequest, caller: _Caller) -> None:
         if self._is_closing:
-            caller.put(EngineError("the engine is shutting down"))
+            caller.put(EngineError(CLOSING))
             return
         try:
             self._core.submit(request)
@@ -142,8 +176,13 @@ class TorchEngine(Engine):
 
     def _abort(self, request_id: str, caller: _Caller) -> None:
         # The id may belong to a later request by now.
-        if self._callers.get(request_id) is caller:
+        if self._callers.get(request_id) is not caller:
+            return
+        try:
             self._deliver(self._core.abort(request_id))
+        except Exception:  # must not end the thread that serves everybody else
+            logger.exception("a request could not be aborted")
+            self._callers.pop(request_id, None)
 
     def _deliver(self, events: list[GenerationEvent]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Queue[Item], Item]]] = {}
@@ -157,23 +196,14 @@ class TorchEngine(Engine):
         for loop, items in by_loop.items():
             _wake(loop, items)
 
-    def _fail_all(self) -> None:
-        """A step failed as a whole, which the core does not allow. Nobody may be left waiting."""
-        logger.exception("an engine step failed")
-        self._fail_callers("the engine failed while this request was running")
-        if not self._close_core():
-            self._is_closing = True  # what it holds is stuck there; every step would fail
-
     def _fail_callers(self, message: str) -> None:
         callers, self._callers = self._callers, {}
         for request_id, caller in callers.items():
             caller.put(Failed(request_id, EngineError.code, message, perf_counter()))
 
-    def _close_core(self) -> bool:
-        """End everything in the core. False where it raises, being broken."""
+    def _close_core(self) -> None:
+        """End everything in the core."""
         try:
             self._deliver(self._core.close())
         except Exception:
             logger.exception("the engine could not be closed")
-            return False
-        return True

@@ -76,7 +76,8 @@ class DecodeWorker:
                 raise UnavailableError(UNAVAILABLE)
 
     def decode(self, data: bytes, request: Request) -> Image.Image:
-        """Mode RGB. Raises ImageError; UnavailableError if the worker is or gets killed."""
+        """Mode RGB. Raises ImageError; UnavailableError if the worker is or gets killed. After any
+        other error the worker is dead."""
         self.start()
         link = self._link
         if self.is_dead or link is None:
@@ -85,11 +86,16 @@ class DecodeWorker:
             link.set_limit(self.limits.wall_s)
             link.write(REQUEST.pack(*request) + data)
             return self._picture(link, request)
+        except ImageError:  # a whole reply
+            raise
         except (OSError, EOFError) as error:
             if self.is_dead:
                 raise UnavailableError(UNAVAILABLE) from None
             self.kill()
             raise ImageError(self._cause(isinstance(error, TimeoutError))) from None
+        except BaseException:  # part of a reply may be unread: the next would begin there
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """End the child at once; whoever waits for it gets an error."""

@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from time import monotonic
 from typing import Any, cast
 
@@ -42,6 +43,7 @@ from vlm_dlm.serving.wire import (
 logger = logging.getLogger(__name__)
 PROGRESS_S = 0.1  # between two progress frames
 MAX_PENDING_BYTES = 2**22  # unsent, above which canvases are dropped
+LAST_WORDS_S = 1.0  # for the last events of a broken engine
 PR_SET_PDEATHSIG = 1
 FAILED = "the engine failed while this request was running"
 
@@ -70,11 +72,14 @@ class EngineServer:
     async def run(self) -> None:
         """Serve until the other side leaves. Raises EngineError for a message that is none."""
         while (frames := await self._link.receive()) is not None:
-            for frame in frames:
-                handle = self._handlers.get(frame.kind)
-                if handle is None:
-                    raise EngineError(f"a message of the unknown kind {frame.kind[:40]!r}")
-                handle(frame)
+            while frames:
+                self._handle(frames.pop(0))  # no pixels are kept until the next frame comes
+
+    def _handle(self, frame: Frame) -> None:
+        handle = self._handlers.get(frame.kind)
+        if handle is None:
+            raise EngineError(f"a message of the unknown kind {frame.kind[:40]!r}")
+        handle(frame)
 
     def _on_launch(self, frame: Frame) -> None:
         """What will be loaded. Imports begin now, weights wait for `load`."""
@@ -130,10 +135,13 @@ class EngineServer:
             await self._leave(os.EX_SOFTWARE)
         else:
             self._loaded = loaded
+            loop = asyncio.get_running_loop()
+            loaded.engine.on_broken(partial(loop.call_soon_threadsafe, self._on_broken))
             self._send_state(Phase.READY, 1.0, device=loaded.device, dtype=loaded.dtype)
 
     async def _serve(self, stream: int, loaded: Loaded, request: GenerationRequest) -> None:
         events = cast(AsyncGenerator[GenerationEvent, None], loaded.engine.generate(request))
+        del request  # and its pixels, which the engine needs only at first
         try:
             async with aclosing(events):
                 async for event in events:
@@ -153,6 +161,16 @@ class EngineServer:
             if self._streams:
                 await asyncio.wait(self._streams.values())
         await self._leave(os.EX_OK)
+
+    def _on_broken(self) -> None:
+        """A new process may do better."""
+        self._closing = asyncio.create_task(self._end_broken())
+
+    async def _end_broken(self) -> None:
+        logger.error("the engine is broken; its process ends")
+        if self._streams:
+            await asyncio.wait(self._streams.values(), timeout=LAST_WORDS_S)
+        await self._leave(os.EX_SOFTWARE)
 
     async def _leave(self, code: int) -> None:
         """End now. Threads may be deep in a computation, so nothing waits for them."""
@@ -185,10 +203,10 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    event_loop.run(_serve(socket.socket(fileno=descriptor)))
+    event_loop.run(_serve_until_left(socket.socket(fileno=descriptor)))
 
 
-async def _serve(sock: socket.socket) -> None:
+async def _serve_until_left(sock: socket.socket) -> None:
     """Never returns: leaving the event loop would wait for threads."""
     try:
         await EngineServer(FrameSocket(sock)).run()

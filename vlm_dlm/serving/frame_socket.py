@@ -104,4 +104,5 @@ class FrameSocket:
                     part = self._parts.pop(0)
                     await loop.sock_sendall(self._sock, part)
                     self.num_pending_bytes -= len(part)
+                    del part  # it may be the last that holds megabytes of pixels
                 self._is_idle.set()

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import cast
 
 from vlm_dlm.engine.base import Capabilities, Engine
@@ -17,8 +18,7 @@ from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.launch import Launch, read_capabilities
 from vlm_dlm.serving.loading import load_engine, prepare, warm_up, with_tensors
-from vlm_dlm.serving.managed import StatefulEngine, unavailable
-from vlm_dlm.serving.process_engine import UNLOADABLE
+from vlm_dlm.serving.managed import BROKEN, UNLOADABLE, StatefulEngine, unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class LocalEngine(StatefulEngine):
         if self._launch.engine == "torch":
             request = with_tensors(request)
         events = cast(AsyncGenerator[GenerationEvent, None], self._engine.generate(request))
+        del request  # its pixels are the engine's
         async with aclosing(events):
             async for event in events:
                 yield event
@@ -74,10 +75,22 @@ class LocalEngine(StatefulEngine):
             self._move(Phase.DOWN, 0.0, reason=UNLOADABLE)
         else:
             self._move(Phase.READY, 1.0, device=loaded.device, dtype=loaded.dtype)
+            loop = asyncio.get_running_loop()
+            loaded.engine.on_broken(partial(loop.call_soon_threadsafe, self._on_broken))
 
     def _progress(self, phase: Phase) -> Callable[[float], None]:
         loop = asyncio.get_running_loop()
-        return lambda progress: loop.call_soon_threadsafe(self._move, phase, progress) and None
+
+        def tell(progress: float) -> None:
+            loop.call_soon_threadsafe(self._move, phase, progress)
+
+        return tell
+
+    def _on_broken(self) -> None:
+        """Whoever runs the server must start it again."""
+        if not self.state.is_final:
+            self._move(Phase.DOWN, 0.0, reason=BROKEN)
+            self._tell_lost()
 
     def _move(self, phase: Phase, progress: float, **more: str) -> None:
         """Late news from a thread change nothing once it is closed."""

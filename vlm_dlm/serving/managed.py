@@ -13,6 +13,8 @@ from vlm_dlm.errors import UnavailableError
 from vlm_dlm.serving.engine_state import EngineState, Phase
 
 OnLost = Callable[[], None]
+UNLOADABLE = "the engine cannot be loaded; the server's log says why"
+BROKEN = "the engine cannot be kept running; the server's log says why"
 
 
 class ManagedEngine(Engine):

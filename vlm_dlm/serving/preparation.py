@@ -6,9 +6,11 @@ Needs no torch: pixels are NumPy arrays until they reach the engine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections import Counter
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 
 from PIL import Image
@@ -19,6 +21,16 @@ from vlm_dlm.processor.image import Grid
 from vlm_dlm.processor.prompt import Message
 from vlm_dlm.request import ImageInput, PromptInput
 from vlm_dlm.serving.decode_pool import DecodePool
+from vlm_dlm.serving.pixel_room import PixelRoom
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What the prompt depends on besides the images."""
+
+    messages: Sequence[Message]
+    max_tokens: int
+    enable_thinking: bool
 
 
 class Preparer:
@@ -26,8 +38,9 @@ class Preparer:
 
     max_request_pixels: of all images of a request together, by their headers, so that a request
     over it costs no decoding. max_held_pixels: of all requests together, at the size that the model
-    reads; more wait. max_preparing: requests in here at once. Pictures at their full size exist
-    only in the decoder's threads, one in each.
+    reads, until nobody holds them any more; others wait. max_preparing: requests in here at once,
+    half of them one client's while there are others. Pictures at their full size exist only in the
+    decoder's threads, one in each.
     """
 
     def __init__(
@@ -43,9 +56,18 @@ class Preparer:
         self.decoder = decoder
         self.max_request_pixels = max_request_pixels
         self.max_preparing = max_preparing
-        self.num_preparing = 0
+        self._by_client: Counter[str] = Counter()
         self._room = PixelRoom(max_held_pixels)
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="prepare")
+
+    @property
+    def num_preparing(self) -> int:
+        return self._by_client.total()
+
+    @property
+    def num_held_pixels(self) -> int:
+        """Of all requests that were prepared, or are being so, and have not reached the engine."""
+        return self._room.num_held
 
     async def prepare(
         self,
@@ -53,34 +75,31 @@ class Preparer:
         images: Sequence[bytes],
         max_tokens: int,
         enable_thinking: bool = False,
+        client: str = "",
     ) -> PromptInput:
         """The prompt with its pixels, float32 arrays.
 
         Raises ImageError, ImageTooLargeError or ImageFormatError; PromptError if prompt and answer
         together exceed the context; QueueFullError if too many requests are in here already.
         """
-        if self.num_preparing >= self.max_preparing:
-            raise QueueFullError(
-                f"{self.num_preparing} requests are being prepared; "
-                f"the limit is {self.max_preparing}"
-            )
         if images and not self.checkpoint.processor.reads_images:
             raise PromptError(f"this model reads text only; {len(images)} images were given")
-        self.num_preparing += 1
-        try:
+        with self._place(client):
             sizes = [await self.decoder.header_size(data) for data in images]
             self._check_total(sizes)
-            async with self._room.hold(self._num_held(sizes)):
-                # one after another: a request with many images must not take every child
-                made = [
-                    await self.decoder.decode_to(self._made, data, size)
-                    for data, size in zip(images, sizes, strict=True)
-                ]
-                return await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self._input, messages, made, max_tokens, enable_thinking
-                )
-        finally:
-            self.num_preparing -= 1
+            preprocessor = self.checkpoint.processor.preprocessor
+            ask = _Ask(messages, max_tokens, enable_thinking)
+            grids = [preprocessor.grid(height, width) for width, height in sizes]
+            counts = [prod(grid.resized) for grid in grids]
+            await self._room.take(sum(counts), client)
+            try:
+                prompt = await self._prompt(ask, images, sizes, grids)
+            except BaseException:
+                self._room.give_back(sum(counts))
+                raise
+            for image, num_pixels in zip(prompt.images, counts, strict=True):
+                self._room.give_back_with(image.pixels, num_pixels)
+            return prompt
 
     def close(self) -> None:
         """Take nothing new. The decoder is closed by its owner."""
@@ -94,9 +113,48 @@ class Preparer:
                 f"the limit for one request is {self.max_request_pixels}"
             )
 
-    def _num_held(self, sizes: Sequence[tuple[int, int]]) -> int:
-        preprocessor = self.checkpoint.processor.preprocessor
-        return sum(prod(preprocessor.grid(height, width).resized) for width, height in sizes)
+    @contextmanager
+    def _place(self, client: str) -> Generator[None]:
+        """Raises QueueFullError where there is none for this client."""
+        num, own, limit = self.num_preparing, self._by_client[client], self.max_preparing
+        if num >= limit:
+            raise QueueFullError(f"{num} requests are being prepared; the limit is {limit}")
+        if own < num and own >= max(1, limit // 2):
+            raise QueueFullError(
+                f"{own} of your requests are being prepared; "
+                f"the limit for one client is {max(1, limit // 2)}"
+            )
+        self._by_client[client] += 1
+        try:
+            yield
+        finally:
+            self._by_client[client] -= 1
+            if not self._by_client[client]:
+                del self._by_client[client]
+
+    async def _prompt(
+        self,
+        ask: _Ask,
+        images: Sequence[bytes],
+        sizes: Sequence[tuple[int, int]],
+        grids: Sequence[Grid],
+    ) -> PromptInput:
+        """grids: by the headers. Text is tokenised for them while the pictures are decoded, and
+        once more where one turns out to lie on its side."""
+        loop = asyncio.get_running_loop()
+        encoding = loop.run_in_executor(self._threads, self._token_ids, ask, grids)
+        encoding.add_done_callback(_mark_seen)
+        made: list[tuple[ImageInput, Grid]] = []
+        # one after another: a request with many images must not take every child
+        for data, size in zip(images, sizes, strict=True):
+            if encoding.done():
+                encoding.result()  # what cannot be asked is not worth decoding for
+            made.append(await self.decoder.decode_to(self._made, data, size))
+        found = [grid for _, grid in made]
+        token_ids = await encoding
+        if found != list(grids):
+            token_ids = await loop.run_in_executor(self._threads, self._token_ids, ask, found)
+        return PromptInput(token_ids, tuple(image for image, _ in made))
 
     def _made(self, picture: Image.Image) -> tuple[ImageInput, Grid]:
         """Runs in a thread."""
@@ -105,41 +163,16 @@ class Preparer:
         pixels, content_hash = preprocessor.array(picture), preprocessor.content_hash(picture)
         return ImageInput(pixels, content_hash, grid.num_pads), grid
 
-    def _input(
-        self,
-        messages: Sequence[Message],
-        made: Sequence[tuple[ImageInput, Grid]],
-        max_tokens: int,
-        enable_thinking: bool,
-    ) -> PromptInput:
-        """Runs in a thread."""
+    def _token_ids(self, ask: _Ask, grids: Sequence[Grid]) -> tuple[int, ...]:
+        """Runs in a thread. Raises PromptError."""
         prompt = self.checkpoint.processor.prompt(
-            messages, [grid for _, grid in made], enable_thinking=enable_thinking
+            ask.messages, grids, enable_thinking=ask.enable_thinking
         )
-        check_context(self.checkpoint, len(prompt.token_ids), max_tokens)
-        return PromptInput(prompt.token_ids, tuple(image for image, _ in made))
+        check_context(self.checkpoint, len(prompt.token_ids), ask.max_tokens)
+        return prompt.token_ids
 
 
-class PixelRoom:
-    """Bounds the pixels held at once. First come first served; one request alone always fits."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.num_held = 0
-        self._turn = asyncio.Lock()
-        self._freed = asyncio.Event()
-
-    @asynccontextmanager
-    async def hold(self, num_pixels: int) -> AsyncGenerator[None]:
-        """Wait for room and keep it. Nothing to hold never waits."""
-        if num_pixels:
-            async with self._turn:  # a fair lock: only the first in line waits for room
-                while self.num_held and self.num_held + num_pixels > self.capacity:
-                    self._freed.clear()
-                    await self._freed.wait()
-                self.num_held += num_pixels
-        try:
-            yield
-        finally:
-            self.num_held -= num_pixels
-            self._freed.set()
+def _mark_seen(job: asyncio.Future[tuple[int, ...]]) -> None:
+    """Its error needs no report where another came first."""
+    if not job.cancelled():
+        job.exception()

@@ -20,12 +20,10 @@ from vlm_dlm.serving.engine_child import EngineChild
 from vlm_dlm.serving.engine_link import EngineLink, Loss, Silence
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.launch import Launch, read_capabilities
-from vlm_dlm.serving.managed import StatefulEngine, unavailable
+from vlm_dlm.serving.managed import BROKEN, UNLOADABLE, StatefulEngine, unavailable
 
 logger = logging.getLogger(__name__)
 RESTARTING = "the engine stopped and is being started again"
-UNLOADABLE = "the engine cannot be loaded; the server's log says why"
-BROKEN = "the engine cannot be kept running; the server's log says why"
 RETRY_S = 1.0  # after a process could not be started
 NO_START = (OSError, RuntimeError)  # no memory, process number or thread left
 
@@ -94,6 +92,7 @@ class ProcessEngine(StatefulEngine):
         if link is None or self.state.phase is not Phase.READY:
             raise unavailable(self.state)
         stream = link.open(request)
+        del request  # and its pixels, which are on their way
         try:
             while True:
                 item = await stream.items.get()

@@ -38,13 +38,13 @@ class Running:
         on_end: Callable[[bool], None],
     ) -> None:
         self._engine = engine
-        self._request = request
+        self._request_id = request.request_id
         self._limit = asyncio.timeout_at(deadline_s)
         self._items: asyncio.Queue[Item] = asyncio.Queue()
         self._is_over = False  # the item that ends the stream is in the queue
         self._is_aborted = False
         self._on_end: Callable[[bool], None] | None = on_end
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(self._run(request))
         # A callback rather than `finally`: a task cancelled before its first step runs nothing.
         self._task.add_done_callback(lambda _: self._end())
 
@@ -74,9 +74,10 @@ class Running:
         if on_end is not None:
             on_end(self._is_over)
 
-    async def _run(self) -> None:
+    async def _run(self, request: GenerationRequest) -> None:
         # Engine.generate is an async generator in every engine; closing it aborts.
-        stream = cast(AsyncGenerator[GenerationEvent, None], self._engine.generate(self._request))
+        stream = cast(AsyncGenerator[GenerationEvent, None], self._engine.generate(request))
+        del request  # its pixels are the engine's, who lets go of them as soon as it can
         try:
             async with self._limit, aclosing(stream):
                 async for event in stream:
@@ -91,7 +92,7 @@ class Running:
                 self._put(error)
 
     def _fail(self, kind: type[VlmDlmError], message: str) -> None:
-        self._put(Failed(self._request.request_id, kind.code, message, perf_counter()))
+        self._put(Failed(self._request_id, kind.code, message, perf_counter()))
 
     def _put(self, item: Item) -> None:
         """Nothing follows what ends the stream."""

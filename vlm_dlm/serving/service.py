@@ -36,10 +36,10 @@ class ServiceConfig:
     deadline_s: float | None = 300.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ticket:
-    """A request and what the queue must know of it. deadline_s: seconds from now for the whole
-    answer, None takes the service's own."""
+    """A request and what the queue must know of it. Once it runs, the request here has no pixels
+    any more. deadline_s: seconds from now for the whole answer, None takes the service's own."""
 
     request: GenerationRequest
     client: str = ""
@@ -111,6 +111,7 @@ class Service:
         running = Running(
             self.engine, ticket.request, deadline_s, lambda is_over: self._on_end(turn, is_over)
         )
+        ticket.request = ticket.request.without_pixels()  # the engine alone holds them now
         self._running.add(running)
         try:
             while (event := await running.next()) is not None:

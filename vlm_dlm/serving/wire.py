@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from vlm_dlm import errors
 from vlm_dlm.decoding import build_params, find_mode
-from vlm_dlm.errors import BusyError, CapacityError, EngineError, ModeError, VlmDlmError
+from vlm_dlm.errors import BY_CODE, BusyError, CapacityError, EngineError, ModeError, VlmDlmError
 from vlm_dlm.events import GenerationEvent, from_dict, to_dict
 from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput, SamplingParams
 
@@ -30,11 +29,6 @@ PIXEL_TYPE = np.dtype("<f4")
 Parts = list[bytes | memoryview]  # of one frame, to be sent in this order
 ToPixels = Callable[["np.ndarray[Any, Any]"], Any]
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-_ERRORS: dict[str, type[VlmDlmError]] = {
-    value.code: value
-    for value in vars(errors).values()
-    if isinstance(value, type) and issubclass(value, VlmDlmError)
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +203,7 @@ def error_fields(error: VlmDlmError, retry_after_s: int | None = None) -> dict[s
 def decode_error(frame: Frame) -> VlmDlmError:
     """An error of the class that has the code; EngineError for a code that none has."""
     try:
-        cls = _ERRORS.get(_typed(frame.header["code"], str), EngineError)
+        cls = BY_CODE.get(_typed(frame.header["code"], str), EngineError)
         message, retry_after_s = _typed(frame.header["message"], str), frame.header["retry_after_s"]
         if issubclass(cls, BusyError) and retry_after_s is not None:
             return cls(message, _typed(retry_after_s, int))

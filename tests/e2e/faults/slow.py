@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from tests.e2e.client import Connection, ask, post
 from tests.e2e.faults.check import Check, Watcher, percentile, spread
 from tests.e2e.faults.disconnect import CHAT
+from tests.e2e.faults.storm import settled_files
 from tests.e2e.processes import num_open_files, rss_bytes
 from tests.e2e.server import Server
 from tests.e2e.workload import chat, long_answer, pictures
@@ -18,6 +19,8 @@ BYTE_S = 2.0
 MAX_RATIO = 1.2
 SLACK_S = 0.005  # times of a few milliseconds jitter by more than a fifth
 MIB = 2**20
+# What the server may grow by: once, and for each client who hardly sends or does not read.
+FIXED_BYTES, CLIENT_BYTES = 16 * MIB, MIB // 4
 
 
 async def check_slow_clients(
@@ -33,10 +36,11 @@ async def check_slow_clients(
         before = await _times(server, num_asked)
         files, memory = num_open_files(server.pid), rss_bytes(server.pid)
         async with _crowd(server, num_slow), _deaf(server, num_deaf):
-            await watcher.idle(20.0)  # what nobody reads has been written
+            written_s = await watcher.idle(20.0)  # what nobody reads has been written
             meanwhile = await _times(server, num_asked)
             held = rss_bytes(server.pid) - memory
         idle_s = await watcher.idle(10.0)
+    files_after = await settled_files(server.pid, files)
     base, loaded = (percentile(sorted(times), 0.95) for times in (before, meanwhile))
     check.figures = {
         "alone_ms": spread(before),
@@ -44,11 +48,15 @@ async def check_slow_clients(
         "ratio_p95": round(loaded / base, 2),
         "ratio_p50": round(statistics.median(meanwhile) / statistics.median(before), 2),
         "rss_mib": round(held / MIB, 1),
-        "files_after": [files, num_open_files(server.pid)],
+        "files_after": [files, files_after],
     }
     check.expect(
         loaded <= max_ratio * base + SLACK_S, f"p95 rose from {base:.3f} to {loaded:.3f} s"
     )
+    check.expect(written_s is not None, "streams that nobody reads keep the engine busy")
+    limit = FIXED_BYTES + CLIENT_BYTES * (num_slow + num_deaf)
+    check.expect(held <= limit, f"the clients took {held} bytes; the limit is {limit}")
+    check.expect(files_after <= files, f"open files grew from {files} to {files_after}")
     check.expect(idle_s is not None, "the gauges did not come back")
     return check
 

@@ -37,14 +37,12 @@ async def check_storm(server: Server, num_clients: int, seed: int = 0) -> Check:
     random = Random(seed)
     async with Watcher(server) as watcher:
         await _visit_all(server, [_visit(random) for _ in range(min(num_clients, MAX_AT_ONCE))])
-        await watcher.idle(
-            10.0
-        )  # that one was the warm-up, after it everything is open that ever is
+        await watcher.idle(10.0)  # the warm-up: after it everything is open that ever is
         files, memory = num_open_files(server.pid), rss_bytes(server.pid)
         await _visit_all(server, [_visit(random) for _ in range(num_clients)])
         idle_s = await watcher.idle(10.0)
-        rest_s = await work_s([active_engine(server).pid], 0.5)
-        files_after = await _settled_files(server.pid, files)
+        rest_s = await work_s([active_engine(server).pid], IDLE_S + 0.5)
+        files_after = await settled_files(server.pid, files)
         outcome = await ask_once(server.host, server.port, post(CHAT, chat(max_tokens=4)))
     check.figures = {
         "seed": seed,
@@ -59,7 +57,7 @@ async def check_storm(server: Server, num_clients: int, seed: int = 0) -> Check:
     return check
 
 
-async def _settled_files(pid: int, wanted: int) -> int:
+async def settled_files(pid: int, wanted: int) -> int:
     """Open files, after a moment for what is being closed."""
     for _ in range(FILE_TRIES):
         if num_open_files(pid) <= wanted:

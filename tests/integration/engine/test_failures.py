@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from tests.integration.engine.harness import (
     IDS,
@@ -22,6 +23,7 @@ from tests.invariants import assert_no_pages_held, assert_one_ending, events_of
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.engine.scheduler import EngineConfig
+from vlm_dlm.errors import EngineError, UnavailableError
 from vlm_dlm.events import Failed, GenerationEvent
 from vlm_dlm.request import GenerationRequest
 
@@ -222,3 +224,64 @@ def test_a_whole_batch_that_raises_ends_everybody(monkeypatch: pytest.MonkeyPatc
     assert_no_pages_held(core)
     monkeypatch.undo()
     assert answer_of(list(core.run([ask("z", "ar", (1, 2))]))).tokens
+
+
+def test_a_device_that_stays_broken_ends_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bad request does not, nor several; but three steps in which nothing could run do."""
+    core = make_core()
+    run_rows = core.runner.run
+    is_broken = True
+
+    def run(rows: Any) -> Any:
+        if is_broken:
+            raise RuntimeError(SECRET)
+        return run_rows(rows)
+
+    monkeypatch.setattr(core.runner, "run", run)
+    for name in ("a", "b"):
+        assert isinstance(list(core.run([ask(name, "ar", (1, 2))]))[-1], Failed)
+    is_broken = False
+    assert answer_of(list(core.run([ask("good", "ar", (1, 2))]))).tokens
+    is_broken = True
+    for name in ("c", "d"):
+        assert isinstance(list(core.run([ask(name, "ar", (1, 2))]))[-1], Failed)
+    with pytest.raises(EngineError, match="nothing could be run in 3 steps"):
+        list(core.run([ask("e", "ar", (1, 2))]))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA"), RuntimeError("CUDA error: out of memory"), MemoryError()],
+    ids=["torch", "text", "host"],
+)
+def test_missing_memory_is_taken_from_what_is_kept(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = make_core()
+    list(core.run([ask("kept", "ar", prompt_of(9), keep_prompt=True)]))
+    run_rows = core.runner.run
+
+    def run(rows: Any) -> Any:
+        if len(core.prompts):
+            raise error
+        return run_rows(rows)
+
+    monkeypatch.setattr(core.runner, "run", run)
+    request = ask("a", "ar", prompt_of(20))
+    assert answer_of(list(core.run([request]))) == run_alone(request)
+    assert_no_pages_held(core)
+
+
+def test_who_finds_no_memory_may_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = make_core()
+
+    def run(rows: Any) -> Any:
+        raise torch.OutOfMemoryError(SECRET)
+
+    monkeypatch.setattr(core.runner, "run", run)
+    for number in range(5):  # never taken for a broken device
+        last = list(core.run([ask(f"{number}", "ar", (1, 2))]))[-1]
+        assert isinstance(last, Failed)
+        assert last.code == UnavailableError.code
+        assert SECRET not in last.message
+    assert_no_pages_held(core)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import Tensor
 
 from tests.integration.engine.harness import ask, make_core, prompt_of, run, run_alone
 from tests.integration.engine.test_chunks import image, model, picture_prompt, picture_request
@@ -77,6 +79,36 @@ def test_one_image_is_encoded_per_step(model: VlmModel, monkeypatch: pytest.Monk
         if num_steps == 1:
             assert isinstance(events_of(events, "text")[-1], Finished)
     assert any(isinstance(e, Committed) for e in events_of(events, "eight"))
+    core.close()
+
+
+def test_pictures_without_memory_are_encoded_again(
+    model: VlmModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = make_core(model)
+    run(core, picture_request("kept", "ar", picture_prompt((image(7, 2, 2),))))
+    encode = model.encode_images
+
+    def refuse(pixels: Tensor) -> Tensor:
+        if core.features.num_entries:
+            raise torch.OutOfMemoryError("CUDA")
+        return encode(pixels)
+
+    monkeypatch.setattr(model, "encode_images", refuse)
+    wanted = picture_request("a", "ar")
+    answers = run(core, wanted)
+    monkeypatch.undo()
+    assert answers == run(make_core(model), wanted)
+
+
+def test_pixels_are_let_go_once_they_are_features(model: VlmModel) -> None:
+    core = make_core(model)
+    core.submit(picture_request("a", "ar"))
+    core.step()
+    core.step()
+    (sequence,) = core.scheduler.running
+    assert [one.pixels for one in sequence.request.prompt.images] == [None] * 3
+    assert sequence.request.prompt.key == picture_prompt().key
     core.close()
 
 

@@ -128,6 +128,63 @@ def test_a_broken_core_leaves_nobody_waiting(steps_fail: bool) -> None:
     assert last.code == EngineError.code
 
 
+def test_a_broken_engine_says_so_once_and_takes_nothing_more() -> None:
+    core = BrokenCore(
+        tiny_model(), IDS, LaggingDetokenizer, None, EngineConfig(max_cache_tokens=2048)
+    )
+    calls: list[int] = []
+
+    async def run() -> None:
+        engine = TorchEngine(core)
+        engine.on_broken(lambda: calls.append(1))
+        assert isinstance((await collect(engine, request("a")))[-1], Failed)
+        with pytest.raises(EngineError):
+            await collect(engine, request("late"))
+        while not calls:
+            await asyncio.sleep(0.01)
+        engine.on_broken(lambda: calls.append(2))  # whoever asks too late is told at once
+        await engine.close()
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+    assert calls == [1, 2]
+
+
+def test_closing_is_not_breaking() -> None:
+    async def run() -> list[int]:
+        calls: list[int] = []
+        engine = TorchEngine(new_core())
+        engine.on_broken(lambda: calls.append(1))
+        await engine.close()
+        return calls
+
+    assert asyncio.run(run()) == []
+
+
+def test_an_abort_that_raises_ends_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = new_core()
+    abort = core.abort
+
+    def refuse(request_id: str) -> list[GenerationEvent]:
+        if request_id == "bad":
+            abort(request_id)
+            raise RuntimeError("abort")
+        return abort(request_id)
+
+    monkeypatch.setattr(core, "abort", refuse)
+
+    async def run() -> None:
+        engine = TorchEngine(core)
+        stream = cast(
+            "AsyncGenerator[GenerationEvent]", engine.generate(request("bad", max_tokens=200))
+        )
+        await anext(stream)
+        await stream.aclose()
+        assert_stream(await collect(engine, request("good")), IDS)
+        await engine.close()
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+
+
 def test_refused_requests_leave_the_engine_running() -> None:
     async def run() -> None:
         engine = TorchEngine(new_core())

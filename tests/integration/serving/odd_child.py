@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
+from collections.abc import Callable
 
+from vlm_dlm.engine.scripted_engine import ScriptedEngine
 from vlm_dlm.serving import engine_process
 from vlm_dlm.serving.engine_process import EngineServer
 from vlm_dlm.serving.launch import Launch
@@ -32,6 +35,11 @@ def ignore(self: EngineServer, frame: Frame) -> None:
     """Hear nothing."""
 
 
+def break_soon(self: ScriptedEngine, callback: Callable[[], object]) -> None:
+    """As an engine does whose thread has ended."""
+    threading.Timer(0.3, callback).start()
+
+
 def compute(launch: Launch) -> None:
     """Keep the interpreter busy, as an import or a long forward does."""
     until_s = time.monotonic() + 4.0
@@ -51,6 +59,8 @@ def main() -> None:
         EngineServer._on_submit = segfault
     if odd == "deaf":
         EngineServer._on_close = ignore
+    if odd == "broken":
+        ScriptedEngine.on_broken = break_soon
     if odd == "busy":
         engine_process.prepare = compute
     engine_process.main()

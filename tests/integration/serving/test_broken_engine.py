@@ -67,6 +67,23 @@ def test_a_broken_engine_process_is_replaced_and_its_cause_logged(
     assert cause in caplog.text
 
 
+def test_a_process_whose_engine_breaks_is_replaced(
+    odd: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        odd.setenv(ODD, "broken")
+        async with ready(STUCK) as engine:
+            odd.setenv(ODD, "")
+            task = asyncio.create_task(collect(engine, request()))
+            await until(lambda: engine.state.num_restarts == 1)
+            assert num_ends(await task) == 1
+            await settle(engine)
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(run())
+    assert "the engine is broken; its process ends" in caplog.text
+
+
 def test_no_stream_opens_on_a_link_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """However the link failed, and while its process is still being put away."""
     links: list[EngineLink] = []

@@ -19,6 +19,7 @@ from vlm_dlm.errors import ImageError, UnavailableError
 from vlm_dlm.processor.image_input import ImageLimits, read_image
 from vlm_dlm.serving import decode_child, decode_pool
 from vlm_dlm.serving.decode_pool import DecodePool
+from vlm_dlm.serving.decode_worker import _Link
 from vlm_dlm.serving.image_header import header_size
 
 T = TypeVar("T")
@@ -56,6 +57,31 @@ def test_a_child_gives_what_read_image_gives(kind: str, apply_exif: bool) -> Non
     assert (picture.mode, picture.size, picture.info) == ("RGB", expected.size, {})
     assert picture.tobytes() == expected.tobytes()
     assert not picture.getexif()
+
+
+def test_a_server_without_memory_leaves_no_half_reply_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next image would be made of the rest of it."""
+    read = _Link.read
+    has_failed = False
+
+    def refuse(self: _Link, num_bytes: int) -> bytearray:
+        nonlocal has_failed
+        if num_bytes == 40 * 30 * 3 and not has_failed:
+            has_failed = True
+            raise MemoryError
+        return read(self, num_bytes)
+
+    monkeypatch.setattr(_Link, "read", refuse)
+    first, second = (noise(40, 30, seed) for seed in (1, 2))
+
+    async def use(pool: DecodePool) -> Image.Image:
+        with pytest.raises(MemoryError):
+            await pool.decode(encode(first))
+        return await pool.decode(encode(second))
+
+    assert with_pool(use).tobytes() == second.convert("RGB").tobytes()
 
 
 def test_many_images_at_once_come_back_to_their_callers() -> None:

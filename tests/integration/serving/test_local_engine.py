@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.config import EngineConfig
+from vlm_dlm.engine.scripted_engine import ScriptedEngine
 from vlm_dlm.errors import UnavailableError
 from vlm_dlm.events import Committed, Finished
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
@@ -82,5 +84,25 @@ def test_closing_while_it_loads_ends_in_closed() -> None:
         await engine.start()
         await engine.close()
         assert engine.state.phase is Phase.CLOSED
+
+    asyncio.run(run())
+
+
+def test_an_engine_that_breaks_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    callbacks: list[Callable[[], object]] = []
+    monkeypatch.setattr(ScriptedEngine, "on_broken", lambda _, callback: callbacks.append(callback))
+
+    async def run() -> None:
+        engine = LocalEngine(Launch(engine="scripted"))
+        losses: list[Phase] = []
+        engine.on_lost(lambda: losses.append(engine.state.phase))
+        await engine.start()
+        await engine.wait_ready()
+        await asyncio.to_thread(callbacks[0])
+        await asyncio.sleep(0.01)
+        assert losses == [Phase.DOWN]
+        with pytest.raises(UnavailableError, match="cannot be kept running"):
+            await answer(engine, PromptInput((1, 2)), "ar")
+        await engine.close()
 
     asyncio.run(run())

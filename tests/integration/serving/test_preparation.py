@@ -22,7 +22,7 @@ from vlm_dlm.processor.prompt import Message
 from vlm_dlm.request import PromptInput
 from vlm_dlm.runtime import Runtime
 from vlm_dlm.serving.decode_pool import DecodePool
-from vlm_dlm.serving.preparation import PixelRoom, Preparer
+from vlm_dlm.serving.preparation import Preparer
 
 T = TypeVar("T")
 
@@ -198,24 +198,62 @@ print([name for name in ("torch", "transformers") if name in sys.modules])
     assert out.stdout.strip() == "[]"
 
 
-def test_pixels_wait_for_room_in_order() -> None:
-    order: list[str] = []
+def test_pixels_keep_their_room_until_nobody_holds_them(checkpoint: Checkpoint) -> None:
+    async def use(preparer: Preparer) -> None:
+        messages = conversation("?", 2)
+        prompt = await preparer.prepare(messages, [picture(), picture(90, 200)], 8)
+        num_pixels = sum(image.pixels[0].size for image in prompt.images)
+        assert preparer.num_held_pixels == num_pixels
+        waiting = asyncio.create_task(preparer.prepare(messages, [picture()] * 2, 8))
+        await asyncio.sleep(0.2)
+        assert not waiting.done(), "there is no room"
+        await preparer.prepare([Message.of("user", "Hello")], [], 8)
+        one = prompt.images[0]
+        del prompt
+        assert len((await waiting).images) == 2, "the other one is gone"
+        del one, waiting
+        async with asyncio.timeout(5.0):
+            while preparer.num_held_pixels:
+                await asyncio.sleep(0.01)
+        with pytest.raises(ImageError):
+            await preparer.prepare(messages, [picture(), b"<svg/>"], 8)
+        with pytest.raises(PromptError):
+            await preparer.prepare(conversation("?", 3), [picture()], 8)
+        assert preparer.num_held_pixels == 0, "nothing was made of them"
 
-    async def hold(room: PixelRoom, name: str, num_pixels: int, hold_s: float = 0.02) -> None:
-        async with room.hold(num_pixels):
-            order.append(name)
-            assert room.num_held <= 100 or name == "huge"
-            await asyncio.sleep(hold_s)
+    with_preparer(checkpoint, use, max_held_pixels=9500)
 
-    async def run() -> PixelRoom:
-        room = PixelRoom(100)
-        async with asyncio.TaskGroup() as group:
-            for name, num_pixels in (("a", 60), ("b", 60), ("c", 30), ("huge", 500), ("d", 1)):
-                group.create_task(hold(room, name, num_pixels))
-            group.create_task(hold(room, "text", 0))
-        return room
 
-    room = asyncio.run(run())
-    assert room.num_held == 0
-    assert [name for name in order if name != "text"] == ["a", "b", "c", "huge", "d"]
-    assert order.index("text") == 1
+def test_one_client_holds_half_of_the_places_while_there_are_others(
+    checkpoint: Checkpoint,
+) -> None:
+    async def use(preparer: Preparer) -> None:
+        messages = conversation("?", 1)
+
+        def start(client: str) -> asyncio.Task[PromptInput]:
+            return asyncio.create_task(preparer.prepare(messages, [picture()], 8, client=client))
+
+        tasks = [start(client) for client in ("other", "greedy", "greedy", "greedy", "other")]
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results].count(PromptInput) == 4
+        with pytest.raises(QueueFullError, match="limit for one client is 2"):
+            raise next(result for result in results if isinstance(result, Exception))
+        alone = await asyncio.gather(*(start("greedy") for _ in range(4)))
+        assert len(alone) == 4
+
+    with_preparer(checkpoint, use, max_preparing=4)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_picture_on_its_side_gets_its_own_prompt(
+    checkpoint: Checkpoint, orientation: int
+) -> None:
+    """Tokenised for the grid of its header at first, which is another one."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.new("RGB", (120, 40), "red"), "JPEG", exif=exif)
+    upright = picture(40, 120) if orientation == 6 else picture(120, 40)
+    messages = conversation("What is this?", 1)
+    ours, theirs = (prepare(checkpoint, messages, [one]) for one in (data, upright))
+    assert ours.token_ids == theirs.token_ids
+    assert ours.images[0].pixels.shape == theirs.images[0].pixels.shape

@@ -9,9 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
 
 from tests.integration.serving.process_harness import (
@@ -28,10 +33,12 @@ from tests.integration.serving.process_harness import (
     until,
 )
 from vlm_dlm.errors import UnavailableError
-from vlm_dlm.events import Committed, Failed, Finished, Started
+from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started
+from vlm_dlm.request import ImageInput, PromptInput
 from vlm_dlm.serving.engine_link import Silence
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.process_engine import ProcessEngine
+from vlm_dlm.serving.service import Service, Ticket
 
 ROOT = Path(__file__).parents[3]
 
@@ -104,6 +111,27 @@ def test_kill_answers_every_stream_once_and_the_engine_comes_back(
     with caplog.at_level(logging.ERROR):
         asyncio.run(run())
     assert "SIGKILL" in caplog.text
+
+
+def test_the_server_holds_no_pixels_once_they_are_sent() -> None:
+    """More of them than a socket takes at once."""
+
+    async def run() -> None:
+        async with ready(SLOW) as engine:
+            service = Service(engine)
+            pixels = np.zeros((3, 1400, 1400), np.float32)
+            gone = weakref.ref(pixels)
+            prompt = PromptInput((1, 2, 3), (ImageInput(pixels, "hash", 1),))
+            ticket = Ticket(replace(request(), prompt=prompt))
+            del pixels, prompt
+            stream = cast(AsyncGenerator[GenerationEvent, None], service.generate(ticket))
+            async with aclosing(stream):
+                await anext(stream)
+                await until(lambda: gone() is None)
+                assert service.num_running == 1
+                assert ticket.request.prompt.num_image_tokens == 1
+
+    asyncio.run(run())
 
 
 def test_a_dead_spare_is_not_used() -> None:

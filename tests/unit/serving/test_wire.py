@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlm_dlm import errors
 from vlm_dlm.decoding import MODES
 from vlm_dlm.decoding.block_diffusion import BlockDiffusion
 from vlm_dlm.errors import (
@@ -119,16 +121,32 @@ def test_requests_come_out_as_they_went_in(
     assert [i.num_tokens for i in got.prompt.images] == [i.num_tokens for i in images]
 
 
-@given(st.lists(st.tuples(names, st.binary(max_size=30)), max_size=5), st.integers(1, 40))
-def test_frames_may_come_in_any_pieces(messages: list[tuple[str, bytes]], size: int) -> None:
+@given(
+    st.lists(st.tuples(names, st.binary(max_size=60)), max_size=5),
+    st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    st.booleans(),
+)
+def test_frames_may_come_in_any_pieces(
+    messages: list[tuple[str, bytes]], sizes: list[int], is_put_in_place: bool
+) -> None:
+    """Also where the bytes of a body are put where they belong instead of being handed over."""
     sent = b"".join(
         part for text, body in messages for part in encode({"kind": text}, [memoryview(body)])
     )
-    reader = FrameReader()
-    got = [
-        f for start in range(0, len(sent), size) for f in reader.feed(sent[start : start + size])
-    ]
+    reader, got, rest = FrameReader(), list[Frame](), sent
+    for size in itertools.cycle(sizes):
+        if not rest:
+            break
+        room = reader.room
+        piece = rest[: min(size, len(room)) if is_put_in_place and room else size]
+        rest = rest[len(piece) :]
+        if is_put_in_place and room:
+            room[: len(piece)] = piece
+            got += reader.fill(len(piece))
+        else:
+            got += reader.feed(piece)
     assert [(frame.kind, bytes(frame.body)) for frame in got] == messages
+    assert not reader.room
 
 
 @given(st.binary(max_size=200))
@@ -250,6 +268,14 @@ def test_errors_come_out_as_they_went_in(error: VlmDlmError) -> None:
     assert type(got) is type(error)
     assert str(got) == str(error)
     assert vars(got) == vars(error)
+
+
+def test_every_error_has_its_code_in_the_table() -> None:
+    classes = [errors.VlmDlmError]
+    for cls in classes:
+        classes += [sub for sub in cls.__subclasses__() if sub.__module__ == errors.__name__]
+    assert {cls.code: cls for cls in classes} == errors.BY_CODE
+    assert len(errors.BY_CODE) == len(classes)
 
 
 def test_an_unknown_code_is_an_engine_error() -> None:
