@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test lint fmt types check bench clean
+.PHONY: help install demo compare serve test lint fmt types check bench clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -28,7 +28,10 @@ $(STAMP): pyproject.toml
 	@$(PIP) -e ".[app,dev]"
 	@touch $@
 
-demo: $(STAMP)  ## Compare the decoding modes on an example image
+demo: $(STAMP)  ## Open the page: your image, every mode side by side
+	@$(BIN)/vlm-dlm serve --open $(ARGS)
+
+compare: $(STAMP)  ## Compare the decoding modes on an example image, in the terminal
 	@$(BIN)/vlm-dlm compare --image "$(EXAMPLE)" --prompt "$(PROMPT)" $(ARGS)
 
 serve: $(STAMP)  ## Serve the embedded model on http://127.0.0.1:8000
