@@ -21,7 +21,6 @@ from app.page.trial import WITH_IMAGE, begin_trial, judge_of, question_of
 from app.page.votes import CHOICES, COLUMNS, MAX_VOTES, as_csv, read_votes, tally
 from app.schemas.compare import ModeResult
 from app.schemas.generate import Question
-from vlm_dlm.events import Started, is_terminal
 from vlm_dlm.preflight import mode_params
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ async def play(
         async for step in steps:
             if isinstance(step.event, ApiError):
                 raise step.event
-            if not isinstance(step.event, Started) and is_terminal(step.event):
+            if step.is_last:
                 num_done += 1
                 yield Round(question.prompt, num_done=num_done)
     judge = judge_of(services, comparison)

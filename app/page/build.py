@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from app.page.assets import style
+from app.page.leaving import Followers, Leaving
 
 if TYPE_CHECKING:
     from app.state import Services
@@ -19,6 +20,7 @@ MAX_QUEUED = 64
 # Of functions, not threads: ours run in the event loop. Every one that waits for the engine has a
 # place, and a Stop button needs one more.
 MAX_RUNNING = 512
+MAX_SESSIONS = 1000  # of tabs, whose state is kept; the newest
 
 
 def build_page(services: Services) -> FastAPI:
@@ -27,15 +29,19 @@ def build_page(services: Services) -> FastAPI:
     import gradio as gr
 
     from app.page.layout import layout
+    from app.page.runs import Runs
     from app.page.theme import theme
 
-    settings = services.settings
-    blocks = layout(services)
+    settings, followers = services.settings, Followers()
+    runs = Runs(services, followers)
+    blocks = layout(services, runs)
     blocks.max_threads = MAX_RUNNING
+    blocks.state_session_capacity = MAX_SESSIONS
     blocks.queue(max_size=MAX_QUEUED, default_concurrency_limit=None)
     # With a policy of its own Gradio adds none, which would let foreign pages read.
     nobody = Middleware(CORSMiddleware, allow_origins=[])
-    parent = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=[nobody])
+    leaving = Middleware(Leaving, followers)
+    parent = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=[leaving, nobody])
     return gr.mount_gradio_app(
         parent,
         blocks,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import gradio as gr
+from gradio.data_classes import BlocksConfigDict
 
 from app.page import blind, chat, compare, endpoints, share, sweep
 from app.page.about import about_text, model_line
@@ -16,10 +17,17 @@ if TYPE_CHECKING:
 CACHE_S = 3600  # what a visitor uploaded is deleted after that
 
 
-def layout(services: Services) -> gr.Blocks:
+class _Blocks(gr.Blocks):
+    """Without the connection that Gradio keeps open to see that a tab is there: browsers have six
+    for one server, so the seventh tab would never open. `leaving.py` sees who leaves."""
+
+    def get_config_file(self) -> BlocksConfigDict:
+        return {**super().get_config_file(), "connect_heartbeat": False}
+
+
+def layout(services: Services, runs: Runs) -> gr.Blocks:
     """All views over one server."""
-    runs = Runs(services)
-    with gr.Blocks(
+    with _Blocks(
         title="vlm-dlm", analytics_enabled=False, fill_width=True, delete_cache=(600, CACHE_S)
     ) as blocks:
         gr.HTML(model_line(services), elem_id="model-line")
@@ -36,5 +44,4 @@ def layout(services: Services) -> gr.Blocks:
                 gr.Markdown(about_text(services))
         share.add_deep_link(blocks, view)
         endpoints.add(services, runs)
-        blocks.unload(runs.leave)
     return blocks

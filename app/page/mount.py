@@ -26,11 +26,17 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 logger = logging.getLogger(__name__)
-_STARTING = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>vlm-dlm</title>
-<meta http-equiv="refresh" content="1"><meta name="viewport" content="width=device-width">
-<style>:root{color-scheme:light dark}body{font:1.1rem system-ui;margin:20vh auto;max-width:30rem;
-padding:0 1rem}</style></head><body><p role="status">The page is starting. It opens by itself in a
-few seconds.</p></body></html>"""
+_NOTE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>vlm-dlm</title>{head}
+<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width">
+<style>:root{{color-scheme:light dark}}body{{font:1.1rem system-ui;margin:20vh auto;
+max-width:30rem;padding:0 1rem}}</style></head><body><p role="status">{text}</p></body></html>"""
+_STARTING = _NOTE.format(
+    head='<meta http-equiv="refresh" content="1">',
+    text="The page is starting. It opens by itself in a few seconds.",
+)
+_BROKEN = _NOTE.format(
+    head="", text="The page could not be built; the server's log says why. The API under /v1 works."
+)
 
 
 class Page:
@@ -92,8 +98,9 @@ class Page:
         if self._app is not None:
             return self._app
         if path == "/":
-            return HTMLResponse(_STARTING)
-        raise ApiError(503, "unavailable", "the page is starting")
+            is_broken = self._is_settled.is_set()
+            return HTMLResponse(_BROKEN if is_broken else _STARTING, 503 if is_broken else 200)
+        raise ApiError(503, "unavailable", "the page is not there yet")
 
 
 class PageMount(Mount):

@@ -12,7 +12,7 @@ _FOLDERS = ("/assets/", "/static/", "/svelte/")
 # Of Gradio's interface what its own page and client need. The rest (a proxy, run history, editing,
 # monitoring, files by path) stays shut.
 _CALLS = (
-    *("app_id", "call/", "cancel", "component_server", "config", "heartbeat/", "info"),
+    *("app_id", "call/", "cancel", "component_server", "config", "info"),
     *("queue/join", "queue/data", "queue/status", "reset", "startup-events"),
     *("upload", "upload_progress", "file=", "theme.css"),
 )

@@ -20,6 +20,7 @@ from starlette.requests import Request
 
 from app.disconnect import ended
 from app.errors import INTERNAL_MESSAGE, ApiError, error_body, to_api_error
+from app.page.leaving import Followers
 from app.state import Services
 from app.validation import place_of, sentence_of
 from vlm_dlm.errors import UnavailableError
@@ -29,17 +30,22 @@ T = TypeVar("T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 # Between two updates of a page. What the engine says faster than that is joined.
 UPDATE_S = 0.1
+QUEUED_PATHS = ("/queue/join", "/call/")
+FOLLOW_S = 10.0  # for a stream to begin
 DRAINING = "the server is shutting down and takes no new requests"
 STOPPED = "the run was stopped"
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who asks. session: their tab. client: as for fair turns. request_id: for the log."""
+    """Who asks. session: their tab. client: as for fair turns. request_id: for the log.
+    has_stream: whether they are told what happens by a stream of their own, which breaks off when
+    they leave."""
 
     session: str
     client: str
     request_id: str
+    has_stream: bool = False
 
 
 def visitor_of(request: gr.Request | Request | None) -> Visitor:
@@ -50,7 +56,10 @@ def visitor_of(request: gr.Request | Request | None) -> Visitor:
     if client is None:
         raise ApiError(401, "invalid_api_key", "no API key was given")
     session = request.session_hash if isinstance(request, gr.Request) else None
-    return Visitor(session or uuid4().hex, client, str(request_id))
+    if session is None or http is None:
+        return Visitor(uuid4().hex, client, str(request_id))
+    has_stream = any(part in http.url.path for part in QUEUED_PATHS)
+    return Visitor(session, client, str(request_id), has_stream)
 
 
 @dataclass(slots=True, eq=False)
@@ -78,7 +87,9 @@ class _Latest(Generic[T]):
 class Runs:
     """All that runs for the page, by visitor."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, followers: Followers) -> None:
+        followers.on_left = self.leave
+        self._followers = followers
         self._services = services
         self._open: dict[str, set[Run]] = {}
 
@@ -127,9 +138,9 @@ class Runs:
             if run.place == place:
                 run.stop()
 
-    async def leave(self, request: gr.Request) -> None:
+    def leave(self, session: str) -> None:
         """The visitor's tab was closed, or their program ended."""
-        for run in tuple(self._open.get(request.session_hash or "", ())):
+        for run in tuple(self._open.get(session, ())):
             run.stop()
 
     def _check_free(self, visitor: Visitor, place: str) -> None:
@@ -143,14 +154,28 @@ class Runs:
         """A run that has always ended on the way out."""
         run = Run(place, asyncio.create_task(self._opened(work)))
         self._open.setdefault(visitor.session, set()).add(run)
+        watch = self._watch(visitor, run)
         try:
             yield run
         finally:
+            if watch is not None:
+                watch.cancel()
             await ended(run.task)
             runs = self._open[visitor.session]
             runs.discard(run)
             if not runs:
                 del self._open[visitor.session]
+
+    def _watch(self, visitor: Visitor, run: Run) -> asyncio.TimerHandle | None:
+        """Ends a run that nobody follows: who left before their stream began is never missed."""
+        if not visitor.has_stream:
+            return None
+
+        def check() -> None:
+            if not self._followers.has(visitor.session):
+                run.stop()
+
+        return asyncio.get_running_loop().call_later(FOLLOW_S, check)
 
     async def _opened(self, work: Coroutine[Any, Any, T]) -> T:
         """Work that the server waits for before it ends, and that does not begin after that."""

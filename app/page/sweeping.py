@@ -21,7 +21,7 @@ from vlm_dlm.decoding import find_mode
 from vlm_dlm.decoding.autoregressive import Autoregressive
 from vlm_dlm.engine.base import ModeInfo
 from vlm_dlm.errors import ModeError
-from vlm_dlm.events import Started, Stats, is_terminal
+from vlm_dlm.events import Started, Stats
 from vlm_dlm.preflight import mode_params
 
 REFERENCE = Autoregressive.name
@@ -130,10 +130,7 @@ async def sweep(
     async with aclosing(comparison.steps()) as steps:
         async for step in steps:
             label = step.mode
-            is_over = not isinstance(step.event, Started) and (
-                isinstance(step.event, ApiError) or is_terminal(step.event)
-            )
-            if is_over:
+            if step.is_last:
                 run = comparison.runs[label]
                 if label != REFERENCE:
                     points.append(_done(by_label[label], run.answer.stats, judge.agreement(label)))
@@ -141,7 +138,7 @@ async def sweep(
                     raise run.error
                 elif run.answer.stats is not None:
                     speed = run.answer.stats.tokens_per_s
-            if is_over or isinstance(step.event, Started):
+            if step.is_last or isinstance(step.event, Started):
                 doing = "" if len(points) == len(grid) else _doing(label, by_label)
                 yield Progress(tuple(points), len(grid), doing, speed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,12 +24,14 @@ def wait_for_page(server: Server) -> None:
 
 
 class Tab:
-    """One session. Its heartbeat is open from `opened` until the tab is closed."""
+    """One session."""
 
     def __init__(self, server: Server) -> None:
         self.session = uuid4().hex[:11]
         self.http = httpx.Client(base_url=server.base_url, timeout=30.0)
         config = self.http.get("/config").json()
+        self._streams: list[httpx.Response] = []
+        self._is_followed = threading.Event()
         self._functions = {d["api_name"]: d["id"] for d in config["dependencies"]}
 
     def join(self, name: str, *data: Any) -> httpx.Response:
@@ -46,6 +49,8 @@ class Tab:
         """What the server tells this session, until nothing runs any more."""
         query = {"session_hash": self.session}
         with self.http.stream("GET", f"{API}/queue/data", params=query) as reply:
+            self._streams.append(reply)
+            self._is_followed.set()
             for line in reply.iter_lines():
                 if line.startswith("data:"):
                     message = json.loads(line[5:])
@@ -59,35 +64,31 @@ class Tab:
         assert reply.status_code == 200, reply.text
         return list(self.messages())
 
+    def follow(self) -> None:
+        """Read messages in the background, as a tab does, until `close`."""
+
+        def read() -> None:
+            with suppress(httpx.HTTPError, OSError):
+                for _ in self.messages():
+                    pass
+
+        threading.Thread(target=read, daemon=True).start()
+        assert self._is_followed.wait(10), "the stream of messages never came"
+
     @contextmanager
     def opened(self) -> Iterator[Tab]:
         """The tab is open within; leaving closes all its connections."""
-        beat = httpx.Client(base_url=self.http.base_url, timeout=None)
-        ready = threading.Event()
-
-        def follow() -> None:
-            path = f"{API}/heartbeat/{self.session}"
-            with suppress(httpx.HTTPError), beat.stream("GET", path) as reply:
-                streams.append(reply)
-                for _ in reply.iter_raw():
-                    ready.set()
-
-        streams: list[httpx.Response] = []
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        assert ready.wait(10), "the heartbeat never came"
         try:
             yield self
         finally:
-            for stream in streams:
-                network: Any = stream.extensions["network_stream"]
-                network.get_extra_info("socket").shutdown(2)
-            thread.join(5)
-            beat.close()
             self.close()
 
     def close(self) -> None:
-        """Drop what is not the heartbeat."""
+        """As a browser does, which breaks off what is under way."""
+        for reply in self._streams:
+            network: Any = reply.extensions["network_stream"]
+            with suppress(OSError):
+                network.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         self.http.close()
 
 

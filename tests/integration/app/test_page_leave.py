@@ -18,9 +18,14 @@ WORDS = tuple(f"word{number}" for number in range(300))
 NO_IMAGES = "[]"
 LEFT_S = 1.0
 _PROGRAM = """
-import sys
+import sys, time
 from gradio_client import Client
-Client(sys.argv[1], verbose=False).predict("Describe.", api_name="/generate")
+from gradio_client.utils import Status
+job = Client(sys.argv[1], verbose=False).submit("Describe.", api_name="/generate")
+while job.status().code is not Status.PROCESSING:
+    time.sleep(0.01)
+print("followed", flush=True)
+job.result()
 """
 
 
@@ -50,6 +55,7 @@ def wait_for_running(server: Server, number: int) -> None:
 def test_closing_the_tab_ends_its_chat(server: Server) -> None:
     with Tab(server).opened() as tab:
         ask(tab)
+        tab.follow()
         wait_for_running(server, 1)
     assert eventually(lambda: running(server) == 0, 5) < LEFT_S
 
@@ -66,17 +72,21 @@ def test_closing_the_tab_ends_its_other_runs(
 ) -> None:
     with Tab(server).opened() as tab:
         assert tab.join(name, *data).status_code == 200
+        tab.follow()
         wait_for_running(server, 1)
     assert eventually(lambda: running(server) == 0, 5) < LEFT_S
 
 
 def test_a_program_that_ends_ends_its_run(server: Server) -> None:
-    program = subprocess.Popen([sys.executable, "-c", _PROGRAM, server.base_url])
+    command = [sys.executable, "-c", _PROGRAM, server.base_url]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert program.stdout is not None
     try:
-        eventually(lambda: running(server) == 1, 30)
+        assert program.stdout.readline() == "followed\n"
+        wait_for_running(server, 1)
     finally:
         program.kill()
-        program.wait()
+        program.communicate()
     assert eventually(lambda: running(server) == 0, 5) < LEFT_S
 
 
@@ -99,6 +109,7 @@ def test_stop_ends_the_engine_and_keeps_what_was_written(server: Server) -> None
 def test_a_visitor_ends_and_sees_only_their_own(server: Server) -> None:
     with Tab(server).opened() as other, Tab(server).opened() as tab:
         ask(other)
+        other.follow()
         ask(tab)
         wait_for_running(server, 2)
         tab.join("stop")

@@ -1,0 +1,76 @@
+"""Notices when a visitor leaves: the stream that tells them what happens breaks off."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from urllib.parse import parse_qs
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+STREAM_PATH = "/gradio_api/queue/data"
+CALL_PATH = "/gradio_api/call/"  # .../NAME/EVENT: by plain HTTP, where the event is the session
+
+
+class Followers:
+    """Whose stream is open. on_left: gets the session of one that was not sent whole."""
+
+    def __init__(self) -> None:
+        self.on_left: Callable[[str], None] = lambda _: None
+        self._num_open: Counter[str] = Counter()
+
+    def has(self, session: str) -> bool:
+        """Whether anybody is told what happens in the session."""
+        return self._num_open[session] > 0
+
+    def come(self, session: str) -> None:
+        """A stream begins."""
+        self._num_open[session] += 1
+
+    def go(self, session: str, is_whole: bool) -> None:
+        """A stream ends."""
+        self._num_open[session] -= 1
+        if not self._num_open[session]:
+            del self._num_open[session]
+            if not is_whole:
+                self.on_left(session)
+
+
+class Leaving:
+    """Around Gradio's application, which itself looks for them every ten seconds."""
+
+    def __init__(self, app: ASGIApp, followers: Followers) -> None:
+        self.app = app
+        self.followers = followers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        session = _session_of(scope)
+        if session is None:
+            await self.app(scope, receive, send)
+            return
+        is_whole = False
+
+        async def watched(message: Message) -> None:
+            nonlocal is_whole
+            await send(message)
+            is_end = message["type"] == "http.response.body" and not message.get("more_body", False)
+            is_whole = is_whole or is_end
+
+        self.followers.come(session)
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            self.followers.go(session, is_whole)
+
+
+def _session_of(scope: Scope) -> str | None:
+    """Whose stream is asked for; None for any other request."""
+    if scope["type"] != "http" or scope["method"] != "GET":
+        return None
+    path: str = scope["path"]
+    if path.startswith(CALL_PATH):
+        return path.rpartition("/")[2] or None
+    if path != STREAM_PATH:
+        return None
+    query = parse_qs(scope["query_string"].decode("latin-1"))
+    return next(iter(query.get("session_hash", [])), None)
