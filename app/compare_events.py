@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.comparison import Judge, Step
+from app.comparison import Judge, Queued, Step
 from app.drafts import DraftPace, draft_of, tokens_of
 from app.errors import ApiError
 from app.intake import model_id
@@ -28,6 +28,8 @@ class CompareEvents:
         mode, event = step.mode, step.event
         if isinstance(event, ApiError):
             return [self._result(mode)]
+        if isinstance(event, Queued):
+            return [sse({"mode": mode, "position": event.position}, "queue")]
         if isinstance(event, Started):
             return [self._started(mode, event)]
         if isinstance(event, Canvas):

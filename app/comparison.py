@@ -16,13 +16,25 @@ from app.errors import ApiError, ErrorDetail, error_body, to_api_error
 from app.fan_in import Group, merged
 from app.schemas.common import RequestMetrics
 from app.schemas.compare import Agreement, Difference, ModeResult, SeenImage, Summary
+from app.streaming import Primed
 from vlm_dlm.errors import BusyError, DeadlineError, VlmDlmError
-from vlm_dlm.events import GenerationEvent, Started, Stats
+from vlm_dlm.events import GenerationEvent, Started, Stats, is_terminal
 from vlm_dlm.serving.service import Ticket
 
 # Of a ticket, and whether it is the first: the others wait for room in the queue, instead of being
 # lost to a full one.
 Generate = Callable[[Ticket, bool], AsyncGenerator[GenerationEvent, None]]
+
+
+# Between two words about the queue; a mode that gets its turn sooner needs none.
+QUEUE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Still waiting. position: from 1."""
+
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +43,14 @@ class Step:
     event added to its answer."""
 
     mode: str
-    event: GenerationEvent | ApiError
+    event: GenerationEvent | ApiError | Queued
     text: str = ""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this ends the mode."""
+        event = self.event
+        return isinstance(event, ApiError) or (not isinstance(event, Queued) and is_terminal(event))
 
 
 @dataclass(slots=True)
@@ -46,7 +64,8 @@ class ModeRun:
 
 class Comparison:
     """tickets: by mode, in the order in which they run, all with the same prompt. deadline_s: for
-    the whole comparison, None leaves it to each ticket. group: told when all modes are lost."""
+    the whole comparison, None leaves it to each ticket. group: told when all modes are lost.
+    position: of a request id in the queue."""
 
     def __init__(
         self,
@@ -56,6 +75,7 @@ class Comparison:
         is_parallel: bool = False,
         deadline_s: float | None = None,
         group: Group | None = None,
+        position: Callable[[str], int | None] = lambda _: None,
     ) -> None:
         self.runs = {mode: ModeRun(ticket) for mode, ticket in tickets.items()}
         self.is_parallel = is_parallel
@@ -64,6 +84,7 @@ class Comparison:
         self._began = monotonic()
         self._deadline = None if deadline_s is None else self._began + deadline_s
         self._group = group or Group()
+        self._position = position
 
     @property
     def total_s(self) -> float:
@@ -81,6 +102,8 @@ class Comparison:
                 run, event = self.runs[step.mode], step.event
                 if isinstance(event, ApiError):
                     run.error = event
+                    yield step
+                elif isinstance(event, Queued):
                     yield step
                 else:
                     text = run.answer.add(event)
@@ -116,7 +139,11 @@ class Comparison:
         """One mode, in its turn of the queue."""
         has_begun, is_first = False, mode == self._first
         try:
-            async with aclosing(self._generate(self._ticket(mode), is_first)) as events:
+            ticket = self._ticket(mode)
+            async with aclosing(Primed(self._generate(ticket, is_first))) as events:
+                while not await events.wait(QUEUE_S):
+                    if (position := self._position(ticket.request.request_id)) is not None:
+                        yield Step(mode, Queued(position))
                 async for event in events:
                     has_begun = True
                     yield Step(mode, event)
@@ -138,7 +165,7 @@ class Comparison:
 
 def _has_prompt(step: Step) -> bool:
     """Whether the mode's prompt is computed: it then says more than that it started."""
-    return not isinstance(step.event, Started)
+    return not isinstance(step.event, Started | Queued)
 
 
 @dataclass(frozen=True, slots=True)

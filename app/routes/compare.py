@@ -185,7 +185,12 @@ class CompareRun:
             )
 
         self.comparison = Comparison(
-            generate, tickets, is_parallel=self.is_parallel, deadline_s=ask.rest_s, group=group
+            generate,
+            tickets,
+            is_parallel=self.is_parallel,
+            deadline_s=ask.rest_s,
+            group=group,
+            position=services.service.position,
         )
         return self.comparison
 

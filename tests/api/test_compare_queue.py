@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app import comparison
 from app.settings import Settings
 from tests.api.modes import ScriptedModes, running
 from vlm_dlm.engine.scripted_engine import Script
@@ -51,6 +52,28 @@ def test_a_later_mode_waits_for_room_in_a_full_queue(monkeypatch: pytest.MonkeyP
         assert [one["error"] for one in reply["results"]] == [None] * 4
 
     asyncio.run(run())
+
+
+def test_a_stream_says_where_in_the_queue_each_mode_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "QUEUE_S", 0.05)
+    script = Script(tuple("abcdefghij"), step_s=0.03, max_running=1)
+
+    async def run() -> list[tuple[str, dict[str, Any]]]:
+        async with running(ScriptedModes(script)) as server:
+            others = [asyncio.create_task(server.answer("/v1/generate", ASK)) for _ in range(3)]
+            while server.service.num_waiting < 2:
+                await asyncio.sleep(0.002)
+            events = await server.events(PATH, {**ASK, "modes": ["ar"]})
+            await asyncio.gather(*others)
+        return events
+
+    events = asyncio.run(run())
+    places = [data["position"] for kind, data in events if kind == "queue"]
+    assert places[0] == 3
+    assert places == sorted(places, reverse=True)
+    assert {data["mode"] for kind, data in events if kind == "queue"} == {"ar"}
+    kinds = [kind for kind, _ in events]
+    assert kinds.index("started") == len(places)
 
 
 def test_the_deadline_is_that_of_the_whole_comparison() -> None:

@@ -120,6 +120,23 @@ class FairQueue(Generic[T]):
         self.num_tokens -= waiting.num_tokens
         return waiting
 
+    def position(self, waiting: Waiting[T]) -> int | None:
+        """Place in line from 1, if nobody else comes: one of each client's before it goes first,
+        and all of a higher priority. None where it does not wait."""
+        lane = self._lanes[waiting.priority]
+        own = list(lane.get(waiting.client, ()))
+        if waiting not in own:
+            return None
+        round_ = own.index(waiting)
+        num_before, is_later = round_, False
+        for client, line in lane.items():
+            if client == waiting.client:
+                is_later = True
+            else:
+                num_before += min(len(line), round_ + (not is_later))
+        higher = [other for priority, other in self._lanes.items() if priority < waiting.priority]
+        return 1 + num_before + sum(len(line) for other in higher for line in other.values())
+
     def remove(self, waiting: Waiting[T]) -> bool:
         """Leave the queue. False if it was not there, or not any more."""
         lane = self._lanes[waiting.priority]

@@ -72,6 +72,7 @@ class Service:
         self._queue: FairQueue[_Applicant] = FairQueue(
             self.config.max_waiting, self.config.max_waiting_tokens
         )
+        self._waiting: dict[str, Waiting[_Applicant]] = {}  # by the request's id
         self._running: set[Running] = set()
         if isinstance(engine, ManagedEngine):
             engine.on_lost(lambda: self._refuse_waiting(LOST, SOON_S))
@@ -88,6 +89,11 @@ class Service:
     def num_waiting_tokens(self) -> int:
         """Prompt tokens of the requests that wait."""
         return self._queue.num_tokens
+
+    def position(self, request_id: str) -> int | None:
+        """Place in line of a request that waits, from 1; None for any other."""
+        waiting = self._waiting.get(request_id)
+        return None if waiting is None else self._queue.position(waiting)
 
     @property
     def is_ready(self) -> bool:
@@ -173,6 +179,7 @@ class Service:
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = Waiting(_Applicant(turn, granted), ticket.client, num_tokens, ticket.priority)
         self._queue.push(waiting)
+        self._waiting[ticket.request.request_id] = waiting
         self._grant()  # it may go before those who have much already
         try:
             async with asyncio.timeout_at(deadline_s):
@@ -184,6 +191,8 @@ class Service:
             if isinstance(error, TimeoutError):
                 raise DeadlineError("the deadline passed while the request was waiting") from None
             raise
+        finally:
+            self._waiting.pop(ticket.request.request_id, None)
         return turn
 
     def _on_end(self, turn: Turn, is_over: bool) -> None:

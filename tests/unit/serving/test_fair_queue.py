@@ -111,6 +111,28 @@ def test_one_prompt_over_the_token_bound_still_gets_in_alone() -> None:
     assert drain(queue) == [0]
 
 
+@given(st.lists(st.sampled_from("abc"), max_size=12), st.integers(0, 4))
+def test_a_position_is_the_place_in_which_its_turn_comes(clients: str, num_served: int) -> None:
+    queue: FairQueue[int] = FairQueue(100)
+    entries = {number: waiting(number, client) for number, client in enumerate(clients)}
+    for entry in entries.values():
+        queue.push(entry)
+    served = [entry for _ in range(num_served) if (entry := queue.pop()) is not None]
+    places = {number: queue.position(entry) for number, entry in entries.items()}
+    assert all(places[entry.item] is None for entry in served)
+    assert [places[number] for number in drain(queue)] == [
+        *range(1, len(entries) - len(served) + 1)
+    ]
+
+
+def test_batch_requests_stand_behind_interactive_ones() -> None:
+    queue: FairQueue[int] = FairQueue()
+    batch = waiting(0, priority=Priority.BATCH)
+    queue.push(batch)
+    queue.push(waiting(1))
+    assert queue.position(batch) == 2
+
+
 def test_removing_twice_is_harmless() -> None:
     queue: FairQueue[int] = FairQueue()
     entry = waiting(0, num_tokens=7)
