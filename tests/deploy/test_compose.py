@@ -110,6 +110,14 @@ def test_what_a_user_sets_arrives() -> None:
     assert whole["secrets"]["hf_token"]["file"] == "/home/me/token"
 
 
+def test_docs_list_every_variable() -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    table = page.split("\n## Variables\n")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("|")]
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r"`(\w+)`", " ".join(cells))) == set(re.findall(r"\$\{(\w+)", compose))
+
+
 def test_mounted_files_are_there(services: dict[str, Any]) -> None:
     paths = [v["source"] for s in services.values() for v in s.get("volumes", [])]
     binds = [path for path in paths if path.startswith("/")]
