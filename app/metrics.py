@@ -51,9 +51,9 @@ class Metrics:
         self._add_counts()
         self._running = self._gauge("num_requests_running", "Answers that the engine works on.")
         self._waiting = self._gauge("num_requests_waiting", "Answers that wait for their turn.")
-        for mode in modes:  # so that they show a zero before the first request
-            self.waiting(mode, 0)
-            self.running(mode, 0)
+        for mode in modes:  # a rate sees an answer only if there was a zero before it
+            for series in self._by_mode():
+                series.of(mode)
 
     def add(self, collector: Collector) -> None:
         """Let a collector of figures read at the moment of the scrape take part."""
@@ -110,6 +110,16 @@ class Metrics:
         self._prefix_queries.of(mode).inc(stats.num_prompt_tokens)
         self._prefix_hits.of(mode).inc(stats.num_prompt_tokens * stats.is_prompt_reused)
         self._count_forwards(mode, stats)
+
+    def _by_mode(self) -> tuple[_Labelled[Counter] | _Labelled[Gauge] | _Labelled[Histogram], ...]:
+        """Those without another label."""
+        return (
+            *(self._running, self._waiting, self._ttft, self._gap, self._per_token, self._whole),
+            *(self._queue, self._prefill, self._decode, self._vision, self._per_forward),
+            *(self._prompt_tokens, self._tokens, self._prefix_queries, self._prefix_hits),
+            *(self._denoising_steps, self._canvas_positions, self._committed),
+            *(self._drafts, self._draft_tokens, self._accepted),
+        )
 
     def _count_forwards(self, mode: str, stats: Stats) -> None:
         for kind, number in stats.forwards_by_kind.items():

@@ -115,7 +115,7 @@ def test_every_metric_is_listed(checkpoint: Checkpoint) -> None:
     assert {name for name in exported if not name.endswith("_created")} == listed
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/serving.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/deploy.md", "docs/serving.md"])
 def test_links_lead_somewhere(name: str) -> None:
     page = ROOT / name
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
