@@ -76,6 +76,7 @@ def load_engine(launch: Launch, checkpoint: Checkpoint | None, progress: OnProgr
         None if launch.adapter is None else Path(launch.adapter),
         lambda done, total: progress(done / max(total, 1)),
         launch.limits,
+        launch.quantize,
     )
     sees_images = checkpoint.config.vision is not None
     # Noise: a plain picture could be answered by a shortcut that a real one does not take.
