@@ -8,10 +8,6 @@ matrix is turned into floats piece by piece, each small enough to stay in the pr
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 
 import torch
@@ -20,9 +16,10 @@ from torch import Tensor, nn
 
 from vlm_dlm.errors import BadInputError
 from vlm_dlm.model.quantization import GROUP_SIZES, SCHEMES, Scheme
+from vlm_dlm.model.quiet import quiet_imports
 
 PIECE = 1 << 22  # weights turned into floats at a time: 16 MB of float32
-NOISY = ("torchao", "torch.utils._pytree")  # both log about what does not concern us
+FILL_PIECE = 1 << 19  # weights quantized at a time, of which torchao makes several float copies
 
 
 class QuantizedLinear(nn.Module):
@@ -60,8 +57,9 @@ class QuantizedLinear(nn.Module):
     @torch.no_grad()
     def fill(self, start: int, weight: Tensor) -> None:
         """Quantize stored rows [n, in], of any dtype, into the rows from `start` on."""
-        for first in range(0, weight.shape[0], self.rows_per_piece):
-            rows = weight[first : first + self.rows_per_piece].to(self.codes.device).float()
+        step = max(1, FILL_PIECE // self.num_in)
+        for first in range(0, weight.shape[0], step):
+            rows = weight[first : first + step].to(self.codes.device).float()
             place = slice(start + first, start + first + rows.shape[0])
             if self.scheme.is_grouped:
                 self._fill_int4(place, rows)
@@ -85,8 +83,8 @@ class QuantizedLinear(nn.Module):
         codes = ao.quantize_affine(rows, block, scale, zero, torch.uint8, 0, 15)  # [n, in]
         low, high = codes.chunk(2, dim=1)
         self.codes[place] = low | (high << 4)
-        self.scale[place] = scale.unsqueeze(-1)
-        self.shift[place] = (-scale * zero).unsqueeze(-1)
+        self.scale[place] = scale.view(rows.shape[0], -1, 1)
+        self.shift[place] = (-scale * zero).view(rows.shape[0], -1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out]."""
@@ -141,36 +139,21 @@ def quantized_linear(
     """An unfilled matrix [out, in] for `fill` and `finish`. dtype: of the activations."""
     num_out, num_in = shape
     scheme = SCHEMES[quantize]
-    # The int4 kernel takes bfloat16 alone.
-    has_kernel = device.type == "cuda" and (dtype == torch.bfloat16 or not scheme.is_grouped)
-    kind = KernelLinear if has_kernel else QuantizedLinear
+    kind = KernelLinear if has_kernel(scheme, dtype, device) else QuantizedLinear
     return kind((num_out, num_in), scheme, dtype, device)
+
+
+def has_kernel(scheme: Scheme, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether torchao's own product is used. Its int4 kernel takes bfloat16 alone."""
+    return device.type == "cuda" and (dtype == torch.bfloat16 or not scheme.is_grouped)
 
 
 def torchao() -> ModuleType:
     """`torchao.quantization`. Raises BadInputError where it cannot be imported."""
     try:
-        with _quiet():
+        with quiet_imports():
             import torchao.quantization
 
         return torchao.quantization
     except Exception as error:  # built for another torch, say
         raise BadInputError(f"torchao cannot be imported ({error}); reinstall it") from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in NOISY]
-    for logger in loggers:
-        logger.addFilter(_is_error)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(_is_error)
-
-
-def _is_error(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
