@@ -1,7 +1,7 @@
 """Memory, speed and agreement of int8 and int4 weights against plain ones, in every mode.
 
-Asks: what does `--quantize` save, what does it cost in time, and how often does the model still say
-the same? All three models are loaded in one process; prompts and models take turns, so that a busy
+Asks: what does `--quantize` save, what does it cost in time, how often does the model still say the
+same? All three models are loaded in one process; prompts and models take turns, so that a busy
 machine slows all of them alike. Speed is that of decoding, at batch 1, as a ratio to the plain model
 on the same prompt; agreement is with the plain model's answer in the same mode. Prints tables, then
 one JSON line.

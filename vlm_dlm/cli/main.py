@@ -22,6 +22,7 @@ from vlm_dlm.cli.evaluate import evaluate
 from vlm_dlm.cli.generate import generate
 from vlm_dlm.cli.serve import serve
 from vlm_dlm.cli.train import train
+from vlm_dlm.cli.verify import verify
 from vlm_dlm.errors import EngineError, VlmDlmError
 
 BAD_INPUT, INTERNAL, INTERRUPTED = 2, 1, 130
@@ -39,6 +40,7 @@ app.command()(serve)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(doctor)
+app.command()(verify)
 
 
 def _show_version(is_wanted: bool) -> None:
