@@ -28,9 +28,10 @@ Rows = Callable[[Sequence[int]], Sequence[int]]
 
 def answer(tokens: Sequence[int] = (*TEXT, IM_END), num_forwards: int = 10) -> Answer:
     stats = Stats(
-        **dict.fromkeys(Stats.__dataclass_fields__, 0)
-        | {"num_tokens": len(tokens), "num_forwards": num_forwards}
-    )
+        num_prompt_tokens=0, num_image_tokens=0, num_tokens=len(tokens), num_forwards=num_forwards,
+        num_rows=0, queue_s=0.0, vision_s=0.0, prefill_s=0.0, decode_s=0.0, ttft_s=None,
+        acceptance_lengths=None, is_prompt_reused=False,
+    )  # fmt: skip
     return Answer("ar", "", tuple(tokens), "stop", None, stats)
 
 
