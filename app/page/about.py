@@ -25,6 +25,8 @@ On a machine with a GPU of 24 GB or more, start the server with
 vlm-dlm serve --model {REAL_MODEL}
 ```
 
+With 16 GB add `--quantize int8`, with 12 GB `--quantize int4`; both need the extra package torchao.
+
 The first start downloads about 17 GB. The weights are not part of this project and come under a
 licence of their own, which says what you may use them for: read it on the model's page before you
 do. This program itself is under the Apache License 2.0."""
