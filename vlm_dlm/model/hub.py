@@ -6,7 +6,6 @@ Only data files are fetched: the repository's Python code is never downloaded, l
 from __future__ import annotations
 
 import logging
-import re
 import socket
 import threading
 from pathlib import Path
@@ -15,15 +14,12 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from vlm_dlm.errors import CheckpointError
+from vlm_dlm.fetching.family import DATA_FILES, HUB_ID, MEMBERS, pinned_revision
+from vlm_dlm.fetching.refusal import hub_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PINNED_REVISIONS = {
-    "nvidia/Nemotron-Labs-Diffusion-VLM-8B": "c6706ba71b824c2c61a94a804da8255c1eb5d30d",
-}
-DATA_FILES = ["*.safetensors", "*.json", "*.jinja"]
-HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
 PROBE_TIMEOUT_S = 1.2
 
 log = logging.getLogger(__name__)
@@ -52,7 +48,7 @@ def resolve_checkpoint(model: str, revision: str | None = None) -> Path:
             f"no folder {model!r}; pass a checkpoint folder or a Hub id 'org/name'"
         )
     repo, typed = found.groups()
-    revision = revision or typed or PINNED_REVISIONS.get(repo)
+    revision = revision or typed or pinned_revision(repo)
     folder = _resolve_hub(repo, revision)
     if revision is None:  # said behind it: a refusal is one line
         _tell_once(
@@ -81,7 +77,7 @@ def _resolve_hub(repo: str, revision: str | None) -> Path:
     fault = _probe(repo, revision)
     if fault is None:
         return _download(repo, revision)
-    refusal = _refusal(repo, revision, fault)
+    refusal = hub_refusal(repo, revision, fault)
     if refusal is not None:
         raise CheckpointError(refusal) from None
     if isinstance(fault, SlowHubError):
@@ -114,7 +110,7 @@ def _probe(repo: str, revision: str | None) -> Exception | None:
         HfApi().model_info(repo, revision=revision, timeout=PROBE_TIMEOUT_S)
 
     fault = _run_within(ask, PROBE_TIMEOUT_S)
-    if fault is None or not is_reached.is_set() or _refusal(repo, revision, fault) is not None:
+    if fault is None or not is_reached.is_set() or hub_refusal(repo, revision, fault) is not None:
         return fault
     return SlowHubError()
 
@@ -148,29 +144,15 @@ def _run_within(call: Callable[[], None], timeout_s: float) -> Exception | None:
     return outcome[0] if outcome else TimeoutError(f"no answer within {timeout_s} s")
 
 
-def _refusal(repo: str, revision: str | None, fault: Exception) -> str | None:
-    """The Hub's own 'no', in one sentence; None when the Hub did not answer."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    if isinstance(fault, GatedRepoError):
-        return f"{repo} is gated; accept its licence on the Hub and set HF_TOKEN"
-    if isinstance(fault, RepositoryNotFoundError):
-        return f"no folder and no public Hub repository {repo}; check the spelling or HF_TOKEN"
-    if isinstance(fault, RevisionNotFoundError):
-        return f"{repo} has no revision {revision}; leave the revision out for the default"
-    if isinstance(fault, HFValidationError):
-        return f"{repo} is neither a folder nor a valid Hub id"
-    return None
-
-
 def _download(repo: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
 
+    member = MEMBERS.get(repo)
+    if member is not None and not try_to_load_from_cache(repo, "config.json", revision=revision):
+        _tell_once(
+            f"{repo} is under the {member.licence.name}; `vlm-dlm fetch` shows it, checks every "
+            "file and resumes a download that broke off"
+        )
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=DATA_FILES))
     # Network, disk and protocol errors share no base class across versions of the client.

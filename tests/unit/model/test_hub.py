@@ -73,9 +73,20 @@ def test_an_unpinned_id_says_so_once(
 ) -> None:
     for model in (VLM_8B, "some/model@v1", "some/model", "some/model"):
         resolve_checkpoint(model)
-    (record,) = caplog.records
+    (record,) = (found for found in caplog.records if "no pinned revision" in found.message)
     assert "some/model has no pinned revision" in record.message
     assert downloads[-1]["revision"] is None
+
+
+def test_the_licence_of_a_known_checkpoint_is_named_before_its_download(
+    downloads: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    resolve_checkpoint(VLM_8B)
+    assert "is under the NVIDIA Source Code License; `vlm-dlm fetch` shows it" in caplog.text
 
 
 def test_a_slow_hub_is_asked_for_the_download(
