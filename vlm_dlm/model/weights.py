@@ -30,6 +30,8 @@ from vlm_dlm.model.vlm import VlmModel
 
 log = logging.getLogger(__name__)
 
+PIECE_BYTES = 16 << 20  # of a file that are mapped at a time
+
 Progress = Callable[[int, int], None]  # (done bytes, total bytes) of the model being filled
 
 # Checkpoint prefix -> module prefix; the first match wins, so the general rule comes last.
@@ -138,18 +140,23 @@ def load_model(
 
 
 def _fill(value: Tensor, parts: list[Part], manifest: Mapping[str, TensorInfo]) -> None:
-    """Copy stored tensors into the rows of `value` [rows, ...].
+    """Copy stored tensors into the rows of `value` [rows, ...], a piece at a time.
 
-    Each file is mapped per tensor: unmapping at once lets go of the pages just read, which
-    otherwise stay resident next to the model until the end.
+    Each piece maps the file anew: unmapping at once lets go of the pages just read, which otherwise
+    stay resident next to the model, a whole tensor of them or all until the end.
     """
     for part in parts:
-        file = manifest[part.tensor].file
+        info = manifest[part.tensor]
+        step = max(1, PIECE_BYTES * info.shape[0] // max(1, info.num_bytes))  # rows
         try:
-            with safe_open(file, framework="pt", device="cpu") as stored:
-                value[part.start : part.stop].copy_(stored.get_tensor(part.tensor))
+            for first in range(0, info.shape[0], step):
+                with safe_open(info.file, framework="pt", device="cpu") as stored:
+                    piece = stored.get_slice(part.tensor)[first : first + step]
+                    rows = value[part.start + first : part.start + first + len(piece)]
+                    rows.copy_(piece)
+                    del piece  # it holds on to the file
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"cannot read {part.tensor} from {file}: {error}") from error
+            raise CheckpointError(f"cannot read {part.tensor} from {info.file}: {error}") from error
 
 
 def save_model(model: VlmModel, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
