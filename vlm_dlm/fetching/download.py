@@ -27,7 +27,7 @@ from vlm_dlm.fetching.refusal import hub_refusal
 # (what is being done, bytes done, bytes in all)
 OnProgress = Callable[[str, int, int], None]
 DOWNLOADING, CHECKING = "Downloading", "Checking"
-MAX_LICENCE_BYTES = 200_000
+MAX_SMALL_BYTES = 1_000_000
 QUICK_BYTES = 10**8  # checked before anybody wonders
 
 
@@ -191,17 +191,23 @@ def _checked(file: RemoteFile, part: Path, on_progress: OnProgress) -> str:
 
 
 def read_licence_text(listing: Listing) -> str | None:
-    """The repository's own terms, kept in memory; None where it ships none."""
+    """The repository's own terms; None where it ships none."""
     file = listing.licence_file
-    if file is None or file.num_bytes > MAX_LICENCE_BYTES:
-        return None
+    return None if file is None else read_small(listing, file.name)
+
+
+def read_small(listing: Listing, name: str) -> str:
+    """The text of a small file, kept in memory. Raises CheckpointError."""
+    file = next(file for file in listing.files if file.name == name)
+    if file.num_bytes > MAX_SMALL_BYTES:
+        raise CheckpointError(f"{name} of {listing.repo} has {file.num_bytes} bytes, too many")
     buffer = io.BytesIO()
     try:
         with _quiet_client():
             _get(listing, file, buffer, _Tally("", file.num_bytes, lambda *_: None))
     except Exception as fault:
         raise CheckpointError(
-            f"the licence of {listing.repo} cannot be read ({type(fault).__name__}); try again"
+            f"{name} of {listing.repo} cannot be read ({type(fault).__name__}); try again"
         ) from fault
     return buffer.getvalue().decode("utf-8", errors="replace")
 

@@ -51,18 +51,18 @@ class Listing:
         return next(named, None)
 
 
-def list_repository(repo: str, revision: str | None) -> Listing:
+def list_repository(repo: str, revision: str | None, timeout_s: float = TIMEOUT_S) -> Listing:
     """Ask the Hub, and whether the files may be read. Raises CheckpointError with its answer."""
     from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
 
     if constants.HF_HUB_OFFLINE:
         raise CheckpointError("offline mode is on; unset HF_HUB_OFFLINE to fetch")
     try:
-        info = HfApi().model_info(repo, revision=revision, timeout=TIMEOUT_S, files_metadata=True)
+        info = HfApi().model_info(repo, revision=revision, timeout=timeout_s, files_metadata=True)
         listing = _listing(repo, info)
         # A gated repository may be listed by everybody; reading a file tells.
         url = hf_hub_url(repo, CONFIG, revision=listing.commit, endpoint=constants.ENDPOINT)
-        get_hf_file_metadata(url, token=get_token(), timeout=TIMEOUT_S)
+        get_hf_file_metadata(url, token=get_token(), timeout=timeout_s)
     except CheckpointError:
         raise
     # The client's errors share no base class across its versions.

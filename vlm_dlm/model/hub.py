@@ -164,6 +164,14 @@ def _download(repo: str, revision: str | None) -> Path:
 
 
 def _cached(repo: str, revision: str | None, reason: str) -> Path:
+    folder = cached_snapshot(repo, revision)
+    if folder is None:
+        raise CheckpointError(f"no folder {repo}, no such snapshot in the Hub cache, and {reason}")
+    return folder
+
+
+def cached_snapshot(repo: str, revision: str | None) -> Path | None:
+    """The complete snapshot in the Hub's cache, without asking anybody; None if there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -172,7 +180,5 @@ def _cached(repo: str, revision: str | None, reason: str) -> Path:
             repo, revision=revision, allow_patterns=DATA_FILES, local_files_only=True
         )
     except (LocalEntryNotFoundError, OSError):
-        raise CheckpointError(
-            f"no folder {repo}, no such snapshot in the Hub cache, and {reason}"
-        ) from None
+        return None
     return Path(folder)
