@@ -48,7 +48,9 @@ def test_all_files_but_code_arrive_and_load_offline(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert fetch(FULL_MODEL, *ACCEPT, "--json") == 0
-    document = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert "Downloading 100 % of " in err, "progress, also where there is no terminal"
     assert document["revision"] == COMMIT
     assert document["folder"] == str(snapshot)
     assert sorted(document["files"]) == WANTED
