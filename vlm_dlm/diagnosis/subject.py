@@ -15,7 +15,7 @@ from vlm_dlm.config import ModelConfig
 from vlm_dlm.defaults import EMBEDDED, num_parameters
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.fetching.family import HUB_ID, MEMBERS, Licence, split_hub_id
-from vlm_dlm.fetching.record import read_record
+from vlm_dlm.fetching.record import NOT_ASKED, Record, read_record
 from vlm_dlm.model.hub import cached_snapshot
 from vlm_dlm.model.manifest import expected_tensors, read_manifest
 from vlm_dlm.preflight import open_checkpoint
@@ -86,7 +86,7 @@ def _here(model: str | None, name: str) -> Subject:
         _facts(name, checkpoint.config),
         file_bytes=sum(file.stat().st_size for file in {info.file for info in manifest.values()}),
         stored_dtypes=tuple(sorted({info.dtype for info in manifest.values()})),
-        licence=None if record is None else f"{record.licence}, accepted",
+        licence=None if record is None else _accepted(record),
     )
     return Subject(checkpoint.config, facts)
 
@@ -141,6 +141,10 @@ def _facts(name: str, config: ModelConfig) -> CheckpointFacts:
         stored_dtypes=("BF16",),
         max_context=config.max_position_embeddings,
     )
+
+
+def _accepted(record: Record) -> str:
+    return NOT_ASKED if record.licence == NOT_ASKED else f"{record.licence}, accepted"
 
 
 def _name(licence: Licence) -> str:

@@ -149,19 +149,33 @@ def _get(listing: Listing, file: RemoteFile, out: Any, tally: _Tally) -> None:
 
     url = hf_hub_url(listing.repo, file.name, revision=listing.commit, endpoint=constants.ENDPOINT)
     num_there = out.tell()
-
-    def bar(initial: int = 0, **_: Any) -> _Bar:
-        tally.add(initial - num_there)  # a server that cannot resume starts again
-        return _Bar(tally)
-
     http_get(
         url,
         out,
         resume_size=num_there,
         headers=build_hf_headers(token=get_token()),
         expected_size=file.num_bytes,
-        tqdm_class=cast("Any", bar),
+        tqdm_class=cast("Any", _bar_class(tally, num_there)),
     )
+
+
+def _bar_class(tally: _Tally, num_there: int) -> type:
+    """What the Hub's client takes for a progress bar, and makes one of per file."""
+
+    class Bar:
+        def __init__(self, *_: object, initial: int = 0, **__: object) -> None:
+            tally.add(initial - num_there)  # a server that cannot resume starts again
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+        def update(self, n: int) -> None:
+            tally.add(n)
+
+    return Bar
 
 
 def _broken_off(
@@ -237,19 +251,3 @@ class _Tally:
         """num_bytes: less than zero where a part turned out to be worthless."""
         self._done += num_bytes
         self._on_progress(self._phase, self._done, self._total)
-
-
-class _Bar:
-    """What the Hub's client takes for a progress bar."""
-
-    def __init__(self, tally: _Tally) -> None:
-        self._tally = tally
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def update(self, n: int) -> None:
-        self._tally.add(n)

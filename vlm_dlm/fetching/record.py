@@ -16,6 +16,7 @@ from pathlib import Path
 from vlm_dlm.errors import CheckpointError
 
 RECORD_FILE = "fetched.json"
+NOT_ASKED = "not asked for"  # the licence of a checkpoint that came without `vlm-dlm fetch`
 CHUNK_BYTES = 1 << 20
 
 

@@ -6,6 +6,7 @@ Only data files are fetched: the repository's Python code is never downloaded, l
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
 from pathlib import Path
@@ -14,13 +15,15 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from vlm_dlm.errors import CheckpointError
-from vlm_dlm.fetching.family import DATA_FILES, HUB_ID, MEMBERS, pinned_revision
+from vlm_dlm.fetching.family import DATA_FILES, HUB_ID, pinned_revision
+from vlm_dlm.fetching.record import NOT_ASKED, RECORD_FILE
 from vlm_dlm.fetching.refusal import hub_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROBE_TIMEOUT_S = 1.2
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 log = logging.getLogger(__name__)
 _told: set[str] = set()  # what has been said once
@@ -74,6 +77,9 @@ def _resolve_hub(repo: str, revision: str | None) -> Path:
         ) from None
     if constants.HF_HUB_OFFLINE:
         return _cached(repo, revision, "offline mode is on; unset HF_HUB_OFFLINE to download it")
+    folder = _fetched(repo, revision) if COMMIT.fullmatch(revision or "") else None
+    if folder is not None:  # a commit never changes
+        return folder
     fault = _probe(repo, revision)
     if fault is None:
         return _download(repo, revision)
@@ -145,22 +151,42 @@ def _run_within(call: Callable[[], None], timeout_s: float) -> Exception | None:
 
 
 def _download(repo: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download, try_to_load_from_cache
+    """What `vlm-dlm fetch` would make, from a Hub that answers."""
+    from vlm_dlm.fetching.download import carry_out, check_room, make_plan
+    from vlm_dlm.fetching.listing import list_repository
+    from vlm_dlm.fetching.places import CachePlace
 
-    member = MEMBERS.get(repo)
-    if member is not None and not try_to_load_from_cache(repo, "config.json", revision=revision):
-        _tell_once(
-            f"{repo} is under the {member.licence.name}; `vlm-dlm fetch` shows it, checks every "
-            "file and resumes a download that broke off"
-        )
-    try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=DATA_FILES))
-    # Network, disk and protocol errors share no base class across versions of the client.
-    except Exception as error:
-        raise CheckpointError(
-            f"downloading {repo} failed ({type(error).__name__}: {error}); "
-            "run again to resume, or pass a folder"
-        ) from error
+    listing = list_repository(repo, revision)
+    folder = _fetched(repo, listing.commit)
+    if folder is not None:
+        return folder
+    terms = " and ".join(licence.name for licence in listing.licences)
+    plan = make_plan(listing, CachePlace(repo, listing.commit, revision), _Told(repo))
+    check_room(plan)
+    if plan.missing:
+        log.warning("downloading %s (%s), whose licence `vlm-dlm fetch` shows", repo, terms)
+    folder, _ = carry_out(plan, NOT_ASKED, _Told(repo))
+    return folder
+
+
+class _Told:
+    """Says how a download goes, a line per tenth."""
+
+    def __init__(self, repo: str) -> None:
+        self._repo = repo
+        self._said = 0
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        tenth = done * 10 // max(total, 1)
+        if tenth > self._said:
+            self._said = tenth
+            log.warning("%s %s: %d0 %% of %.1f MB", phase.lower(), self._repo, tenth, total / 1e6)
+
+
+def _fetched(repo: str, commit: str | None) -> Path | None:
+    """A snapshot that is known to be whole; others may lack files."""
+    folder = cached_snapshot(repo, commit)
+    return folder if folder is not None and (folder / RECORD_FILE).is_file() else None
 
 
 def _cached(repo: str, revision: str | None, reason: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,3 +60,10 @@ def snapshot(tmp_path: Path) -> Path:
     """Where the cache puts the checkpoint."""
     name = "models--" + FULL_MODEL.replace("/", "--")
     return tmp_path / "cache" / name / "snapshots" / COMMIT
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client waits a second before each retry, and loses the piece that it was reading."""
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -301,10 +300,3 @@ def test_somebody_else_is_fetching(
 def test_what_is_no_hub_id(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fetch", "../x"]) == 2
     assert "is no Hub id; write org/name or org/name@revision" in refusal(capsys)
-
-
-@pytest.fixture
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client waits a second before each retry, and loses the piece that it was reading."""
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
