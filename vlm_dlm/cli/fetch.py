@@ -39,11 +39,13 @@ def fetch(
 ) -> None:
     """Download a checkpoint at a pinned revision and check every file. Run again to resume."""
     repo, revision = split_hub_id(model)
-    from vlm_dlm.fetching.download import carry_out, check_room, make_plan
+    from vlm_dlm.fetching.download import carry_out, check_room, make_plan, read_config
     from vlm_dlm.fetching.listing import list_repository
     from vlm_dlm.fetching.places import CachePlace, FolderPlace
+    from vlm_dlm.model.manifest import check_manifest, read_manifest
 
     listing = list_repository(repo, revision)
+    config = read_config(listing)
     if to is None:
         place = CachePlace(repo, listing.commit, revision)
     else:
@@ -54,7 +56,7 @@ def fetch(
     licence = _accepted(plan, accept_license)
     with byte_progress() as progress:
         folder, record = carry_out(plan, licence, progress)
-    _check_checkpoint(folder)
+    check_manifest(config, read_manifest(folder))
     if json:
         write_json(_document(plan, folder, record))
     else:
@@ -108,14 +110,6 @@ def _show_text(listing: Listing) -> None:
     text = read_licence_text(listing)
     if text is not None:
         typer.echo(f"\n{text.strip()}\n", err=True)
-
-
-def _check_checkpoint(folder: Path) -> None:
-    """Names and shapes of the tensors, as a load checks them."""
-    from vlm_dlm.config import ModelConfig
-    from vlm_dlm.model.manifest import check_manifest, read_manifest
-
-    check_manifest(ModelConfig.from_folder(folder), read_manifest(folder))
 
 
 def _document(plan: Plan, folder: Path, record: Record) -> dict[str, Any]:

@@ -6,7 +6,6 @@ cannot be asked, from what is known of the published ones.
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,13 +91,13 @@ def _here(model: str | None, name: str) -> Subject:
 
 
 def _published(model: str, repo: str, revision: str | None) -> Subject:
-    """From the Hub: the list of files and config.json, both kept in memory."""
-    from vlm_dlm.fetching.download import part_bytes, read_small
-    from vlm_dlm.fetching.listing import CONFIG, list_repository
+    """From the Hub: the list of files and the config, both kept in memory."""
+    from vlm_dlm.fetching.download import part_bytes, read_config
+    from vlm_dlm.fetching.listing import list_repository
     from vlm_dlm.fetching.places import CachePlace
 
     listing = list_repository(repo, revision, HUB_TIMEOUT_S)
-    config = ModelConfig.from_dict(json.loads(read_small(listing, CONFIG)))
+    config = read_config(listing)
     place = CachePlace(repo, listing.commit, revision)
     absent = [file for file in listing.files if place.find(file) is None]
     missing = sum(file.num_bytes - part_bytes(place.part(file)) for file in absent)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import logging
 import os
 import shutil
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from vlm_dlm.config import ModelConfig
 from vlm_dlm.errors import CheckpointError
-from vlm_dlm.fetching.listing import Listing, RemoteFile
+from vlm_dlm.fetching.listing import CONFIG, Listing, RemoteFile
 from vlm_dlm.fetching.places import Place
 from vlm_dlm.fetching.record import Record, file_sha256, git_sha1, write_record
 from vlm_dlm.fetching.refusal import hub_refusal
@@ -208,6 +210,17 @@ def read_licence_text(listing: Listing) -> str | None:
     """The repository's own terms; None where it ships none."""
     file = listing.licence_file
     return None if file is None else read_small(listing, file.name)
+
+
+def read_config(listing: Listing) -> ModelConfig:
+    """What the checkpoint is, before anything large is downloaded. Raises CheckpointError."""
+    try:
+        raw = json.loads(read_small(listing, CONFIG))
+    except ValueError as error:
+        raise CheckpointError(f"{CONFIG} of {listing.repo} is not valid JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{CONFIG} of {listing.repo} does not hold a JSON object")
+    return ModelConfig.from_dict(raw)
 
 
 def read_small(listing: Listing, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -66,11 +67,12 @@ def test_a_second_fetch_downloads_nothing_and_checks_everything(
     assert fetch(*ACCEPT) == 0
     hub.asked.clear()
     assert fetch() == 0, "the licence has been accepted"
-    assert hub.asked == []
+    assert hub.asked == ["config.json"]
+    hub.asked.clear()
     (snapshot / WEIGHTS).resolve().write_bytes(bytes((snapshot / WEIGHTS).stat().st_size))
     (snapshot / "chat_template.jinja").unlink()
     assert fetch(*ACCEPT) == 0
-    assert hub.asked == [WEIGHTS], "the template's content is still in the cache"
+    assert hub.asked == ["config.json", WEIGHTS], "the template's content is still in the cache"
     assert (snapshot / "chat_template.jinja").is_file()
     assert (snapshot / WEIGHTS).read_bytes() == (hub.folder / WEIGHTS).read_bytes()
 
@@ -94,7 +96,7 @@ def test_a_plain_folder(
     open_checkpoint(target)
     hub.asked.clear()
     assert fetch("--to", str(target), *ACCEPT) == 0
-    assert hub.asked == []
+    assert hub.asked == ["config.json"]
 
 
 def test_a_folder_of_other_things_is_left_alone(
@@ -224,8 +226,12 @@ def test_a_disk_that_fills_up(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    real = file_download.http_get
+
+    def full(url: str, out: Any, **options: Any) -> None:
+        if not isinstance(out, io.BytesIO):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(url, out, **options)
 
     monkeypatch.setattr(file_download, "http_get", full)
     assert fetch(*ACCEPT) == 2
@@ -254,7 +260,7 @@ def test_without_the_right_licence_nothing_is_written(
     assert expected in err
     assert "Licence: NVIDIA Source Code License (nsclv1)" in err
     assert "not the licence of the text-only models" in err
-    assert hub.asked == []
+    assert hub.asked == ["config.json"], "read, not kept"
     assert not (tmp_path / "cache").exists()
 
 
@@ -284,7 +290,29 @@ def test_a_person_reads_the_licence_and_types_its_name(
     assert "You may look, you may not touch." in out.stderr
     assert "Type nsclv1 to accept" in out.stderr
     assert snapshot.exists() is (code == 0)
-    assert hub.asked == ["LICENSE"] or code == 0, "read, not kept"
+    assert hub.asked == ["config.json", "LICENSE"] or code == 0, "read, not kept"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"model_type": "llama"}', "model_type 'llama'; supported are"),
+        ("{", "is not valid JSON"),
+        ("[]", "does not hold a JSON object"),
+    ],
+)
+def test_what_is_no_such_checkpoint_is_refused_before_its_weights(
+    text: str,
+    expected: str,
+    fetch: Fetch,
+    hub: FakeHub,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (hub.folder / "config.json").write_text(text)
+    assert fetch(*ACCEPT) == 2
+    assert expected in refusal(capsys)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_somebody_else_is_fetching(
