@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.settings import Settings
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.scripted_engine import Script
+from vlm_dlm.model.quantization import check_quantize
 from vlm_dlm.serving.launch import Launch
 from vlm_dlm.serving.local_engine import LocalEngine
 from vlm_dlm.serving.managed import ManagedEngine
@@ -12,7 +13,8 @@ from vlm_dlm.serving.process_engine import ProcessEngine
 
 
 def build_engine(settings: Settings) -> ManagedEngine:
-    """Built and not started. Raises CheckpointError."""
+    """Built and not started. Raises CheckpointError, or BadInputError where torchao is missing."""
+    check_quantize(settings.quantize)
     launch = launch_of(settings)
     return LocalEngine(launch) if settings.single_process else ProcessEngine(launch)
 
@@ -23,6 +25,7 @@ def launch_of(settings: Settings) -> Launch:
         model=settings.model,
         device=settings.device,
         dtype=settings.dtype,
+        quantize=settings.quantize,
         adapter=settings.adapter,
         limits=_limits(settings),
         engine=settings.engine,

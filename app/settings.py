@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     model_name: str = Field(default="vlm-dlm", pattern=r"^[A-Za-z0-9._/-]{1,100}$")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    quantize: Literal["int8", "int4"] | None = None
     adapter: str | None = None
     single_process: bool = False
     engine: Literal["torch", "scripted"] = "torch"

@@ -23,6 +23,7 @@ from vlm_dlm.cli.fetch import fetch
 from vlm_dlm.cli.generate import generate
 from vlm_dlm.cli.serve import serve
 from vlm_dlm.cli.train import train
+from vlm_dlm.cli.verify import verify
 from vlm_dlm.errors import EngineError, VlmDlmError
 
 BAD_INPUT, INTERNAL, INTERRUPTED = 2, 1, 130
@@ -41,6 +42,7 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command()(fetch)
 app.command()(doctor)
+app.command()(verify)
 
 
 def _show_version(is_wanted: bool) -> None:

@@ -165,6 +165,29 @@ def _check_disk(
         )
 
 
+def whole_placement(
+    device: torch.device, needed: int, max_memory: MaxMemory | None, reserved_bytes: int
+) -> Placement:
+    """Everything on `device`, for weights of `needed` bytes that cannot be offloaded.
+
+    Raises CheckpointError where they do not fit beside `reserved_bytes`.
+    """
+    if max_memory is not None:
+        raise CheckpointError(
+            "quantized weights cannot be spread over devices; leave out max_memory, "
+            "or load without quantize"
+        )
+    free = _free_bytes(device)
+    room = None if free is None else max(0, free - reserved_bytes) * (1 - RESERVED_FRACTION)
+    if room is not None and needed > room:
+        raise CheckpointError(
+            f"the quantized weights need {needed / 2**30:.1f} GiB and {device} has room for "
+            f"{room / 2**30:.1f} GiB beside the cache; quantized layers cannot be offloaded, "
+            "choose int4, bfloat16 or another device"
+        )
+    return Placement(device)
+
+
 def _default_limits(device: torch.device, free: int) -> dict[int | str, int | str]:
     keep = 1 - RESERVED_FRACTION
     if device.type == "cpu":
@@ -215,3 +238,9 @@ def set_parameter(model: nn.Module, name: str, value: Tensor) -> None:
     owner, _, leaf = name.rpartition(".")
     module = model.get_submodule(owner)
     module.register_parameter(leaf, nn.Parameter(value))
+
+
+def set_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Replace the submodule called `name`."""
+    owner, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(owner), leaf, module)

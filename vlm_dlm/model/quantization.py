@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from vlm_dlm.config import ModelConfig
 from vlm_dlm.errors import BadInputError, CheckpointError
@@ -69,6 +70,14 @@ def find_scheme(name: str | None) -> Scheme | None:
     if name not in SCHEMES:
         raise BadInputError(f"unknown quantization {name!r}; choose {' or '.join(SCHEMES)}")
     return SCHEMES[name]
+
+
+def check_quantize(name: str | None) -> None:
+    """Raise BadInputError for an unknown scheme, or where torchao is missing."""
+    if find_scheme(name) is not None and find_spec("torchao") is None:
+        raise BadInputError(
+            "quantizing needs torchao; install it with: pip install 'vlm-dlm[quantize]'"
+        )
 
 
 def is_quantized(tensor: str, shape: Shape) -> bool:

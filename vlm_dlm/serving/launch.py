@@ -19,7 +19,7 @@ ENGINES = ("torch", "scripted")
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One engine. model, device, dtype, adapter: as `Runtime.load` takes them.
+    """One engine. model, device, dtype, adapter, quantize: as `Runtime.load` takes them.
 
     limits: of the engine, None takes the defaults. engine: 'torch', or 'scripted' for work without
     weights, which plays `script`.
@@ -29,6 +29,7 @@ class Launch:
     device: str = "auto"
     dtype: str = "auto"
     adapter: str | None = None
+    quantize: str | None = None
     limits: EngineConfig | None = None
     engine: str = "torch"
     script: Script = field(default_factory=Script)
