@@ -264,6 +264,43 @@ def test_without_the_right_licence_nothing_is_written(
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize(
+    ("card", "shown", "accepted"),
+    [
+        ({"license": "apache-2.0"}, "apache-2.0, https://huggingface.co/org/small", "Apache-2.0"),
+        (
+            {"license": "other", "license_name": "terms", "license_link": "https://a.b/terms"},
+            "terms, https://a.b/terms",
+            "terms",
+        ),
+        ({}, "no licence is named (unknown)", "unknown"),
+    ],
+    ids=["plain", "named", "none"],
+)
+def test_the_licence_of_another_repository_is_what_its_card_says(
+    card: dict[str, str],
+    shown: str,
+    accepted: str,
+    fetch: Fetch,
+    hub: FakeHub,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hub.repo, hub.card = "org/small", card
+    assert fetch("org/small", "--accept-license", "nsclv1") == 2
+    assert f"Licence: {shown}" in capsys.readouterr().err
+    assert fetch("org/small", "--accept-license", accepted) == 0
+
+
+def test_a_card_that_says_otherwise_is_shown_beside_what_is_known(
+    fetch: Fetch, hub: FakeHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.card = {"license": "other", "license_name": "new-terms"}
+    assert fetch("--accept-license", "mit") == 2
+    err = capsys.readouterr().err
+    assert err.count("Licence: ") == 2
+    assert "which is nsclv1 or new-terms; nothing was downloaded" in err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
 @pytest.mark.parametrize(("typed", "code"), [("yes", 2), ("NSCLv1", 0)])
 def test_a_person_reads_the_licence_and_types_its_name(
