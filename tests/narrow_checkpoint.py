@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -40,7 +41,7 @@ def write_narrow_checkpoint(folder: Path, num_shards: int = 1) -> Path:
     if num_shards > 1:
         (folder / INDEX_FILE).write_text(json.dumps({"metadata": {}, "weight_map": files}))
     (folder / "config.json").write_text(json.dumps(NARROW.to_dict()))
-    (folder / "tokenizer.json").write_text(json.dumps(_full_vocabulary()), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(_full_vocabulary(), encoding="utf-8")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     return folder
 
@@ -65,7 +66,8 @@ def _file_name(index: int, num_shards: int) -> str:
     return f"model-{index + 1:05}-of-{num_shards:05}.safetensors"
 
 
-def _full_vocabulary() -> dict[str, object]:
+@cache
+def _full_vocabulary() -> str:
     """A small BPE, filled up with entries that no text is encoded to, and the extra mask entry."""
     layout = json.loads(build_tokenizer(training_texts(50), 400).to_str())
     vocab: dict[str, int] = layout["model"]["vocab"]
@@ -73,4 +75,4 @@ def _full_vocabulary() -> dict[str, object]:
     vocab.update({f"Ġ{token_id:06}": token_id for token_id in range(len(vocab), last)})
     template = next(entry for entry in layout["added_tokens"] if entry["id"] == 100)
     layout["added_tokens"].append({**template, "id": last, "content": MASK_ENTRY})
-    return layout
+    return json.dumps(layout)
