@@ -29,10 +29,10 @@ class Launch:
     device: str = "auto"
     dtype: str = "auto"
     adapter: str | None = None
-    quantize: str | None = None
     limits: EngineConfig | None = None
     engine: str = "torch"
     script: Script = field(default_factory=Script)
+    quantize: str | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:

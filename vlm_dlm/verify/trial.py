@@ -22,6 +22,7 @@ from vlm_dlm.verify.direct import direct_logits
 LONG_LIMIT = 4096  # periods of positions up to here are passed without being asked
 NUM_LONG = 64  # positions past the first period
 SCENE_QUESTION = "Describe the image."
+FILLER = "Answer in whole sentences. "
 TEXT_QUESTIONS = (
     "Explain in a few sentences how rain forms.",
     "Write a short story about a lighthouse keeper.",
@@ -69,6 +70,14 @@ class Trial:
             self.runtime.prompt(SCENE_QUESTION, [image], max_tokens=self.max_tokens)
             for image in images
         ]
+
+    def long_prompt(self, num_tokens: int) -> PreparedPrompt:
+        """The first question behind a system message that makes it at least `num_tokens` long."""
+        encode = self.runtime.checkpoint.processor.tokenizer.encode_text
+        filler = FILLER * (num_tokens // len(encode(FILLER)) + 1)
+        first = self.prompts[0]
+        text = TEXT_QUESTIONS[0] if self.config.vision is None else SCENE_QUESTION
+        return self.runtime.prompt(text, first.images, system=filler, max_tokens=self.max_tokens)
 
     @property
     def is_exact(self) -> bool:
