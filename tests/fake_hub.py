@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 LARGE_SUFFIX = ".safetensors"  # these have a sha256, as files in large storage
+STORAGE = "/storage/"
 
 
 @dataclass
@@ -23,7 +24,8 @@ class FakeHub:
 
     cuts: name to the bytes after which each answer for that file breaks off. refusals: name to
     (status, error code) of a file, or '' for the repository itself. corrupt: names of files that
-    arrive changed. can_resume: whether ranges are honoured.
+    arrive changed. can_resume: whether ranges are honoured. has_storage: large files come from
+    another host, which must not be sent the token.
     """
 
     repo: str
@@ -34,6 +36,7 @@ class FakeHub:
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
     corrupt: set[str] = field(default_factory=set)
     can_resume: bool = True
+    has_storage: bool = False
     token: str | None = None
     endpoint: str = ""
     sent: Counter[str] = field(default_factory=Counter)  # bytes of each file
@@ -110,6 +113,9 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self, has_body: bool) -> None:
             path = unquote(urlsplit(self.path).path)
+            if path.startswith(STORAGE):
+                self._send_stored(path.removeprefix(STORAGE), has_body)
+                return
             api = f"/api/models/{hub.repo}"
             if not path.startswith((api, f"/{hub.repo}/resolve/")):
                 self._refuse(404, "RepoNotFound")
@@ -143,6 +149,21 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             facts = hub.facts(name)
             headers = {"X-Repo-Commit": hub.commit, "ETag": f'"{facts["etag"]}"'}
             headers["X-Linked-Size"] = str(facts["size"])
+            if hub.has_storage and name.endswith(LARGE_SUFFIX):
+                port = urlsplit(hub.endpoint).port
+                headers["X-Linked-Etag"] = headers["ETag"]
+                headers["Location"] = f"http://localhost:{port}{STORAGE}{name}"
+                self._head(302, headers, 0)
+                return
+            self._send_content(name, headers, has_body)
+
+        def _send_stored(self, name: str, has_body: bool) -> None:
+            if "Authorization" in self.headers:
+                self._refuse(400, "")
+            else:
+                self._send_content(name, {}, has_body)
+
+        def _send_content(self, name: str, headers: dict[str, str], has_body: bool) -> None:
             content = (hub.folder / name).read_bytes()
             if name in hub.corrupt:
                 content = content[:-1] + bytes([content[-1] ^ 1])

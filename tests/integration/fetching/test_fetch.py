@@ -117,6 +117,23 @@ def test_a_connection_cut_in_the_middle_goes_on_by_itself(
     assert (snapshot / WEIGHTS).read_bytes() == (hub.folder / WEIGHTS).read_bytes()
 
 
+def test_large_files_come_from_a_storage_that_never_sees_the_token(
+    fetch: Fetch,
+    hub: FakeHub,
+    snapshot: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_waiting: None,
+) -> None:
+    """As the real Hub does it: a redirect to another host, where a broken download is resumed."""
+    hub.has_storage, hub.token = True, "hf_secret"
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    size = (hub.folder / WEIGHTS).stat().st_size
+    hub.cuts[WEIGHTS] = [size // 2]
+    assert fetch(*ACCEPT) == 0
+    assert size <= hub.sent[WEIGHTS] < size + 1024
+    assert (snapshot / WEIGHTS).read_bytes() == (hub.folder / WEIGHTS).read_bytes()
+
+
 @pytest.mark.parametrize("can_resume", [True, False])
 def test_a_download_that_broke_off_is_resumed_by_the_next_fetch(
     can_resume: bool,
