@@ -15,6 +15,8 @@ _EMBEDDED = (
 )
 _OTHER = "It sees photographs, documents and charts; like every such model it can be wrong."
 
+_TEXT_ONLY = "It reads text only: ask without an image. Like every such model it can be wrong."
+
 _LARGE = f"""### The 8B model
 
 On a machine with a GPU of 24 GB or more, start the server with
@@ -67,7 +69,9 @@ def _name(services: Services) -> str:
 
 
 def _sees(services: Services) -> str:
-    return _EMBEDDED if services.settings.model is None else _OTHER
+    if services.settings.model is None:
+        return _EMBEDDED
+    return _OTHER if services.checkpoint.processor.reads_images else _TEXT_ONLY
 
 
 def _loaded(services: Services) -> str:
@@ -75,11 +79,14 @@ def _loaded(services: Services) -> str:
     modes = ", ".join(info.title for info in capabilities.modes)
     # In a code span nothing of a path is read as markup.
     name = _name(services) if settings.model is None else f"`{settings.model.replace('`', '_')}`"
+    images = (
+        f"PNG, JPEG, WebP and GIF (its first picture), up to "
+        f"{settings.max_image_bytes // 2**20} MiB and "
+        f"{settings.max_image_pixels / 1e6:.0f} megapixels"
+    )
     return (
         f"### The loaded model\n\nThis is {name}. {_sees(services)} It remembers nothing "
         f"and looks nothing up.\n\n- Modes: {modes}\n"
         f"- Context: {capabilities.max_context} tokens, image, question and answer together\n"
-        f"- Images: PNG, JPEG, WebP and GIF (its first picture), up to "
-        f"{settings.max_image_bytes // 2**20} MiB and "
-        f"{settings.max_image_pixels / 1e6:.0f} megapixels"
+        f"- Images: {images if services.checkpoint.processor.reads_images else 'none'}"
     )
