@@ -133,10 +133,9 @@ vlmDlm.panels = (() => {
       frames.ask(this);
     }
 
-    /** A block in the making. Its first token may be the last final one, which is not shown twice. */
+    /** A block in the making. */
     addDraft({ tokens, num_forwards: numForwards }) {
-      const last = this.rows[this.rows.length - 1];
-      this.draftTexts = last && tokens[0] !== null && tokens[0] === last[6] ? tokens.slice(1) : tokens;
+      this.draftTexts = tokens;
       this.numForwards = Math.max(this.numForwards, numForwards ?? 0);
       frames.ask(this);
     }
