@@ -21,7 +21,9 @@ from app.page.gallery import QUESTIONS, gallery_html, questions_html
 if TYPE_CHECKING:
     from app.state import Services
 
-MODE_COLORS = ("#64748b", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b")
+# Told apart by every kind of colour vision; 3:1 and more against light and dark grounds, as the
+# plots have one set for both. `report.css` has the same.
+MODE_COLORS = ("#7b8ba3", "#3a85c8", "#d55e00", "#0f9d75", "#c46c9d", "#a5800f")
 _PICK = """element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (button) { vlmDlm.compare.pick(button); trigger('click'); }
@@ -156,13 +158,20 @@ def _stage_html(services: Services) -> str:
         }
         for i, info in enumerate(services.engine.capabilities.modes)
     ]
-    return f'<div id="stage" data-modes="{escape(json.dumps(modes))}"></div>'
+    keys = str(bool(services.settings.api_keys)).lower()
+    return f'<div id="stage" data-modes="{escape(json.dumps(modes))}" data-keys="{keys}"></div>'
 
 
 def _charts(stage: gr.HTML, titles: list[str]) -> gr.JSON:
     """Native plots, filled when a comparison is done."""
     colors = {title: MODE_COLORS[i % len(MODE_COLORS)] for i, title in enumerate(titles)}
+    key = "".join(
+        f'<span class="vd-key"><i class="vd-mode-dot" style="--vd-mode: {color}"></i>'
+        f"{escape(title)}</span>"
+        for title, color in colors.items()
+    )
     with gr.Column(visible=False, elem_id="charts") as box:
+        gr.HTML(f'<div class="vd vd-legend">{key}</div>', elem_id="charts-key")
         line = gr.LinePlot(
             x="milliseconds",
             y="tokens",
@@ -170,6 +179,7 @@ def _charts(stage: gr.HTML, titles: list[str]) -> gr.JSON:
             color_map=colors,
             title="Tokens over time",
             x_title="milliseconds",
+            colors_in_legend=[],
             height=260,
         )
         with gr.Row():

@@ -34,6 +34,7 @@ vlmDlm.compare = (() => {
     record: null,
     listeners: [],
     image: null,
+    hasKeys: false,
     modes: [],
     panels: new Map(),
     running: null,
@@ -47,6 +48,7 @@ vlmDlm.compare = (() => {
       this.trigger = trigger;
       root.classList.add("vd");
       this.modes = JSON.parse(root.dataset.modes || "[]");
+      this.hasKeys = root.dataset.keys === "true"; // whether callers need one
       this.alert = make("div", "vd-alert");
       this.alert.setAttribute("role", "alert");
       this.alert.hidden = true;
@@ -62,6 +64,7 @@ vlmDlm.compare = (() => {
       root.replaceChildren(this.alert, this.tools.bar, this.note, this.grid, help, ...this.slots(), this.live);
       this.build(this.modes.map((mode) => mode.name));
       this.setColor("origin");
+      this.setBusy(false);
       window.addEventListener("pagehide", () => this.stop());
     },
 
@@ -160,7 +163,16 @@ vlmDlm.compare = (() => {
 
     setBusy(isBusy) {
       document.documentElement.classList.toggle("vd-busy", isBusy);
+      const [start, stop] = ["start", "stop"].map((id) => document.getElementById(id));
+      if (!isBusy && document.activeElement === stop) start.focus(); // a button that is off has no focus
+      if (stop) stop.disabled = !isBusy;
       this.root.setAttribute("aria-busy", String(isBusy));
+    },
+
+    /** Whether replay, report and charts are those of an earlier comparison. */
+    setStale(isStale) {
+      document.documentElement.classList.toggle("vd-stale", isStale);
+      if (isStale) this.record = null;
     },
 
     /** Compare; ends what ran before. */
@@ -195,6 +207,7 @@ vlmDlm.compare = (() => {
     /** All runs of a comparison. */
     async run(job, controller) {
       this.setBusy(true);
+      this.setStale(true);
       if (this.tools.box.checked) this.tools.box.click();
       this.tools.box.disabled = true;
       this.build(job.modes.map((mode) => mode.name));
@@ -260,6 +273,7 @@ vlmDlm.compare = (() => {
       this.tools.box.disabled = !hasReference || this.panels.size < 2;
       this.note.textContent = vlmDlm.record.shared(job);
       this.record = vlmDlm.record.make(job, this.panels);
+      this.setStale(false);
       // One after the other, so that the page answers in between.
       const { record } = this;
       for (const listener of this.listeners) setTimeout(() => listener(record));
