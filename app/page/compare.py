@@ -113,16 +113,22 @@ def _settings(
     )
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         threshold = gr.Slider(
-            0.05,
+            0.0,
             1.0,
-            0.9,
+            0.0,
             step=0.05,
             label="Threshold",
-            info="How sure the model must be to keep a token of a block",
+            info="How sure of a token the model must be; 0 takes what suits each mode",
             elem_id="threshold",
         )
         block_length = gr.Slider(
-            4, 64, 32, step=4, label="Block length", info="Tokens in a block", elem_id="block"
+            0,
+            64,
+            0,
+            step=4,
+            label="Block length",
+            info="Tokens in a block; 0 takes what suits each mode",
+            elem_id="block",
         )
         max_tokens = gr.Slider(
             8, max(8, min(1024, most)), min(256, most), step=8, label="Most tokens", elem_id="most"

@@ -187,7 +187,10 @@ vlmDlm.compare = (() => {
       await this.someImage();
       if (this.running !== controller) return undefined;
       if (this.imageFailed) return this.setAlert("The image could not be read. Choose another one.");
-      const settings = { threshold, block_length: blockLength };
+      // At 0 each mode takes what suits it.
+      const settings = Object.fromEntries(
+        Object.entries({ threshold, block_length: blockLength }).filter(([, value]) => value > 0),
+      );
       const options = { max_tokens: maxTokens, temperature: temperature || 0, include_drafts: true, draft_interval_ms: 100 };
       if (seed != null && seed !== "") options.seed = seed;
       const job = {
