@@ -106,7 +106,7 @@ def add(services: Services, view: CompareView, runs: Runs) -> None:
     own.start.click(
         does.start_round,
         [own.image, view.prompt, view.max_tokens, own.pool],
-        [own.current, own.status, *own.texts, own.revealed, *own.buttons],
+        [own.current, own.status, *own.texts, own.revealed, own.stop, *own.buttons],
         js=WITH_IMAGE,
         **private,
     )
@@ -133,7 +133,7 @@ class _View:
         self.pool = gr.CheckboxGroup(modes, value=[name for _, name in modes], label="Draw from")
         with gr.Row():
             self.start = gr.Button("New pair", variant="primary", elem_id="blind-start")
-            self.stop = gr.Button("Stop", variant="stop", elem_id="blind-stop")
+            self.stop = gr.Button("Stop", interactive=False, elem_id="blind-stop")
         self.status = gr.Markdown("", elem_id="blind-status")
         with gr.Row():
             self.texts = [
@@ -206,9 +206,11 @@ def _round_update(done: Round | None, words: str = "") -> list[Any]:
     """Votes can be cast once both answers are there."""
     if done is None or not done.results:
         shown_words = words if done is None else f"{done.num_done} of 2 are written …"
-        return [None, shown_words, "", "", "", *_switched(False)]
+        stop = gr.update(interactive=done is not None)
+        return [None, shown_words, "", "", "", stop, *_switched(False)]
     texts = [result.text for result in done.results]
-    return [done, "Which is better?", *texts, "", *_switched(True)]
+    stop = gr.update(interactive=False)
+    return [done, "Which is better?", *texts, "", stop, *_switched(True)]
 
 
 def _switched(is_on: bool) -> list[Any]:

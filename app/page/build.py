@@ -55,4 +55,5 @@ def build_page(services: Services) -> FastAPI:
         mcp_server=settings.page_mcp,
         theme=theme(),
         css=style(),
+        head=f"<style>{style('frame')}</style>",
     )

@@ -25,6 +25,10 @@ INTRO = (
     "Ask about the image of the Compare view. Choose another image there at any time: your next "
     "question then comes with it, and earlier ones stay part of the conversation."
 )
+EMBEDDED = (
+    " The embedded model was taught single questions: what it answers to a second one is often "
+    "wrong or empty."
+)
 # Stand before the Python functions; images cross as text, never as files.
 _SEND = "async (images, ...rest) => [await vlmDlm.visitor.imagesWithNewest(), ...rest]"
 _AGAIN = "(images, ...rest) => [vlmDlm.visitor.images(), ...rest]"
@@ -35,15 +39,14 @@ def add(services: Services, runs: Runs) -> None:
     """Fill the current tab."""
     view = _View(services)
     talk = _Talk(services, runs)
-    outputs = [view.turns, view.chatbot, view.question]
+    outputs = [view.turns, view.chatbot, view.question, view.stop]
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     inputs = [view.images, view.turns, view.question, view.mode, view.max_tokens]
     for start in (view.send.click, view.question.submit):
         start(talk.ask, inputs, outputs, js=_SEND, **private)
     view.again.click(talk.again, inputs, outputs, js=_AGAIN, **private)
     view.stop.click(talk.stop, None, None, **private)
-    for clear in (view.clear.click, view.chatbot.clear):
-        clear(talk.clear, None, outputs, js=_CLEAR, **private)
+    view.clear.click(talk.clear, None, outputs, js=_CLEAR, **private)
 
 
 class _View:
@@ -52,7 +55,7 @@ class _View:
     def __init__(self, services: Services) -> None:
         modes = [(info.title, info.name) for info in modes_of(services)]
         names = [name for _, name in modes]
-        gr.Markdown(INTRO)
+        gr.Markdown(INTRO + (EMBEDDED if services.settings.model is None else ""))
         self.chatbot = gr.Chatbot(
             label="Conversation",
             height=420,
@@ -84,7 +87,7 @@ class _View:
             )
         with gr.Row():
             self.send = gr.Button("Send", variant="primary", elem_id="chat-send")
-            self.stop = gr.Button("Stop", variant="stop", elem_id="chat-stop")
+            self.stop = gr.Button("Stop", interactive=False, elem_id="chat-stop")
             self.again = gr.Button("Answer again in this mode", elem_id="chat-again")
             self.clear = gr.Button("New conversation", elem_id="chat-clear")
         limit = min(1024, services.settings.max_tokens_limit)
@@ -96,7 +99,7 @@ class _View:
         self.turns = gr.State([])
 
 
-Update = tuple[list[Turn], list[dict[str, str]], Any]
+Update = tuple[list[Turn], list[dict[str, str]], str, Any]
 
 
 class _Talk:
@@ -165,7 +168,7 @@ class _Talk:
             is_done = False
             async for now in self._runs.follow(visitor, PLACE, source):
                 is_done = now.note not in ("waiting …", "writing …")
-                yield _update([*earlier, now], typed)
+                yield _update([*earlier, now], typed, is_running=not is_done)
             if not is_done:
                 yield self._cut(earlier, now, before, question, STOPPED)
         except Exception as error:
@@ -190,16 +193,18 @@ class _Talk:
         return _update([], "")
 
 
-def _update(turns: list[Turn], question: str) -> Update:
-    return turns, messages_of(turns), question
+def _update(turns: list[Turn], question: str, is_running: bool = False) -> Update:
+    return turns, messages_of(turns), question, gr.update(interactive=is_running)
 
 
 def messages_of(turns: list[Turn]) -> list[dict[str, str]]:
-    """As the chat shows them. Texts are shown as they are, never read as markup."""
+    """As the chat shows them: an answer and its figures are two messages in one frame. Texts are
+    shown as they are, never read as markup."""
     messages: list[dict[str, str]] = []
     for turn in turns:
         pictures = "".join(f"[image {number + 1}] " for number in turn.images)
         messages.append({"role": "user", "content": f"{pictures}{turn.question}"})
-        parts = [turn.answer, turn.note and f"— {turn.note}"]
-        messages.append({"role": "assistant", "content": "\n\n".join(filter(None, parts))})
+        for part in (turn.answer, turn.note):
+            if part:
+                messages.append({"role": "assistant", "content": part})
     return messages

@@ -107,6 +107,8 @@ async def answer(
     device, dtype = services.device, services.dtype
     figures = metrics_of(stats, name, device, dtype)
     line = figures_line(title_of(services, name), stats.num_tokens, figures)
+    if not found.text.strip():
+        line += " · it wrote no text"
     if found.finish_reason == "length":
         line += " · cut at the limit of tokens"
     yield replace(turn, answer=found.text, note=line)
@@ -126,7 +128,7 @@ def figures_line(title: str, num_tokens: int, figures: RequestMetrics) -> str:
     """The engine's figures for one answer, on one line."""
     parts = [
         title,
-        f"{num_tokens} tokens",
+        f"{num_tokens} token{'' if num_tokens == 1 else 's'}",
         f"{figures.tokens_per_second:.1f} tokens/s",
         f"{figures.tokens_per_forward:.2f} tokens per forward",
     ]

@@ -44,7 +44,7 @@ def add(services: Services, view: CompareView, runs: Runs) -> None:
     own.start.click(
         does.run_sweep,
         [own.image, view.prompt, view.max_tokens, own.mode, own.thresholds, own.lengths],
-        [own.progress, own.plot, own.table, own.points, own.apply],
+        [own.progress, own.plot, own.table, own.points, own.apply, own.stop],
         js=WITH_IMAGE,
         **private,
     )
@@ -79,7 +79,7 @@ class _View:
         )
         with gr.Row():
             self.start = gr.Button("Sweep", variant="primary", elem_id="sweep-start")
-            self.stop = gr.Button("Stop", variant="stop", elem_id="sweep-stop")
+            self.stop = gr.Button("Stop", interactive=False, elem_id="sweep-stop")
         self.progress = gr.HTML(elem_id="sweep-progress")
         self.apply = gr.Button("Use the best in Compare", interactive=False, elem_id="sweep-apply")
 
@@ -93,7 +93,7 @@ def _scatter_plot() -> gr.ScatterPlot:
         x_title="Speed (tokens/s)",
         y_title="Agreement with AR",
         color_title=" ",
-        y_lim=[0, 1.05],
+        y_lim=[0, 1.15],
         tooltip="all",
         label="Speed against agreement",
         elem_id="sweep-plot",
@@ -164,6 +164,7 @@ def _updates(done: Progress, is_over: bool) -> tuple[Any, ...]:
         [_row(point, point == best) for point in done.points],
         list(done.points),
         gr.update(interactive=is_over and best is not None),
+        gr.update(interactive=not is_over),
     )
 
 
@@ -178,10 +179,7 @@ def progress_html(done: Progress, is_over: bool) -> str:
         words += f" AR: {done.reference:.1f} tokens/s."
     if is_over and done.best is not None:
         words += f" Best: {done.best.name}."
-    return (
-        f'<label>{escape(words)}<progress max="{most}" value="{num}" style="width:100%">'
-        "</progress></label>"
-    )
+    return f'<label>{escape(words)}<progress max="{most}" value="{num}"></progress></label>'
 
 
 def _plot(done: Progress) -> Any:

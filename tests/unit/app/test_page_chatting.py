@@ -51,5 +51,6 @@ def test_what_the_chat_shows() -> None:
     shown = messages_of([Turn("What?", (0,), "A star.", "ar · 3 tokens")])
     assert [message["content"] for message in shown] == [
         "[image 1] What?",
-        "A star.\n\n— ar · 3 tokens",
+        "A star.",
+        "ar · 3 tokens",
     ]
