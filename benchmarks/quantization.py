@@ -2,9 +2,10 @@
 
 Asks: what does `--quantize` save, what does it cost in time, how often does the model still say the
 same? All three models are loaded in one process; prompts and models take turns, so that a busy
-machine slows all of them alike. Speed is that of decoding, at batch 1, as a ratio to the plain model
-on the same prompt; agreement is with the plain model's answer in the same mode. Prints tables, then
-one JSON line.
+machine slows all of them alike. Speed is that of decoding, at batch 1, as a ratio to the plain
+model on the same prompt; agreement is with the plain model's answer in the same mode. The embedded
+model is small, so calls from Python weigh in; one product of the 8B model's width says what remains
+without them. Prints tables, then one JSON line.
 
     python -m benchmarks.quantization --scenes 40 --timed 8 --rounds 3
 """
@@ -16,6 +17,8 @@ import json
 import platform
 import statistics
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -27,7 +30,9 @@ from rich.table import Table
 from vlm_dlm.decoding import MODES
 from vlm_dlm.evaluation.scenes import MAX_TOKENS, Task, tasks
 from vlm_dlm.evaluation.scores import CAPTION
+from vlm_dlm.model.linear import empty_weight, product
 from vlm_dlm.model.quantization import SCHEMES
+from vlm_dlm.model.quantized_linear import QuantizedLinear
 from vlm_dlm.report import Answer
 from vlm_dlm.request import GenerationRequest, SamplingParams
 from vlm_dlm.runtime import Runtime
@@ -71,6 +76,7 @@ def main() -> None:
             for name, own in ratios.items()
         },
         "forward_ms": forwards,
+        "matrix": _matrix(args.width, args.rounds * 5) if args.width else None,
     }
     _show(report)
     print(json.dumps(report))
@@ -84,6 +90,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scenes", type=int, default=40)
     parser.add_argument("--timed", type=int, default=8, help="captions of the speed figures")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--width", type=int, default=4096, help="of one matrix; 0 leaves it out")
     return parser.parse_args()
 
 
@@ -152,6 +159,42 @@ def _speed(
     }
 
 
+def _matrix(width: int, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
+    """One product with a matrix [width, width] on the CPU, as it is in the 8B model, over the plain
+    float32 one with the same rows: dtype and weights to rows to times as long."""
+    cpu, weight = torch.device("cpu"), torch.randn(width, width) * 0.02
+    plain = empty_weight((width, width), torch.float32, cpu, is_product=True).copy_(weight)
+    narrow = weight.bfloat16()
+    products: dict[str, Callable[[torch.Tensor], object]] = {
+        f"float32, {PLAIN}": lambda x: product(x, plain),
+        f"bfloat16, {PLAIN}": lambda x: product(x.bfloat16(), narrow),
+    }
+    for dtype in (torch.float32, torch.bfloat16):
+        for name, scheme in SCHEMES.items():
+            module = QuantizedLinear((width, width), scheme, dtype, cpu)
+            module.fill(0, weight)
+            title = f"{str(dtype).removeprefix('torch.')}, {name}"
+            products[title] = lambda x, module=module, dtype=dtype: module(x.to(dtype))
+    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in products}
+    for num_rows in (1, 32):
+        x = torch.randn(num_rows, width)
+        ratios: dict[str, list[float]] = {name: [] for name in products}
+        for _ in range(rounds + 1):
+            times = {name: _time(run, x) for name, run in products.items()}
+            for name, time_s in times.items():
+                ratios[name].append(time_s / times[f"float32, {PLAIN}"])
+        for name, values in ratios.items():
+            found[name][str(num_rows)] = _spread(values[1:])  # the first is cold
+    return found
+
+
+@torch.inference_mode()
+def _time(run: Callable[[torch.Tensor], object], x: torch.Tensor) -> float:
+    began = time.perf_counter()
+    run(x)
+    return time.perf_counter() - began
+
+
 def _spread(values: list[float]) -> dict[str, float]:
     low, middle, high = statistics.quantiles(values, n=4)
     return {"median": round(middle, 2), "q1": round(low, 2), "q3": round(high, 2)}
@@ -182,6 +225,13 @@ def _show(report: dict[str, Any]) -> None:
             shown = "1" if ratio is None else f"{ratio['median']} ({ratio['q1']} to {ratio['q3']})"
             time_ms = f"{report['forward_ms'][name][mode]}"
             table.add_row(name, mode, shown, time_ms, *(str(value) for value in found.values()))
+    console.print(table)
+    if report["matrix"] is None:
+        return
+    table = Table("one product", "1 row, x float32", "32 rows, x float32")
+    for name, rows in report["matrix"].items():
+        shown = (f"{one['median']} ({one['q1']} to {one['q3']})" for one in rows.values())
+        table.add_row(name, *shown)
     console.print(table)
 
 

@@ -59,7 +59,7 @@ class Trial:
         self.is_long = is_long
         self._say = say
         self.prompts = self._prompts(num_prompts)
-        self._answers: dict[str, list[Answer]] = {}
+        self._answers: dict[tuple[str, Any], list[Answer]] = {}  # by mode and Params
 
     def _prompts(self, num: int) -> list[PreparedPrompt]:
         if self.config.vision is None:
@@ -86,7 +86,7 @@ class Trial:
 
     def answers(self, mode: str, **options: Any) -> list[Answer]:
         """Greedy answers to all prompts."""
-        key = f"{mode} {options}"
+        key = (mode, mode_params([mode], options)[mode])
         if key not in self._answers:
             self._say(f"{mode} {options or ''}".strip())
             self._answers[key] = [self.answer(prompt, mode, options) for prompt in self.prompts]
