@@ -17,6 +17,7 @@ import gradio as gr
 from app.errors import ApiError
 from app.page.chatting import figures_line, modes_of, title_of
 from app.page.runs import Runs, Visitor, shown, visitor_of
+from app.page.speeds import speed_of
 from app.page.trial import WITH_IMAGE, begin_trial, judge_of, question_of
 from app.page.votes import CHOICES, COLUMNS, MAX_VOTES, as_csv, read_votes, tally
 from app.schemas.compare import ModeResult
@@ -79,10 +80,15 @@ def vote_of(round_: Round, choice: str) -> dict[str, Any]:
     """A vote as it is remembered."""
     a, b = round_.results
     winner = {CHOICES[0]: a.mode, CHOICES[1]: b.mode}.get(choice, "")
-    speeds = [0.0 if one.metrics is None else one.metrics.tokens_per_second for one in (a, b)]
+    speeds = [_speed(one) for one in (a, b)]
     time = datetime.now(UTC).isoformat(timespec="seconds")
     values = time, round_.question, choice, winner, a.mode, b.mode, *speeds, a.text == b.text
     return dict(zip(COLUMNS, values, strict=True))
+
+
+def _speed(result: ModeResult) -> float | None:
+    metrics = result.metrics
+    return None if metrics is None else speed_of(result.num_tokens, metrics.tokens_per_second)
 
 
 def reveal(services: Services, round_: Round, choice: str) -> str:
@@ -92,7 +98,8 @@ def reveal(services: Services, round_: Round, choice: str) -> str:
         title = title_of(services, result.mode)
         line = title
         if result.metrics is not None:
-            line = figures_line(title, result.num_tokens, result.metrics)
+            # The one that was drawn first paid for image and prompt, so the start says nothing.
+            line = figures_line(title, result.num_tokens, result.metrics, has_first=False)
         lines.append(f"**{label}** was {line}")
     if round_.results[0].text == round_.results[1].text:
         lines.append("Both wrote the same text.")

@@ -12,6 +12,7 @@ from app.answers import Answer, metrics_of
 from app.errors import ApiError
 from app.intake import Ask, deadline_of, mode_options, prepare, resolve_mode, sampling_of, ticket
 from app.page.runs import Visitor
+from app.page.speeds import TOO_SHORT, queue_words, speed_of
 from app.schemas.common import AnswerOptions, RequestMetrics
 from app.state import Services
 from app.tracking import preparing, tracked
@@ -124,14 +125,20 @@ def modes_of(services: Services) -> tuple[ModeInfo, ...]:
     return services.engine.capabilities.modes
 
 
-def figures_line(title: str, num_tokens: int, figures: RequestMetrics) -> str:
-    """The engine's figures for one answer, on one line."""
+def figures_line(
+    title: str, num_tokens: int, figures: RequestMetrics, *, has_first: bool = True
+) -> str:
+    """The engine's figures for one answer, on one line. has_first: with the time to the first
+    token, which only compares where each answer had to do the same for it."""
+    speed = speed_of(num_tokens, figures.tokens_per_second)
     parts = [
         title,
         f"{num_tokens} token{'' if num_tokens == 1 else 's'}",
-        f"{figures.tokens_per_second:.1f} tokens/s",
+        f"speed {TOO_SHORT}" if speed is None else f"{speed:.1f} tokens/s",
         f"{figures.tokens_per_forward:.2f} tokens per forward",
     ]
-    if figures.time_to_first_token_ms is not None:
-        parts.append(f"first token after {figures.time_to_first_token_ms:.0f} ms")
+    first_ms = figures.time_to_first_token_ms
+    if has_first and first_ms is not None:
+        words = queue_words(figures.queue_time_ms)
+        parts.append(f"first token after {first_ms:.0f} ms{words}")
     return " · ".join(parts)
