@@ -145,7 +145,7 @@ def record_of(compared: dict[str, Any]) -> dict[str, Any]:
             "options.top is not known",
         ),
         ({"prompt": "x", "modes": ["ar", "ar"], "api_name": "/compare"}, "listed twice"),
-        ({"messages": [], "api_name": "/chat"}, "messages must have at least"),
+        ({"messages": [], "api_name": "/chat"}, "messages must not be empty"),
         ({"messages": [{"role": "king", "content": "x"}], "api_name": "/chat"}, "role must be"),
         ({"prompt": "x", "mode": "ar", "api_name": "/sweep"}, "mode ar has nothing to sweep"),
         ({"prompt": "x", "thresholds": [7.0], "api_name": "/sweep"}, "threshold"),
