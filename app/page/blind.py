@@ -18,11 +18,10 @@ from app.errors import ApiError
 from app.page.chatting import figures_line, modes_of, title_of
 from app.page.runs import Runs, Visitor, shown, visitor_of
 from app.page.speeds import speed_of
-from app.page.trial import WITH_IMAGE, begin_trial, judge_of, question_of
+from app.page.trial import WITH_IMAGE, begin_trial, judge_of, own_params, question_of
 from app.page.votes import CHOICES, COLUMNS, MAX_VOTES, as_csv, read_votes, tally
 from app.schemas.compare import ModeResult
 from app.schemas.generate import Question
-from vlm_dlm.preflight import mode_params
 
 if TYPE_CHECKING:
     from app.page.compare import CompareView
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
 PLACE = "blind"
 TALLY = ["Mode", "Shown", "Won", "Lost", "No difference"]
 INTRO = (
-    "Two modes answer the question of the Compare view. You see both answers when both are whole, "
+    "Two modes answer the question of the Compare view, with its most tokens, threshold and block "
+    "length. You see both answers when both are whole, "
     "so that speed gives nothing away; vote, and the names appear. Lossless modes write the same "
     "text as each other: *no difference* is then the right vote. Votes stay in this browser."
 )
@@ -48,18 +48,30 @@ class Round:
 
 
 async def play(
-    services: Services, visitor: Visitor, question: Question, pool: list[str]
+    services: Services,
+    visitor: Visitor,
+    question: Question,
+    pool: list[str],
+    threshold: float,
+    block_length: float,
 ) -> AsyncGenerator[Round]:
     """Draws two modes and lets them answer; the last round has both results, in hidden order.
+    threshold, block_length: for those that have them, 0 for what suits each.
 
     Raises ApiError or VlmDlmError; an answer that fails fails the round.
     """
-    offered = [info.name for info in modes_of(services) if info.name in pool]
+    # Checked for all, so that a value which one cannot run is not refused by chance.
+    params = {
+        info.name: own_params(info, threshold, block_length)
+        for info in modes_of(services)
+        if info.name in pool
+    }
+    offered = list(params)
     if len(offered) < 2:
         raise ApiError(400, "bad_input", "choose at least two modes to draw from")
     drawn = random.sample(offered, 2)
     yield Round(question.prompt)
-    entries = {mode: (mode, mode_params([mode], {})[mode]) for mode in drawn}
+    entries = {mode: (mode, params[mode]) for mode in drawn}
     comparison = await begin_trial(services, visitor, question, entries)
     num_done = 0
     async with aclosing(comparison.steps()) as steps:
@@ -112,7 +124,10 @@ def add(services: Services, view: CompareView, runs: Runs) -> None:
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     own.start.click(
         does.start_round,
-        [own.image, view.prompt, view.max_tokens, own.pool],
+        [
+            *(own.image, view.prompt, view.max_tokens, own.pool),
+            *(view.threshold, view.block_length),
+        ],
         [own.current, own.status, *own.texts, own.revealed, own.stop, *own.buttons],
         js=WITH_IMAGE,
         **private,
@@ -171,14 +186,21 @@ class _BlindTest:
         self._titles = {info.name: info.title for info in modes_of(services)}
 
     async def start_round(
-        self, image: str, prompt: str, max_tokens: float, pool: list[str], request: gr.Request
+        self,
+        image: str,
+        prompt: str,
+        max_tokens: float,
+        pool: list[str],
+        threshold: float,
+        block_length: float,
+        request: gr.Request,
     ) -> AsyncGenerator[list[Any]]:
         """Two answers; the page gets the texts alone."""
         done: Round | None = None
         try:
             visitor = visitor_of(request)
             question = question_of(self._services, image, prompt, int(max_tokens))
-            source = play(self._services, visitor, question, pool)
+            source = play(self._services, visitor, question, pool, threshold, block_length)
             async for done in self._runs.follow(visitor, PLACE, source):
                 yield _round_update(done)
         except Exception as error:

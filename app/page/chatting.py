@@ -10,9 +10,10 @@ from typing import Any
 
 from app.answers import Answer, metrics_of
 from app.errors import ApiError
-from app.intake import Ask, deadline_of, mode_options, prepare, resolve_mode, sampling_of, ticket
+from app.intake import Ask, deadline_of, prepare, resolve_mode, sampling_of, ticket
 from app.page.runs import Visitor
 from app.page.speeds import TOO_SHORT, queue_words, speed_of
+from app.page.trial import own_params
 from app.schemas.common import AnswerOptions, RequestMetrics
 from app.state import Services
 from app.tracking import preparing, tracked
@@ -32,6 +33,16 @@ class Turn:
     images: tuple[int, ...] = ()
     answer: str = ""
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the next answer is written. threshold, block_length: 0 for what suits the mode."""
+
+    mode: str
+    max_tokens: int
+    threshold: float = 0.0
+    block_length: float = 0
 
 
 def images_of(text: str) -> list[str]:
@@ -83,8 +94,7 @@ async def answer(
     visitor: Visitor,
     turns: Sequence[Turn],
     images: Sequence[str],
-    mode: str,
-    options: AnswerOptions,
+    settings: Settings,
 ) -> AsyncGenerator[Turn]:
     """The last turn as its answer grows. Closing it ends the answer.
 
@@ -92,8 +102,10 @@ async def answer(
     """
     turn = replace(turns[-1], answer="", note="waiting …")
     yield turn
-    name = resolve_mode(services, None, mode)
-    params = mode_options(options, name)[name]
+    name = resolve_mode(services, None, settings.mode)
+    info = next(info for info in modes_of(services) if info.name == name)
+    params = own_params(info, settings.threshold, settings.block_length)
+    options = AnswerOptions(max_tokens=settings.max_tokens)
     ask = ask_of_turns(services, turns, images, options)
     async with preparing(services):
         prompt = await prepare(services, ask, visitor.client)
