@@ -123,7 +123,7 @@ def _settings(
         )
         block_length = gr.Slider(
             0,
-            64,
+            32,
             0,
             step=4,
             label="Block length",
@@ -184,7 +184,7 @@ def _charts(stage: gr.HTML, titles: list[str]) -> gr.JSON:
             color="mode",
             color_map=colors,
             title="Tokens over time",
-            x_title="milliseconds",
+            x_title="ms since the prompt was ready",
             colors_in_legend=[],
             height=260,
         )

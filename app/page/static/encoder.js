@@ -153,7 +153,7 @@ vlmDlm.encoder = (() => {
     const body = make("div", "encoder-body");
     if (picture) body.append(pictureView(picture, seen));
     body.append(make("div", "encoder-side", "", factsOf(record, seen, picture), timeBars(record)));
-    root.replaceChildren(make("h3", "", "What the encoder saw"), body);
+    root.replaceChildren(make("h2", "", "What the encoder saw"), body);
   }
 
   onRecord((record) => show(placeOf("encoder"), record, pictureOf(record)));

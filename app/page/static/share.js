@@ -137,7 +137,7 @@ vlmDlm.share = (() => {
     shown.tabIndex = 0;
     shown.hidden = true;
     root.replaceChildren(
-      make("h3", "", "Take it away"),
+      make("h2", "", "Take it away"),
       make("div", "share-row", "", ...codeActions(record, status, shown)),
       make("div", "share-row", "", ...fileActions(record, status)),
       status, shown,
