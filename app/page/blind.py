@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from app.errors import ApiError
+from app.page import image_line
 from app.page.chatting import figures_line, modes_of, title_of
 from app.page.runs import Runs, Visitor, shown, visitor_of
 from app.page.speeds import speed_of
@@ -152,6 +153,7 @@ class _View:
         # must stay the same, or votes would not outlive the server.
         self.votes = gr.BrowserState([], storage_key="vlm-dlm-votes", secret="vlm-dlm")
         gr.Markdown(INTRO)
+        image_line.add("blind")
         self.pool = gr.CheckboxGroup(modes, value=[name for _, name in modes], label="Draw from")
         with gr.Row():
             self.start = gr.Button("New pair", variant="primary", elem_id="blind-start")

@@ -12,12 +12,9 @@ from typing import Any, cast
 
 from pandas import DataFrame  # pyright: ignore[reportMissingTypeStubs]
 
-from app.page.speeds import speed_of
-
 MAX_MODES = 16
 MAX_POINTS = 400  # of one line
 LINE_COLUMNS = ("milliseconds", "tokens", "mode")
-SPEED = "tokens_per_second"
 BAR_COLUMNS = ("mode", "value")
 
 
@@ -40,15 +37,9 @@ def bars(record: object, figure: str) -> DataFrame:
     for name, title in list(titles.items())[:MAX_MODES]:
         values = [_number(_mapping(run.get(name)).get(figure)) for run in runs]
         known = sorted(value for value in values if value is not None)
-        if known and (figure != SPEED or not _is_too_short(names[name])):
+        if known:
             rows.append((title, _median(known)))
     return DataFrame(rows, columns=list(BAR_COLUMNS))
-
-
-def _is_too_short(answer: object) -> bool:
-    """Whether it has no speed."""
-    num_tokens = _number(_mapping(_mapping(answer).get("result")).get("num_tokens"))
-    return num_tokens is not None and speed_of(int(num_tokens), 1.0) is None
 
 
 def _answers(record: object) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from app.intake import DEFAULT_MAX_TOKENS, DEFAULT_MODE
+from app.page import image_line
 from app.page.chatting import STOPPED, Settings, Turn, answer, images_of, modes_of, next_turn
 from app.page.runs import Runs, shown, visitor_of
 
@@ -58,6 +59,7 @@ class _View:
         modes = [(info.title, info.name) for info in modes_of(services)]
         names = [name for _, name in modes]
         gr.Markdown(INTRO + (EMBEDDED if services.settings.model is None else ""))
+        image_line.add("chat")
         self.chatbot = gr.Chatbot(
             label="Conversation",
             height=420,

@@ -13,7 +13,7 @@ from app.errors import ApiError
 from app.intake import Ask, deadline_of, prepare, resolve_mode, sampling_of, ticket
 from app.page.runs import Visitor
 from app.page.speeds import TOO_SHORT, queue_words, speed_of
-from app.page.trial import own_params
+from app.page.trial import check_readable, own_params
 from app.schemas.common import AnswerOptions, RequestMetrics
 from app.state import Services
 from app.tracking import preparing, tracked
@@ -50,6 +50,7 @@ def images_of(text: str) -> list[str]:
 
     Raises ImageError.
     """
+    check_readable(text)
     try:
         found: Any = json.loads(text or "[]")
     except ValueError:

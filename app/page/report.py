@@ -127,10 +127,12 @@ def _runs_text(record: Record) -> str:
 
 
 def _speeds(record: Record, mode: str) -> list[float]:
-    """Tokens per second of every run; none of an answer that is too short to have a speed."""
+    """Tokens per second of every run in which the answer is long enough to have a speed."""
+    values = record.values_of(mode, "tokens_per_second")
+    if len(record.runs) > 1:  # the page leaves out what is too short
+        return values
     num_tokens = record.answers[mode].result.num_tokens
-    speeds = [speed_of(num_tokens, value) for value in record.values_of(mode, "tokens_per_second")]
-    return [speed for speed in speeds if speed is not None]
+    return [value for value in values if speed_of(num_tokens, value) is not None]
 
 
 def _speed(record: Record, mode: str) -> str:

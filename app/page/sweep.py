@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from app.page import image_line
 from app.page.runs import Runs, shown, visitor_of
 from app.page.speeds import TOO_SHORT
 from app.page.sweeping import (
@@ -61,6 +62,7 @@ class _View:
 
     def __init__(self, services: Services) -> None:
         gr.Markdown(INTRO)
+        image_line.add("sweep")
         with gr.Row():
             with gr.Column(scale=1, min_width=320):
                 self._add_controls([(info.title, info.name) for info in sweepable(services)])

@@ -16,16 +16,26 @@ from app.schemas.generate import Options, Question
 from app.state import Services
 from app.tracking import preparing, tracked
 from vlm_dlm.engine.base import ModeInfo
+from vlm_dlm.errors import ImageError
 from vlm_dlm.events import GenerationEvent
 from vlm_dlm.preflight import mode_params
 from vlm_dlm.serving.service import Ticket
 
+# What the page sends in place of a file that its browser could not read.
+UNREADABLE = "unreadable"
 # Stands before a Python function: the picture crosses as text, never as a file.
 WITH_IMAGE = "async (image, ...rest) => [await vlmDlm.visitor.image(), ...rest]"
 
 
+def check_readable(image: str) -> None:
+    """Raises ImageError for a file that the visitor's browser could not read."""
+    if image == UNREADABLE:
+        raise ImageError("the image could not be read; choose another one in the Compare view")
+
+
 def question_of(services: Services, image: str, prompt: str, max_tokens: int) -> Question:
-    """As the Compare view has it. Raises ApiError."""
+    """As the Compare view has it. Raises ApiError or ImageError."""
+    check_readable(image)
     if not prompt.strip():
         raise ApiError(400, "bad_input", "write a question in the Compare view first")
     options = Options(max_tokens=min(max_tokens, services.settings.max_tokens_limit))

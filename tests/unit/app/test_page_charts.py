@@ -37,16 +37,6 @@ def test_bars_are_medians_over_runs() -> None:
     assert frame.to_numpy().tolist() == [["AR", 3.0]]
 
 
-def test_an_answer_of_one_token_has_no_bar_of_speed() -> None:
-    answer = {"title": "AR", "result": {"num_tokens": 1}}
-    done = {
-        "answers": {"ar": answer},
-        "runs": [{"ar": {"tokens_per_second": 2953.5, "tokens_per_forward": 1.0}}],
-    }
-    assert bars(done, "tokens_per_second").empty
-    assert bars(done, "tokens_per_forward").to_numpy().tolist() == [["AR", 1.0]]
-
-
 @pytest.mark.parametrize(
     "nonsense",
     [

@@ -147,6 +147,15 @@ def test_an_answer_of_one_token_has_no_speed() -> None:
     assert "Autoregressive" not in chart
 
 
+def test_of_several_runs_those_without_a_speed_do_not_count() -> None:
+    speeds = {"ar": (None, 120.0, None), "diffusion": (None, None, None)}
+    runs = [{mode: {"tokens_per_second": own[i]} for mode, own in speeds.items()} for i in range(3)]
+
+    html = build_report(make_record(runs=runs), None)
+
+    assert cells(html, "Tokens per second") == ["120", "too short to measure"]
+
+
 def test_a_wait_in_the_queue_is_told_apart() -> None:
     record = _with("answers.ar.result.metrics.queue_time_ms", 12.4)
 
