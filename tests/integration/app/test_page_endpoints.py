@@ -231,13 +231,13 @@ def test_chat_and_blind_test_take_the_settings_of_the_compare_view(
             shares.append(float(PER_FORWARD.findall(str(done))[-1]))
         assert shares[0] < shares[1]
         # Which has neither, and which cannot do such blocks.
-        assert error_of(tab.press("ask", "[]", None, PROMPT, "ar", 8, 0.5, 64)) is None
-        refused = tab.press("ask", "[]", None, PROMPT, "quadratic_spec", 8, 0, 64)
+        assert error_of(tab.press("ask", "[]", None, PROMPT, "ar", 8, 0.5, 32)) is None
+        refused = tab.press("ask", "[]", None, PROMPT, "quadratic_spec", 8, 0, 1)
         assert "block lengths 2 to 32" in str(error_of(refused))
         for _ in range(3):
-            pair = tab.press("start_round", image, PROMPT, 8, ALL_MODES, 0.5, 64)
+            pair = tab.press("start_round", image, PROMPT, 8, ALL_MODES, 0.5, 1)
             assert "block lengths 2 to 32" in str(error_of(pair))
-        pair = tab.press("start_round", image, PROMPT, 8, ALL_MODES[:2], 0.5, 64)
+        pair = tab.press("start_round", image, PROMPT, 8, ALL_MODES[:2], 0.5, 32)
         assert error_of(pair) is None
 
 
