@@ -9,6 +9,15 @@ if TYPE_CHECKING:
     from app.state import Services
 
 REAL_MODEL = "nvidia/Nemotron-Labs-Diffusion-VLM-8B"
+# Of `endpoints.py`, one line each.
+ENDPOINTS = {
+    "modes": "the decoding modes of the loaded model, and the options of each",
+    "generate": "one answer about an image, in one mode",
+    "compare": "one question in several modes, and how the answers differ",
+    "chat": "an answer to the last message of a conversation",
+    "sweep": "one question per combination of threshold and block length",
+    "report": "a comparison as an HTML file that opens offline",
+}
 _EMBEDDED = (
     "It is small and knows drawn scenes and charts: coloured shapes, a few written words, bars. "
     "Photographs are beyond it, and it will describe them wrongly."
@@ -39,8 +48,10 @@ log has figures and no text."""
 
 _FIGURES = """### What the figures say
 
-- Speeds are measured by the engine while it writes. The network, the queue and this page are not
-  in them. *First token* counts from the place in the queue, so it includes the image.
+- Speeds are measured by the engine while it writes: the network, the queue, image and prompt and
+  this page are not in them. An answer of one token has no speed: that token comes with the prompt.
+- *First token* counts from when the mode's request was accepted, so waiting in the queue is in it;
+  image and prompt are in that of the first mode only, the others take them over.
 - Tokens/s is one answer's own speed, not what the machine can do for many at once. If somebody
   else's answer runs at the same time, both are slower.
 - One run proves little: the first one after a start is slower, and every run differs by a few
@@ -49,6 +60,12 @@ _FIGURES = """### What the figures say
 - Lossless modes give the text of the autoregressive mode exactly, in exact arithmetic. In bfloat16
   two nearly equal choices can swap; the badge then names the token and how close they were.
 - Block diffusion is not lossless: a lower threshold is faster and may write something else."""
+
+
+_LOOK = """### Dark and light
+
+The page follows what your system prefers. `?__theme=dark` or `?__theme=light` at the end of its
+address chooses."""
 
 
 def model_line(services: Services) -> str:
@@ -60,7 +77,30 @@ def model_line(services: Services) -> str:
 
 def about_text(services: Services) -> str:
     """Markdown."""
-    return "\n\n".join((_loaded(services), _LARGE, _FIGURES, _PRIVACY))
+    parts = _loaded(services), _LARGE, _FIGURES, _for_programs(services), _LOOK, _PRIVACY
+    return "\n\n".join(parts)
+
+
+def _for_programs(services: Services) -> str:
+    settings = services.settings
+    named = "\n".join(f"- `/{name}`: {does}" for name, does in ENDPOINTS.items())
+    key = ', headers={"Authorization": "Bearer YOUR_KEY"}' if settings.api_keys else ""
+    where = "on, at `/gradio_api/mcp/`" if settings.page_mcp else "off; `--page-mcp` switches it on"
+    return f"""### For programs
+
+The HTTP interface is under `/v1`; [/openapi.json](openapi.json) describes it. *Copy as curl* and
+*Copy as Python* below a comparison give its call. `gradio_client` calls these:
+
+{named}
+
+```
+from gradio_client import Client
+
+client = Client("http://ADDRESS"{key})
+reply = client.predict("How many stars?", "", "ar", api_name="/generate")
+```
+
+The same as tools for MCP: {where}."""
 
 
 def _name(services: Services) -> str:

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from app.intake import DEFAULT_MAX_TOKENS, DEFAULT_MODE
-from app.page.chatting import STOPPED, Turn, answer, images_of, modes_of, next_turn
+from app.page import image_line
+from app.page.chatting import STOPPED, Settings, Turn, answer, images_of, modes_of, next_turn
 from app.page.runs import Runs, shown, visitor_of
-from app.schemas.common import AnswerOptions
 
 if TYPE_CHECKING:
+    from app.page.compare import CompareView
     from app.state import Services
 
 PLACE = "chat"
 INTRO = (
     "Ask about the image of the Compare view. Choose another image there at any time: your next "
-    "question then comes with it, and earlier ones stay part of the conversation."
+    "question then comes with it, and earlier ones stay part of the conversation. Threshold and "
+    "block length are those of the Compare view."
 )
 EMBEDDED = (
     " The embedded model was taught single questions: what it answers to a second one is often "
@@ -35,13 +37,14 @@ _AGAIN = "(images, ...rest) => [vlmDlm.visitor.images(), ...rest]"
 _CLEAR = "(...values) => { vlmDlm.visitor.forget(); return values; }"
 
 
-def add(services: Services, runs: Runs) -> None:
+def add(services: Services, compare: CompareView, runs: Runs) -> None:
     """Fill the current tab."""
     view = _View(services)
     talk = _Talk(services, runs)
     outputs = [view.turns, view.chatbot, view.question, view.stop]
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    inputs = [view.images, view.turns, view.question, view.mode, view.max_tokens]
+    settings = [view.mode, view.max_tokens, compare.threshold, compare.block_length]
+    inputs = [view.images, view.turns, view.question, *settings]
     for start in (view.send.click, view.question.submit):
         start(talk.ask, inputs, outputs, js=_SEND, **private)
     view.again.click(talk.again, inputs, outputs, js=_AGAIN, **private)
@@ -56,6 +59,7 @@ class _View:
         modes = [(info.title, info.name) for info in modes_of(services)]
         names = [name for _, name in modes]
         gr.Markdown(INTRO + (EMBEDDED if services.settings.model is None else ""))
+        image_line.add("chat")
         self.chatbot = gr.Chatbot(
             label="Conversation",
             height=420,
@@ -99,7 +103,9 @@ class _View:
         self.turns = gr.State([])
 
 
-Update = tuple[list[Turn], list[dict[str, str]], str, Any]
+Box = str | dict[str, Any]  # what the box of the question shows from now on
+KEPT: dict[str, Any] = {"__type__": "update"}  # as it is
+Update = tuple[list[Turn], list[dict[str, str]], Box, Any]
 
 
 class _Talk:
@@ -116,6 +122,8 @@ class _Talk:
         question: str,
         mode: str,
         max_tokens: float,
+        threshold: float,
+        block_length: float,
         request: gr.Request,
     ) -> AsyncGenerator[Update]:
         """One more turn. What could not be answered at all goes back to where it was typed."""
@@ -124,7 +132,9 @@ class _Talk:
             asked = [*turns, next_turn(turns, question, len(found))]
         except Exception as error:
             raise shown(error) from None
-        async for update in self._answer(asked, turns, question, found, mode, max_tokens, request):
+        settings = Settings(mode, int(max_tokens), threshold, block_length)
+        typed = turns, question
+        async for update in self._answer(asked, typed, "", found, settings, request):
             yield update
 
     async def again(
@@ -134,6 +144,8 @@ class _Talk:
         question: str,
         mode: str,
         max_tokens: float,
+        threshold: float,
+        block_length: float,
         request: gr.Request,
     ) -> AsyncGenerator[Update]:
         """The last question once more; its old answer is kept until there is a new one."""
@@ -143,45 +155,37 @@ class _Talk:
             found = images_of(images)
         except Exception as error:
             raise shown(error) from None
-        async for update in self._answer(turns, turns, question, found, mode, max_tokens, request):
+        settings = Settings(mode, int(max_tokens), threshold, block_length)
+        typed = turns, KEPT
+        async for update in self._answer(turns, typed, KEPT, found, settings, request):
             yield update
 
     async def _answer(
         self,
         asked: list[Turn],
-        before: list[Turn],
-        question: str,
+        before: tuple[list[Turn], Box],
+        box: Box,
         images: list[str],
-        mode: str,
-        max_tokens: float,
+        settings: Settings,
         request: gr.Request,
     ) -> AsyncGenerator[Update]:
-        """asked: with the turn to be answered at its end. before: what to go back to, with the
-        question in its box, if no word comes."""
-        typed = "" if asked is not before else question
+        """asked: with the turn to be answered at its end. before: turns and box to go back to if
+        no word comes. box: for the first update; from then on what is typed there stays."""
         earlier, last = asked[:-1], asked[-1]
         now = replace(last, answer="")
-        options = AnswerOptions(max_tokens=int(max_tokens))
         try:
             visitor = visitor_of(request)
-            source = answer(self._services, visitor, asked, images, mode, options)
+            source = answer(self._services, visitor, asked, images, settings)
             is_done = False
             async for now in self._runs.follow(visitor, PLACE, source):
                 is_done = now.note not in ("waiting …", "writing …")
-                yield _update([*earlier, now], typed, is_running=not is_done)
+                yield _update([*earlier, now], box, is_running=not is_done)
+                box = KEPT
             if not is_done:
-                yield self._cut(earlier, now, before, question, STOPPED)
+                yield _cut(earlier, now, before, STOPPED)
         except Exception as error:
-            yield self._cut(earlier, now, before, question, "broke off")
+            yield _cut(earlier, now, before, "broke off")
             raise shown(error) from None
-
-    def _cut(
-        self, earlier: list[Turn], now: Turn, before: list[Turn], question: str, why: str
-    ) -> Update:
-        """The end of an answer that is not whole."""
-        if not now.answer:
-            return _update(before, question)
-        return _update([*earlier, replace(now, note=why)], "")
 
     async def stop(self, request: gr.Request) -> None:
         """End the answer that is being written."""
@@ -193,8 +197,15 @@ class _Talk:
         return _update([], "")
 
 
-def _update(turns: list[Turn], question: str, is_running: bool = False) -> Update:
-    return turns, messages_of(turns), question, gr.update(interactive=is_running)
+def _cut(earlier: list[Turn], now: Turn, before: tuple[list[Turn], Box], why: str) -> Update:
+    """The end of an answer that is not whole."""
+    if not now.answer:
+        return _update(*before)
+    return _update([*earlier, replace(now, note=why)], KEPT)
+
+
+def _update(turns: list[Turn], box: Box, is_running: bool = False) -> Update:
+    return turns, messages_of(turns), box, gr.update(interactive=is_running)
 
 
 def messages_of(turns: list[Turn]) -> list[dict[str, str]]:
