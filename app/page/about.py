@@ -71,7 +71,7 @@ address chooses."""
 def model_line(services: Services) -> str:
     """One line of HTML for the top of the page."""
     return (
-        f"<p><strong>vlm-dlm</strong> is running {escape(_name(services))}. {_sees(services)}</p>"
+        f"<h1>vlm-dlm</h1><p>is running {escape(_name(services))}. {_sees(services)}</p>"
     )
 
 

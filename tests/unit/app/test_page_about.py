@@ -16,7 +16,9 @@ from vlm_dlm.engine.scripted_engine import ScriptedEngine
 
 def about(**changes: Any) -> str:
     settings = Settings(**changes)
-    return about_text(cast("Services", SimpleNamespace(engine=ScriptedEngine(), settings=settings)))
+    checkpoint = SimpleNamespace(processor=SimpleNamespace(reads_images=True))
+    services = SimpleNamespace(engine=ScriptedEngine(), settings=settings, checkpoint=checkpoint)
+    return about_text(cast("Services", services))
 
 
 def test_every_endpoint_is_named() -> None:
