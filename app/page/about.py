@@ -36,9 +36,9 @@ vlm-dlm doctor --model {REAL_MODEL}
 vlm-dlm serve --model {REAL_MODEL}
 ```
 
-`fetch` downloads about 18 GB. The weights are not part of
-this project and come under a licence of their own, which says what you may use them for; `fetch`
-names it and asks. This program itself is under the Apache License 2.0."""
+`fetch` downloads about 18 GB. The weights are not part of this project and come under a licence of
+their own, which says what you may use them for; `fetch` names it and asks. This program itself is
+under the Apache License 2.0. `--quantize` needs the extra package torchao."""
 
 _PRIVACY = """## Privacy
 

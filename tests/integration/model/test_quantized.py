@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -24,6 +25,8 @@ from vlm_dlm.model.weights import load_model, new_model, save_model
 from vlm_dlm.report import ModeResult
 from vlm_dlm.request import SamplingParams
 from vlm_dlm.runtime import Runtime
+from vlm_dlm.serving.launch import Launch
+from vlm_dlm.serving.loading import load_engine, prepare, warm_up
 
 pytest.importorskip("torchao", reason="torchao is not installed (extra quantize)")
 ROOT = Path(__file__).parents[3]
@@ -169,6 +172,18 @@ def test_what_does_not_go_together_is_refused(
     with pytest.raises(CheckpointError, match="quantized layers cannot be offloaded"):
         load_model(tiny_checkpoint, quantize="int8")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_engine_to_serve_is_quantized_too(tiny_checkpoint: Path) -> None:
+    launch = Launch(str(tiny_checkpoint), "cpu", "float32", quantize="int8")
+    loaded = load_engine(launch, prepare(launch), lambda progress: None)
+    assert loaded.dtype == "float32, int8 weights"
+
+    async def warmed_up() -> None:
+        await warm_up(loaded, lambda progress: None)
+        await loaded.engine.close()
+
+    asyncio.run(warmed_up())
 
 
 @pytest.mark.parametrize("command", [["generate"], ["compare"], ["eval", "--num", "1"], ["serve"]])
