@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare serve test lint fmt types check bench clean
+.PHONY: help install demo compare serve test newcomer lint fmt types check bench clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ serve: $(STAMP)  ## Serve the embedded model on http://127.0.0.1:8000
 
 test: $(STAMP)  ## Run the tests (ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest -q $(ARGS)
+
+newcomer:  ## Replay the README on a clean copy, in an environment of its own
+	@$(PYTHON) tests/newcomer/replay.py $(ARGS)
 
 lint: $(STAMP)  ## Check style, format and layering
 	@$(BIN)/ruff check .
