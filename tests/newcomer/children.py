@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 STOP_S = 45.0
+END_S = 5.0  # for children of a server that was killed to notice
 
 
 class FailedError(Exception):
@@ -66,8 +67,9 @@ class Shell:
         """End everything. Returns what still ran below the folder, apart from what was kept."""
         for process in self._kept:
             self._end(process, signal.SIGKILL)
-        time.sleep(0.2)
-        left = self._left()
+        end_s = time.monotonic() + END_S
+        while (left := self._left()) and time.monotonic() < end_s:
+            time.sleep(0.1)
         for pid, _ in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -93,8 +93,8 @@ class Newcomer:
         if shown != f"{self.address}/":
             raise FailedError(f"the browser was sent to {shown}")
         page = self._get("/")
-        if "Content-Security-Policy" not in page and "<title>" not in page:
-            raise FailedError("there is no page")
+        if not all(f'"{view}"' in page for view in ("Compare", "Sweep", "Chat")):
+            raise FailedError("what answers at / is not the page")
         self._get("/page/page.js")
         self.shell.stop(running)
         return f"installed after {installed_s:.0f} s; the browser was sent to {shown}"
