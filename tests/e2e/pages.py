@@ -34,14 +34,14 @@ def examples(page: Path) -> list[Example]:
         language, code = block.groups()
         if language not in ("sh", "python"):
             continue
-        follower = found[index + 1] if index + 1 < len(found) else None
-        is_output = (
-            follower is not None
-            and follower[1] in ("json", "text")
-            and not text[block.end() : follower.start()].strip()
-        )
-        shown = follower.group(2, 1) if is_output and follower is not None else ("", "")
-        result.append(Example(language, code, *shown, text.count("\n", 0, block.start()) + 1))
+        shown, shown_as = "", ""
+        if index + 1 < len(found):
+            follower = found[index + 1]
+            is_next = not text[block.end() : follower.start()].strip()
+            if is_next and follower[1] in ("json", "text"):
+                shown, shown_as = follower[2], follower[1]
+        line = text.count("\n", 0, block.start()) + 1
+        result.append(Example(language, code, shown, shown_as, line))
     return result
 
 

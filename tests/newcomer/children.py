@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 STOP_S = 45.0
 END_S = 5.0  # for children of a server that was killed to notice
@@ -76,15 +77,19 @@ class Shell:
         return [command for _, command in left]
 
     def _start(
-        self, command: str, stdin: int, stdout: object, stderr: object = subprocess.PIPE
+        self,
+        command: str,
+        stdin: int,
+        stdout: int | IO[bytes],
+        stderr: int | IO[bytes] = subprocess.PIPE,
     ) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             ["bash", "-c", command],
             cwd=self.folder,
             env=dict(self.variables),
             stdin=stdin,
-            stdout=stdout,  # pyright: ignore[reportArgumentType]
-            stderr=stderr,  # pyright: ignore[reportArgumentType]
+            stdout=stdout,
+            stderr=stderr,
             start_new_session=True,
         )
         self._kept.append(process)

@@ -215,7 +215,7 @@ def walk(newcomer: Newcomer) -> bool:
 
 def main() -> int:
     """0 if a newcomer gets through."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--keep", action="store_true", help="leave the copy behind")
     keeps = parser.parse_args().keep
     folder = Path(tempfile.mkdtemp(prefix="newcomer-"))
