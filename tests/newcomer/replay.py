@@ -159,10 +159,8 @@ class Newcomer:
         binary = self.copy / ".venv" / "bin" / "docker-compose"
         if not binary.exists():
             raise Skipped("no compose binary for this platform")
-        for line in lines:
-            words = line.split()
-            flags = " ".join(words[2 : words.index("up")])
-            self.shell.run(f"{binary} {flags} config --quiet")
+        for profiles in sorted({" ".join(re.findall(r"--profile \S+", line)) for line in lines}):
+            self.shell.run(f"{binary} {profiles} config --quiet")
         return f"{len(lines)} commands of docs/deploy.md"
 
     def _python(self, code: str) -> str:
