@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
 EXAMPLE ?= assets/examples/shapes.png
 PROMPT ?= Describe the image.
 ARGS ?=
@@ -23,7 +24,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing $(TORCH) (the first time takes minutes)"
-	@$(PIP) "$(TORCH)"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") "$(TORCH)"
 	@echo "Installing vlm-dlm and its tools"
 	@$(PIP) -e ".[app,dev]"
 	@touch $@
