@@ -72,9 +72,7 @@ address chooses."""
 
 def model_line(services: Services) -> str:
     """One line of HTML for the top of the page."""
-    return (
-        f"<h1>vlm-dlm</h1><p> is running {escape(_name(services))}. {_sees(services)}</p>"
-    )
+    return f"<h1>vlm-dlm</h1><p> is running {escape(_name(services))}. {_sees(services)}</p>"
 
 
 def about_text(services: Services) -> str:
