@@ -21,17 +21,24 @@ def build_engine(settings: Settings) -> ManagedEngine:
 
 def launch_of(settings: Settings) -> Launch:
     """What the engine process is to run."""
-    limit = settings.max_running
     return Launch(
         model=settings.model,
         device=settings.device,
         dtype=settings.dtype,
         quantize=settings.quantize,
         adapter=settings.adapter,
-        limits=None if limit is None else EngineConfig(max_running=limit),
+        limits=_limits(settings),
         engine=settings.engine,
         script=_script(settings),
     )
+
+
+def _limits(settings: Settings) -> EngineConfig | None:
+    """None where the engine's own defaults stand."""
+    names = ("max_running", "max_cache_tokens")
+    given = {name: getattr(settings, name) for name in names}
+    chosen = {name: limit for name, limit in given.items() if limit is not None}
+    return EngineConfig(**chosen) if chosen else None
 
 
 def _script(settings: Settings) -> Script:

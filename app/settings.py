@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     max_waiting: Count = 64
     max_waiting_tokens: Count = 65536
     max_running: Count | None = None
+    max_cache_tokens: Annotated[int, Field(ge=256)] | None = None
     deadline_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     drain_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
     page: bool = True

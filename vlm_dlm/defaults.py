@@ -12,11 +12,11 @@ from pathlib import Path
 
 from vlm_dlm.config import ModelConfig
 from vlm_dlm.errors import BadInputError, CheckpointError
+from vlm_dlm.fetching.family import FULL_MODEL
 from vlm_dlm.model.manifest import expected_tensors
 from vlm_dlm.model.quantization import weight_bytes
 
 EMBEDDED = "embedded"
-FULL_MODEL = "nvidia/Nemotron-Labs-Diffusion-VLM-8B"
 EMBEDDED_NOTE = (
     "The embedded model knows drawn scenes and bar charts, not photographs; "
     f"use --model {FULL_MODEL} for those."

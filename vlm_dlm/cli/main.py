@@ -19,6 +19,7 @@ from vlm_dlm import __version__
 from vlm_dlm.cli.compare import compare
 from vlm_dlm.cli.doctor import doctor
 from vlm_dlm.cli.evaluate import evaluate
+from vlm_dlm.cli.fetch import fetch
 from vlm_dlm.cli.generate import generate
 from vlm_dlm.cli.serve import serve
 from vlm_dlm.cli.train import train
@@ -39,6 +40,7 @@ app.command()(compare)
 app.command()(serve)
 app.command()(train)
 app.command("eval")(evaluate)
+app.command()(fetch)
 app.command()(doctor)
 app.command()(verify)
 

@@ -6,8 +6,8 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +32,8 @@ from vlm_dlm.model.quantized_linear import quantized_linear
 from vlm_dlm.model.vlm import VlmModel
 
 log = logging.getLogger(__name__)
+
+PIECE_BYTES = 16 << 20  # of a file that are mapped at a time
 
 Progress = Callable[[int, int], None]  # (done bytes, total bytes) of the model being filled
 
@@ -155,25 +157,27 @@ def load_model(
 
 
 def _fill(value: Tensor, parts: list[Part], manifest: Mapping[str, TensorInfo]) -> None:
-    """Copy stored tensors into the rows of `value` [rows, ...].
-
-    Each file is mapped per tensor: unmapping at once lets go of the pages just read, which
-    otherwise stay resident next to the model until the end.
-    """
+    """Copy stored tensors into the rows of `value` [rows, ...]."""
     for part in parts:
-        with _stored(part, manifest) as rows:
-            value[part.start : part.stop].copy_(rows)
+        _read(part, manifest, lambda first, rows: value[first : first + len(rows)].copy_(rows))
 
 
-@contextmanager
-def _stored(part: Part, manifest: Mapping[str, TensorInfo]) -> Iterator[Tensor]:
-    """One stored tensor, mapped while the context lasts."""
-    file = manifest[part.tensor].file
+def _read(
+    part: Part, manifest: Mapping[str, TensorInfo], take: Callable[[int, Tensor], object]
+) -> None:
+    """Hand a stored tensor to `take` a piece at a time: (its first row of the parameter, rows).
+
+    Each piece maps the file anew: unmapping at once lets go of the pages just read, which otherwise
+    stay resident next to the model, a whole tensor of them or all until the end.
+    """
+    info = manifest[part.tensor]
+    step = max(1, PIECE_BYTES * info.shape[0] // max(1, info.num_bytes))  # rows
     try:
-        with safe_open(file, framework="pt", device="cpu") as stored:
-            yield stored.get_tensor(part.tensor)
+        for first in range(0, info.shape[0], step):
+            with safe_open(info.file, framework="pt", device="cpu") as stored:
+                take(part.start + first, stored.get_slice(part.tensor)[first : first + step])
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read {part.tensor} from {file}: {error}") from error
+        raise CheckpointError(f"cannot read {part.tensor} from {info.file}: {error}") from error
 
 
 def _quantize(
@@ -188,8 +192,7 @@ def _quantize(
     """Put a quantized matrix of [out, in] in the place of a linear module."""
     module = quantized_linear(shape, model.quantize or "", dtype, device)
     for part in parts:
-        with _stored(part, manifest) as rows:
-            module.fill(part.start, rows)
+        _read(part, manifest, module.fill)
     module.finish()
     set_module(model, name.removesuffix(".weight"), module)
 

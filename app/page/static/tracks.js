@@ -55,5 +55,5 @@ vlmDlm.tracks = (() => {
     return {done: before.end, work: next.end, forwards};
   }
 
-  return {trackOf, stateAt};
+  return {trackOf, stateAt, beganAt};
 })();
