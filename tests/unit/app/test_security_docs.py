@@ -47,7 +47,7 @@ def test_security(sentence: str) -> None:
     "sentence",
     [
         f"`max_running`, {ENGINE.max_running} at most",
-        f"{ENGINE.max_cache_tokens} tokens; ",
+        f"`max_cache_tokens`, {ENGINE.max_cache_tokens} where",
         f"{MAX_STORED_BYTES >> 20} MiB together",
         f"{ENGINE.num_kept_features} encoded pictures, {ENGINE.num_kept_prompts} prompts",
     ],
