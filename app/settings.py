@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -29,6 +37,9 @@ _ORIGIN = re.compile(
     r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?"
 )
 
+# vllm_python may stay in the environment of whoever has it.
+_FOR_VLLM = ("vllm_alone", "vllm_args", "vllm_url", "vllm_model", "vllm_api_key")
+
 Count = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
@@ -37,7 +48,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 class Settings(BaseSettings):
     """Everything an operator can set; docs/serving.md says what each is. Sizes in bytes, `_s` in
     seconds. engine, script_words, script_step_s: an engine that replays words instead of running a
-    model, for tests and for work on the page."""
+    model, for tests and for work on the page. backend, vllm_*: which engine runs the mode `ar`."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, extra="forbid", frozen=True, protected_namespaces=()
@@ -52,6 +63,14 @@ class Settings(BaseSettings):
     engine: Literal["torch", "scripted"] = "torch"
     script_words: Texts = ()
     script_step_s: float = Field(default=0.0, ge=0, le=60, allow_inf_nan=False)
+
+    backend: Literal["own", "vllm"] = "own"
+    vllm_alone: bool = False
+    vllm_python: str | None = None
+    vllm_args: str = ""
+    vllm_url: str | None = None
+    vllm_model: str | None = None
+    vllm_api_key: SecretStr | None = None
 
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
     port: int = Field(default=8000, ge=0, le=65535)
@@ -125,6 +144,36 @@ class Settings(BaseSettings):
             if not _HOST.fullmatch(host):
                 raise ValueError("takes host names such as example.org, without scheme and port")
         return tuple(host.lower() for host in hosts)
+
+    @field_validator("vllm_url")
+    @classmethod
+    def _check_vllm_url(cls, url: str | None) -> str | None:
+        if url is not None and not _ORIGIN.fullmatch(url):
+            raise ValueError("takes an address such as http://gpu-host:8000, without a path")
+        return url
+
+    @field_validator("vllm_args")
+    @classmethod
+    def _check_vllm_args(cls, text: str) -> str:
+        try:
+            shlex.split(text)
+        except ValueError:
+            raise ValueError("has a quotation mark without its other half") from None
+        return text
+
+    @model_validator(mode="after")
+    def _check_backend(self) -> Settings:
+        """What is meant for vLLM says so, and an address leaves nothing to start."""
+        given = [name for name in _FOR_VLLM if getattr(self, name)]
+        if given and self.backend != "vllm":
+            raise ValueError(f"{given[0]} needs backend to be vllm")
+        if self.vllm_url is not None and self.vllm_args:
+            raise ValueError("vllm_args is for a vLLM that is started here, and vllm_url names another")
+        if self.vllm_url is None and self.vllm_model is not None:
+            raise ValueError("vllm_model needs vllm_url")
+        if self.vllm_url is None and self.vllm_api_key is not None:
+            raise ValueError("vllm_api_key needs vllm_url")
+        return self
 
     @field_validator("allow_http_urls")
     @classmethod

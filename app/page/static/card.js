@@ -50,7 +50,7 @@ vlmDlm.card = (() => {
 
   /** Image, prompt and writing as parts of one bar. */
   function split(metrics) {
-    const parts = PARTS.map(([name, label]) => ({ name, label, value: metrics[name] ?? 0 }));
+    const parts = PARTS.filter(([name]) => metrics[name] != null).map(([name, label]) => ({ name, label, value: metrics[name] }));
     const whole = parts.reduce((sum, part) => sum + part.value, 0);
     const box = make("div", "vd-split");
     const bar = make("div", "vd-bar");

@@ -18,7 +18,8 @@ vlmDlm.encoder = (() => {
 
   /** Milliseconds of every mode by part. The first two are done once and count for each. */
   function timesOf(record) {
-    const {vision_ms: image, prefill_ms: prompt} = record.summary;
+    const {vision_ms, prefill_ms} = record.summary; // null where no engine says
+    const image = vision_ms ?? 0, prompt = prefill_ms ?? 0;
     return record.modes.filter((mode) => record.answers[mode]?.result?.metrics).map((mode) => {
       const {title, result} = record.answers[mode];
       return {title, image, prompt, writing: result.metrics.decode_time_ms};

@@ -42,7 +42,8 @@ vlmDlm.record = (() => {
   function shared({ first, parallel }) {
     if (!first) return "";
     const { ms } = vlmDlm.card;
-    const cost = `image ${ms(first.vision_ms)}, prompt of ${first.prompt_tokens} tokens ${ms(first.prefill_ms)}`;
+    const known = first.prefill_ms != null;
+    const cost = known ? `image ${ms(first.vision_ms)}, prompt of ${first.prompt_tokens} tokens ${ms(first.prefill_ms)}` : `${first.prompt_tokens} tokens`;
     const words = first.is_prompt_cached
       ? "The prompt was in the cache already, so no mode had to compute it."
       : `The prompt was computed once (${cost}) and taken over by all behind the first.`;

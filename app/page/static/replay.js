@@ -222,9 +222,10 @@ vlmDlm.replay = (() => {
       this.bar.max = this.end;
       this.tracks.forEach((track) => this.drawLane(track));
       const summary = this.record.summary || {};
-      const prompt = seconds((summary.vision_ms || 0) + (summary.prefill_ms || 0));
+      const known = summary.prefill_ms != null;
+      const cost = known ? `; image and prompt took ${seconds(summary.vision_ms + summary.prefill_ms)}, once for all` : "";
       this.note.textContent = axis === "time"
-        ? `The engine's own clock. Each mode starts when its prompt is ready; image and prompt took ${prompt}, once for all.`
+        ? `The engine's own clock. Each mode starts when its prompt is ready${cost}.`
         : `Each mode's forward passes behind the prompt. At speed 1, ${FORWARDS_PER_S} a second.`;
       this.moveTo(share * this.end);
     }
