@@ -17,7 +17,7 @@ from app.fan_in import Group, merged
 from app.schemas.common import RequestMetrics
 from app.schemas.compare import Agreement, Difference, ModeResult, SeenImage, Summary
 from app.streaming import Primed
-from vlm_dlm.errors import BusyError, DeadlineError, VlmDlmError
+from vlm_dlm.errors import DeadlineError, QueueFullError, VlmDlmError
 from vlm_dlm.events import GenerationEvent, Started, Stats, is_terminal
 from vlm_dlm.serving.service import Ticket
 
@@ -94,7 +94,7 @@ class Comparison:
     async def steps(self) -> AsyncGenerator[Step]:
         """What happens, as it happens. Closing it ends every mode.
 
-        Raises BusyError where the first mode is refused: then nothing has been done yet.
+        Raises QueueFullError where the first mode is refused: then nothing has been done yet.
         """
         order = self._together() if self.is_parallel else self._in_turn()
         async with aclosing(order) as steps:
@@ -148,7 +148,7 @@ class Comparison:
                     has_begun = True
                     yield Step(mode, event)
         except VlmDlmError as error:
-            if is_first and not has_begun and isinstance(error, BusyError):
+            if is_first and not has_begun and isinstance(error, QueueFullError):
                 raise
             yield Step(mode, to_api_error(error))
 

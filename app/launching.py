@@ -65,7 +65,7 @@ def _vllm_server(settings: Settings, checkpoint: Checkpoint) -> VllmServer:
         checkpoint.folder,
         dtype,
         settings.max_running or MAX_RUNNING,
-        tuple(shlex.split(settings.vllm_args)),
+        tuple(shlex.split(settings.vllm_args or "")),
     )
     return ChildServer(launch)
 

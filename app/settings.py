@@ -16,7 +16,6 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -36,9 +35,6 @@ _HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]")
 _ORIGIN = re.compile(
     r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?"
 )
-
-# vllm_python may stay in the environment of whoever has it.
-_FOR_VLLM = ("vllm_alone", "vllm_args", "vllm_url", "vllm_model", "vllm_api_key")
 
 Count = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], NoDecode]
@@ -67,8 +63,8 @@ class Settings(BaseSettings):
     backend: Literal["own", "vllm"] = "own"
     vllm_alone: bool = False
     vllm_python: str | None = None
-    vllm_args: str = ""
     vllm_url: str | None = None
+    vllm_args: str | None = None
     vllm_model: str | None = None
     vllm_api_key: SecretStr | None = None
 
@@ -154,26 +150,29 @@ class Settings(BaseSettings):
 
     @field_validator("vllm_args")
     @classmethod
-    def _check_vllm_args(cls, text: str) -> str:
+    def _check_vllm_args(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("vllm_url"):
+            raise ValueError("is for a vLLM that is started here, and vllm_url names another")
         try:
-            shlex.split(text)
+            shlex.split(text or "")
         except ValueError:
             raise ValueError("has a quotation mark without its other half") from None
         return text
 
-    @model_validator(mode="after")
-    def _check_backend(self) -> Settings:
-        """What is meant for vLLM says so, and an address leaves nothing to start."""
-        given = [name for name in _FOR_VLLM if getattr(self, name)]
-        if given and self.backend != "vllm":
-            raise ValueError(f"{given[0]} needs backend to be vllm")
-        if self.vllm_url is not None and self.vllm_args:
-            raise ValueError("vllm_args is for a vLLM that is started here, and vllm_url names another")
-        if self.vllm_url is None and self.vllm_model is not None:
-            raise ValueError("vllm_model needs vllm_url")
-        if self.vllm_url is None and self.vllm_api_key is not None:
-            raise ValueError("vllm_api_key needs vllm_url")
-        return self
+    @field_validator("vllm_model", "vllm_api_key")
+    @classmethod
+    def _check_vllm_elsewhere(cls, value: Any, info: ValidationInfo) -> Any:
+        if value and not info.data.get("vllm_url"):
+            raise ValueError("needs vllm_url")
+        return value
+
+    @field_validator("vllm_alone", "vllm_url", "vllm_args")
+    @classmethod
+    def _check_backend(cls, value: Any, info: ValidationInfo) -> Any:
+        """vllm_python may stay in the environment of whoever has it."""
+        if value and info.data.get("backend") != "vllm":
+            raise ValueError("needs backend to be vllm")
+        return value
 
     @field_validator("allow_http_urls")
     @classmethod

@@ -116,8 +116,9 @@ class Usage(BaseModel):
 class Timings(BaseModel):
     """Speed of one answer under llama.cpp's names.
 
-    prompt_ms: image and prompt, null where the engine does not say. predicted_ms: writing. draft_n: tokens proposed to a verifier, and
-    draft_n_accepted those it kept; 0 in modes that do not verify.
+    prompt_ms: image and prompt, null where the engine does not say. predicted_ms: writing. draft_n:
+    tokens proposed to a verifier, and draft_n_accepted those it kept; 0 in modes that do not
+    verify.
     """
 
     cache_n: int

@@ -59,6 +59,26 @@ def test_keys_are_never_shown() -> None:
         ({"VLM_DLM_API_KEYS": "a b"}, r"api_keys .* holds a key that is empty or not plain"),
         ({"VLM_DLM_ALLOW_ORIGINS": "*"}, r"allow_origins .* every origin \(\*\) is not offered"),
         ({"VLM_DLM_ALLOW_HTTP_URLS": "true"}, r"allow_http_urls .* needs allow_image_urls"),
+        ({"VLM_DLM_VLLM_URL": "http://a:1"}, r"vllm_url .* needs backend to be vllm"),
+        ({"VLM_DLM_VLLM_ALONE": "1"}, r"vllm_alone .* needs backend to be vllm"),
+        ({"VLM_DLM_BACKEND": "vllm", "VLM_DLM_VLLM_MODEL": "a"}, r"vllm_model .* needs vllm_url"),
+        ({"VLM_DLM_BACKEND": "vllm", "VLM_DLM_VLLM_API_KEY": "a"}, r"api_key .* needs vllm_url"),
+        (
+            {"VLM_DLM_BACKEND": "vllm", "VLM_DLM_VLLM_URL": "http://a/v1"},
+            r"vllm_url .* takes an address such as http://gpu-host:8000, without a path",
+        ),
+        (
+            {
+                "VLM_DLM_BACKEND": "vllm",
+                "VLM_DLM_VLLM_URL": "http://a",
+                "VLM_DLM_VLLM_ARGS": "--seed 1",
+            },
+            r"vllm_args .* is for a vLLM that is started here",
+        ),
+        (
+            {"VLM_DLM_BACKEND": "vllm", "VLM_DLM_VLLM_ARGS": "--name 'a"},
+            r"vllm_args .* has a quotation mark without its other half",
+        ),
         ({"VLM_DLM_ALLOWED_HOSTS": "http://a"}, r"allowed_hosts .* takes host names"),
     ],
 )

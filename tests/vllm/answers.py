@@ -7,6 +7,7 @@ JOBS: {"model": folder, "overrides": {...}, "max_context": n, "jobs": [{"message
 image's float32 pixels as the plugin makes them.
 """
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import base64
@@ -21,8 +22,8 @@ MAX_RUNNING = 8
 
 
 def main() -> None:
-    from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports]
-    from vllm.multimodal import MULTIMODAL_REGISTRY  # pyright: ignore[reportMissingImports]
+    from vllm import LLM, SamplingParams
+    from vllm.multimodal import MULTIMODAL_REGISTRY
 
     asked = json.loads(Path(sys.argv[1]).read_text())
     llm: Any = LLM(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from pathlib import Path
 
 import pytest
+
+from vlm_dlm.errors import BadInputError
+from vlm_dlm.serving.vllm.installation import find_vllm
 
 VARIABLE = "VLM_DLM_VLLM_PYTHON"
 REMEDY = f"tests/vllm/make_environment.sh FOLDER makes one; then set {VARIABLE}=FOLDER/bin/python"
@@ -18,7 +19,8 @@ def vllm_python() -> str:
     python = os.environ.get(VARIABLE)
     if not python:
         pytest.skip(f"needs an environment with vLLM: {REMEDY}")
-    check = "import importlib.util as u, sys; sys.exit(not (u.find_spec('vllm') and u.find_spec('vlm_dlm')))"
-    if not Path(python).is_file() or subprocess.run([python, "-c", check], check=False).returncode:
-        pytest.skip(f"{python} has no vLLM with this project: {REMEDY}")
+    try:
+        find_vllm(python)
+    except BadInputError as error:
+        pytest.skip(f"{error}: {REMEDY}")
     return python

@@ -61,8 +61,8 @@ def _check(found: Sequence[Answered], expected: Sequence[Answered]) -> None:
 
 
 def _scenes(number: int) -> list[Question]:
-    """Held-out scenes at sizes of their own, three in four asked for their captions, the rest one of
-    their questions."""
+    """Held-out scenes at sizes of their own, three in four asked for their captions, the rest one
+    of their questions."""
     questions: list[Question] = []
     for index in range(number):
         sample = make_sample(index, "heldout")
@@ -88,7 +88,9 @@ def _long() -> list[Question]:
 def _lowered(model: Path, folder: Path) -> Path:
     shutil.copytree(model, folder)
     config = _config(folder)
-    config["rope_parameters"]["original_max_position_embeddings"] = LOWERED
+    rope = config["rope_parameters"]
+    # the rotary table of vLLM has as many entries as the product of the two
+    rope |= {"original_max_position_embeddings": LOWERED, "factor": 4096 / LOWERED}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 

@@ -56,9 +56,7 @@ def serve(
     ] = False,
     backend: Annotated[
         str | None,
-        typer.Option(
-            metavar="own|vllm", help="What runs the mode ar.", show_default="own"
-        ),
+        typer.Option(metavar="own|vllm", help="What runs the mode ar.", show_default="own"),
     ] = None,
     vllm_url: Annotated[
         str | None,

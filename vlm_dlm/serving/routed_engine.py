@@ -98,9 +98,7 @@ def _rank(state: EngineState) -> int:
 def _joined(routes: Mapping[str, ManagedEngine], parts: tuple[ManagedEngine, ...]) -> Capabilities:
     """Cache is a matter of each part: turns are counted by `capabilities_of`."""
     all_of = [part.capabilities for part in parts]
-    modes = {
-        (part, info.name): info for part in parts for info in part.capabilities.modes
-    }
+    modes = {(part, info.name): info for part in parts for info in part.capabilities.modes}
     caches = [one.max_cache_tokens for one in all_of if one.max_cache_tokens is not None]
     return Capabilities(
         modes=tuple(modes[part, name] for name, part in routes.items()),

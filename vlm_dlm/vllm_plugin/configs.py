@@ -47,6 +47,9 @@ class TextConfig(Ministral3Config):
                 "original_max_position_embeddings": rope["original_max_position_embeddings"],
                 "beta": rope.get("llama_4_scaling_beta", 0.0),
             }
+        if rope:  # vLLM's rotary table ends there, and it reads past the end in silence
+            longest = int(rope["original_max_position_embeddings"] * rope.get("factor", 1))
+            self.max_position_embeddings = min(self.max_position_embeddings, longest)
         super().__post_init__(**kwargs)
 
 

@@ -54,10 +54,9 @@ class ImageInfo(BaseProcessingInfo):
     def preprocessor(self) -> Preprocessor:
         """Raises CheckpointError for a `preprocessor_config.json` that is none."""
         model, config = self.ctx.model_config, self.get_hf_config()
+        vision: Any = config.vision_config
         raw = get_hf_file_to_dict(CONFIG_FILE, model.model, model.revision)
-        return Preprocessor.from_settings(
-            raw or {}, config.vision_config.patch_size, config.spatial_merge_size
-        )
+        return Preprocessor.from_settings(raw or {}, vision.patch_size, config.spatial_merge_size)
 
     def run(self, height: int, width: int) -> list[int]:
         """Tokens of an image of this size."""
@@ -108,6 +107,8 @@ class ImageProcessor(BaseMultiModalProcessor):
     ) -> Sequence[PromptReplacement]:
         def run(index: int) -> PromptUpdateDetails:
             size = mm_items.get_items("image", ImageProcessorItems).get_image_size(index)
-            return PromptUpdateDetails.select_token_id(self.info.run(size.height, size.width), IDS.pad)
+            return PromptUpdateDetails.select_token_id(
+                self.info.run(size.height, size.width), IDS.pad
+            )
 
         return [PromptReplacement(modality="image", target=[IDS.start], replacement=run)]

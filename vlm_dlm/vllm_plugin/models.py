@@ -29,9 +29,7 @@ class TextForCausalLM(MistralForCausalLM):
         return AutoWeightsLoader(self).load_weights(weights, mapper=self.hf_to_vllm_mapper)
 
 
-@MULTIMODAL_REGISTRY.register_processor(
-    ImageProcessor, info=ImageInfo, dummy_inputs=DummyInputs
-)
+@MULTIMODAL_REGISTRY.register_processor(ImageProcessor, info=ImageInfo, dummy_inputs=DummyInputs)
 class VlmForCausalLM(Mistral3ForConditionalGeneration):
     """A member that reads images. The more particular prefixes come first."""
 

@@ -83,9 +83,7 @@ class VllmAnswer:
 
     def _token(self, choice: Choice) -> Token:
         index, self._num_tokens = self._num_tokens, self._num_tokens + 1
-        return Token(
-            choice.token_id, index, index + 1, choice.confidence, Origin.AR, choice.margin
-        )
+        return Token(choice.token_id, index, index + 1, choice.confidence, Origin.AR, choice.margin)
 
     def _stats(self) -> Stats:
         """Seen from here: vLLM does not say how it spends the time before the first token."""

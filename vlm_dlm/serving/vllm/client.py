@@ -17,7 +17,7 @@ from vlm_dlm.serving.engine_state import SOON_S
 from vlm_dlm.serving.vllm.messages import UNREADABLE, Chunk, parse_chunk
 
 logger = logging.getLogger(__name__)
-CONNECT_S, HEALTH_S, ASK_S = 5.0, 10.0, 60.0
+CONNECT_S, ASK_S = 5.0, 60.0
 MAX_EVENT_BYTES = 2**20
 GENERATE, TOKENIZE = "/inference/v1/generate", "/tokenize"
 PROBE_TEXT = "How many <red> objects, 12 or 3?\n\nÄ 文"
@@ -31,7 +31,7 @@ _STREAM_TIMEOUT = httpx.Timeout(None, connect=CONNECT_S, write=ASK_S)
 
 class VllmClient:
     """url: of the server, socket: its Unix socket in place of a network. key: to be sent to it.
-    model: by which name it serves; None takes its first. place: what to call it in messages."""
+    model: by which name it serves; None takes its first."""
 
     def __init__(
         self,
@@ -40,12 +40,10 @@ class VllmClient:
         socket: str | None = None,
         key: str | None = None,
         model: str | None = None,
-        place: str = "vLLM",
     ) -> None:
         transport = httpx.AsyncHTTPTransport(
             uds=socket, limits=httpx.Limits(max_connections=None, max_keepalive_connections=20)
         )
-        self.place = place
         self.model = model or ""
         self.max_context: int | None = None
         self._wanted = model
@@ -61,13 +59,13 @@ class VllmClient:
         """Streams that are open break."""
         await self._http.aclose()
 
-    async def ailment(self) -> str | None:
+    async def ailment(self, limit_s: float) -> str | None:
         """Why it takes no requests, as a sentence without a full stop; None if it does."""
         try:
-            answer = await self._http.get("/health", timeout=HEALTH_S)
+            answer = await self._http.get("/health", timeout=limit_s)
         except httpx.HTTPError:
-            return f"{self.place} does not answer"
-        return None if answer.is_success else f"{self.place} answers with {answer.status_code}"
+            return "vLLM does not answer"
+        return None if answer.is_success else f"vLLM answers with {answer.status_code}"
 
     async def mismatch(self, tokenizer: Tokenizer) -> str | None:
         """Why it cannot stand in for our own engine, likewise. To be asked once it is well."""
@@ -78,7 +76,7 @@ class VllmClient:
                 or await self._no_generation(tokenizer)
             )
         except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
-            return f"{self.place} does not answer as vLLM does"
+            return "vLLM does not answer as vLLM does"
 
     async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Chunk | None]:
         """None once it has taken the request, then the chunks of its answer. Closing aborts it.
@@ -87,11 +85,13 @@ class VllmClient:
         refuses; behind it EngineError where the answer breaks off.
         """
         content = await asyncio.to_thread(_encoded, body) if "content_parts" in body else None
-        sent = {"content": content or _encoded(body), "headers": _JSON}
+        content = content or _encoded(body)
         has_begun = False
         try:
-            async with self._http.stream("POST", GENERATE, timeout=_STREAM_TIMEOUT, **sent) as reply:
-                del content, sent, body  # pictures, which are on their way
+            async with self._http.stream(
+                "POST", GENERATE, content=content, headers=_JSON, timeout=_STREAM_TIMEOUT
+            ) as reply:
+                del content, body  # pictures, which are on their way
                 if reply.status_code != 200:
                     raise _refusal(reply.status_code, await reply.aread())
                 has_begun = True
@@ -103,20 +103,20 @@ class VllmClient:
                         yield parse_chunk(data)
             raise EngineError(STOPPED)
         except httpx.HTTPError as error:
-            logger.warning("a connection to %s broke: %s", self.place, type(error).__name__)
+            logger.warning("a connection to vLLM broke: %s", type(error).__name__)
             if has_begun:
                 raise EngineError(STOPPED) from None
-            raise UnavailableError(f"{self.place} does not answer", SOON_S) from None
+            raise UnavailableError("vLLM does not answer", SOON_S) from None
 
     async def _other_model(self) -> str | None:
         answer = await self._http.get("/v1/models")
         if answer.status_code in (401, 403):
-            return f"{self.place} wants another key; set VLM_DLM_VLLM_API_KEY"
+            return "vLLM wants another key; set VLM_DLM_VLLM_API_KEY"
         answer.raise_for_status()
         models = {entry["id"]: entry for entry in answer.json()["data"]}
         name = next(iter(models)) if self._wanted is None else self._wanted
         if name not in models:
-            return f"{self.place} serves {', '.join(models)}, and not {name}"
+            return f"vLLM serves {', '.join(models)}, and not {name}"
         self.model, self.max_context = name, models[name].get("max_model_len")
         return None
 
@@ -126,7 +126,7 @@ class VllmClient:
         answer = await self._http.post(TOKENIZE, json=asked)
         answer.raise_for_status()
         if answer.json()["tokens"] != tokenizer.encode_text(PROBE_TEXT):
-            return f"{self.place} serves another model: its tokenizer gives other ids"
+            return "vLLM serves another model: its tokenizer gives other ids"
         return None
 
     async def _no_generation(self, tokenizer: Tokenizer) -> str | None:
@@ -137,12 +137,12 @@ class VllmClient:
         }
         answer = await self._http.post(GENERATE, json=asked)
         if answer.status_code == 403:
-            return f"{self.place} must be started with --enable-scale-out"
+            return "vLLM must be started with --enable-scale-out"
         if answer.status_code in (404, 405):
-            return f"{self.place} has no {GENERATE}: this version of vLLM cannot be used"
+            return f"vLLM has no {GENERATE}: this version of vLLM cannot be used"
         answer.raise_for_status()
         token_ids = answer.json()["choices"][0]["token_ids"]
-        return None if len(token_ids) == 1 else f"{self.place} does not answer as vLLM does"
+        return None if len(token_ids) == 1 else "vLLM does not answer as vLLM does"
 
 
 _JSON = {"Content-Type": "application/json"}

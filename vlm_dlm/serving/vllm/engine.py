@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from time import monotonic, perf_counter
 
 from vlm_dlm.decoding import MODES
@@ -30,10 +31,20 @@ from vlm_dlm.serving.vllm.servers import VllmServer
 logger = logging.getLogger(__name__)
 VLLM_MODES = ("ar",)
 MAX_RUNNING = 16
-SOON_POLL_S, POLL_S = 0.25, 2.0  # between two looks at it: at a child that starts, and else
-MAX_AILMENTS = 3  # in a row, after which it counts as lost
 LOST = "vLLM stopped and is being started again"
 UNSTARTABLE = "vLLM cannot be started; the server's log says why"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often it is looked at: a child that starts, or one in doubt, every soon_s, any other
+    every poll_s. One that was ready and then, max_ailments times in a row, does not answer within
+    health_s is lost."""
+
+    soon_s: float = 0.25
+    poll_s: float = 2.0
+    health_s: float = 10.0
+    max_ailments: int = 3
 
 
 class VllmEngine(StatefulEngine):
@@ -48,10 +59,12 @@ class VllmEngine(StatefulEngine):
         checkpoint: Checkpoint,
         max_running: int | None = None,
         limit: RestartLimit | None = None,
+        pace: Pace | None = None,
     ) -> None:
         super().__init__()
         self._server = server
         self._checkpoint = checkpoint
+        self._pace = pace or Pace()
         self._limit = limit or RestartLimit(window_s=900.0)
         self._capabilities = Capabilities(
             modes=tuple(ModeInfo(n, MODES[n].title, MODES[n].is_lossless, ()) for n in VLLM_MODES),
@@ -62,6 +75,7 @@ class VllmEngine(StatefulEngine):
         self._losses: deque[float] = deque()
         self._waits: set[asyncio.Timeout] = set()  # of streams, for what comes next
         self._look_now = asyncio.Event()
+        self._has_served = False
         self._supervisor: asyncio.Task[None] | None = None
 
     @property
@@ -141,49 +155,49 @@ class VllmEngine(StatefulEngine):
     async def _supervise(self) -> None:
         try:
             while not self.state.is_final:
-                has_served = await self._run()
+                await self._run()
                 await self._server.stop()
-                self._judge(has_served)
+                self._judge()
         except Exception:
             logger.exception("vLLM cannot be kept running")
             self._go_down(UNSTARTABLE)
         await self._server.stop()
 
-    async def _run(self) -> bool:
-        """One life of the server. Returns once it has ended: whether it was ever ready."""
+    async def _run(self) -> None:
+        """One life of the server. Returns once it has ended."""
         try:
             self._server.start()
         except OSError as error:
             logger.error("vLLM cannot be started: %s", error)
-            return False
-        client, has_served, num_ailments = self._server.client, False, 0
+            return
+        client, num_ailments = self._server.client, 0
         assert client is not None
         while (ending := self._server.ending) is None:
-            ailment = await client.ailment()
+            ailment = await client.ailment(self._pace.health_s)
             is_ready = self.state.phase is Phase.READY
             if ailment is None and not is_ready:
                 ailment = await client.mismatch(self._checkpoint.processor.tokenizer)
             if ailment is None:
-                num_ailments, has_served = 0, True
+                num_ailments = 0
                 self._set_ready()
             else:
                 num_ailments += 1
                 if not is_ready:
-                    self._set_loading(ailment, has_served)
-                elif num_ailments >= MAX_AILMENTS:
+                    self._set_loading(ailment)
+                elif num_ailments >= self._pace.max_ailments:
                     self._lose(ailment)
                     if self._server.is_ours:
-                        return has_served
-            await self._pause()
+                        return
+            await self._pause(is_doubtful=num_ailments > 0)
         lines = "".join(f"\n    {line}" for line in self._server.last_lines)
         logger.error("vLLM ended (%s)%s", ending, lines)
         self._lose(LOST)
-        return has_served
 
-    async def _pause(self) -> None:
+    async def _pause(self, is_doubtful: bool) -> None:
         """Until the next look at it."""
-        is_starting = self._server.is_ours and self.state.phase is not Phase.READY
-        pause_s = SOON_POLL_S if is_starting else POLL_S
+        is_ready = self.state.phase is Phase.READY
+        is_soon = is_doubtful if is_ready else self._server.is_ours
+        pause_s = self._pace.soon_s if is_soon else self._pace.poll_s
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await self._look_now.wait()
@@ -191,35 +205,37 @@ class VllmEngine(StatefulEngine):
 
     def _set_ready(self) -> None:
         if self.state.phase is not Phase.READY:
+            self._has_served = True
             device, dtype = self._server.device, self._server.dtype
             self._set(phase=Phase.READY, progress=1.0, reason="", device=device, dtype=dtype)
 
-    def _set_loading(self, ailment: str, has_served: bool) -> None:
+    def _set_loading(self, ailment: str) -> None:
         """A child says nothing until it listens, which is no fault of it."""
-        reason = ailment if has_served or not self._server.is_ours else ""
-        if reason != self.state.reason:
-            logger.warning("not ready: %s", reason)
-            self._set(reason=reason)
+        if not self._server.is_ours and ailment != self.state.reason:
+            logger.warning("%s is not ready: %s", self._server.name, ailment)
+            self._set(reason=ailment)
 
     def _lose(self, reason: str) -> None:
         if self.state.is_final:
             return
         if self.state.phase is Phase.READY:
-            logger.error("lost: %s", reason)
+            logger.error("%s was lost: %s", self._server.name, reason)
         self._set(phase=Phase.LOADING, progress=0.0, reason=reason)
         self._end_streams()
         self._tell_lost()
 
-    def _judge(self, has_served: bool) -> None:
+    def _judge(self) -> None:
         """Start again, or give up: one that never came up would not the next time either."""
         now_s = monotonic()
         self._losses.append(now_s)
         while now_s - self._losses[0] > self._limit.window_s:
             self._losses.popleft()
-        if not has_served:
+        if not self._has_served:
             self._go_down(UNSTARTABLE)
         elif len(self._losses) >= self._limit.max_losses:
-            self._go_down(f"vLLM stopped {len(self._losses)} times within {self._limit.window_s:g} s")
+            self._go_down(
+                f"vLLM stopped {len(self._losses)} times within {self._limit.window_s:g} s"
+            )
         elif not self.state.is_final:
             self._set(num_restarts=self.state.num_restarts + 1)
 

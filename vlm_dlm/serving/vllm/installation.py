@@ -1,4 +1,4 @@
-"""Whether an interpreter has vLLM with this project's plugin. Asks it, and imports nothing heavy."""
+"""Whether an interpreter has vLLM with this project's plugin. Asks it, imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What is said to vLLM and what it answers: its interface of tokens in, tokens out.
 
-Its chat interface would encode the text of users with special tokens in it, and would hand out text;
-this one takes the very ids that our own engine reads and gives ids back.
+Its chat interface would encode the text of users with special tokens in it, and would hand out
+text; this one takes the very ids that our own engine reads and gives ids back.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def parse_chunk(data: str) -> Chunk:
         raw = json.loads(data)
         if "error" in raw:
             raise EngineError(FAILED)
-        usage = raw.get("usage") or {}
-        details = usage.get("prompt_tokens_details") or {}
+        usage: dict[str, Any] = raw.get("usage") or {}
+        details: dict[str, Any] = usage.get("prompt_tokens_details") or {}
         num_cached = _count(details.get("cached_tokens"))
         if not raw["choices"]:
             return Chunk(num_cached=num_cached)
@@ -119,7 +119,8 @@ def _count(value: Any) -> int | None:
 
 def _choices(choice: dict[str, Any]) -> tuple[Choice, ...]:
     token_ids = cast("list[Any]", choice.get("token_ids") or [])
-    content = cast("list[Any]", (choice.get("logprobs") or {}).get("content") or [])
+    logprobs: dict[str, Any] = choice.get("logprobs") or {}
+    content = cast("list[Any]", logprobs.get("content") or [])
     if len(content) != len(token_ids):
         raise ValueError("a logprob for every token was asked for")
     return tuple(_choice(*pair) for pair in zip(token_ids, content, strict=True))
@@ -128,6 +129,7 @@ def _choices(choice: dict[str, Any]) -> tuple[Choice, ...]:
 def _choice(token_id: Any, entry: dict[str, Any]) -> Choice:
     if type(token_id) is not int or token_id < 0 or entry["token_id"] != token_id:
         raise ValueError("token ids are whole numbers")
-    best = sorted((float(top["logprob"]) for top in entry.get("top_logprobs") or ()), reverse=True)
+    tops: list[dict[str, Any]] = entry.get("top_logprobs") or []
+    best = sorted((float(top["logprob"]) for top in tops), reverse=True)
     margin = round(best[0] - best[1], 6) if len(best) > 1 else None
     return Choice(token_id, math.exp(min(float(entry["logprob"]), 0.0)), margin)

@@ -41,8 +41,10 @@ _MODULE = "vllm.entrypoints.openai.api_server"
 
 class VllmServer(ABC):
     """One vLLM server. client: None while there is none to ask. device, dtype: as far as known.
-    is_ours: whether it can be ended and started again from here."""
+    is_ours: whether it can be ended and started again from here. name: for the log; clients are not
+    told addresses."""
 
+    name: str = "vLLM"
     client: VllmClient | None = None
     is_ours: bool = False
     device: str = ""
@@ -73,11 +75,11 @@ class RemoteServer(VllmServer):
     device, dtype = "remote", "unknown"
 
     def __init__(self, url: str, key: str | None, model: str | None) -> None:
+        self.name = f"vLLM at {url}"
         self._url, self._key, self._model = url, key, model
 
     def start(self) -> None:
-        place = f"vLLM at {self._url}"
-        self.client = VllmClient(self._url, key=self._key, model=self._model, place=place)
+        self.client = VllmClient(self._url, key=self._key, model=self._model)
 
     @property
     def ending(self) -> str | None:
