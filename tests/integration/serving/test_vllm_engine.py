@@ -257,7 +257,7 @@ def test_a_vllm_that_falls_silent_is_lost_and_comes_back(
     [
         (Play(statuses={"/health": (503, "")}), "answers with 503"),
         (Play(statuses={"/v1/models": (401, "")}), "wants another key; set VLM_DLM_VLLM_API_KEY"),
-        (Play(statuses={"/v1/models": (200, "[]")}), "does not answer as vLLM does"),
+        (Play(statuses={"/v1/models": (200, "[]")}), "what answers is not vLLM"),
         (Play(shift=1), "serves another model: its tokenizer gives other ids"),
         (Play(statuses={GENERATE: (403, "")}), "must be started with --enable-scale-out"),
         (Play(statuses={GENERATE: (404, "")}), f"has no {GENERATE}: this version"),

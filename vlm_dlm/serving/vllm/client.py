@@ -76,7 +76,7 @@ class VllmClient:
                 or await self._no_generation(tokenizer)
             )
         except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
-            return "vLLM does not answer as vLLM does"
+            return "what answers is not vLLM"
 
     async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Chunk | None]:
         """None once it has taken the request, then the chunks of its answer. Closing aborts it.
@@ -116,7 +116,7 @@ class VllmClient:
         models = {entry["id"]: entry for entry in answer.json()["data"]}
         name = next(iter(models)) if self._wanted is None else self._wanted
         if name not in models:
-            return f"vLLM serves {', '.join(models)}, and not {name}"
+            return f"vLLM does not serve {name}"
         self.model, self.max_context = name, models[name].get("max_model_len")
         return None
 
@@ -142,7 +142,7 @@ class VllmClient:
             return f"vLLM has no {GENERATE}: this version of vLLM cannot be used"
         answer.raise_for_status()
         token_ids = answer.json()["choices"][0]["token_ids"]
-        return None if len(token_ids) == 1 else "vLLM does not answer as vLLM does"
+        return None if len(token_ids) == 1 else "what answers is not vLLM"
 
 
 _JSON = {"Content-Type": "application/json"}

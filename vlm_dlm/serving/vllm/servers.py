@@ -119,11 +119,13 @@ class ChildLaunch:
 
 
 class ChildServer(VllmServer):
-    """A child that listens on a Unix socket in a folder that only we can enter."""
+    """A child that listens on a Unix socket in a folder that only we can enter. term_s: what it gets
+    to end by itself, which one that hangs never does."""
 
     is_ours = True
 
-    def __init__(self, launch: ChildLaunch) -> None:
+    def __init__(self, launch: ChildLaunch, term_s: float = TERM_S) -> None:
+        self._term_s = term_s
         self.device = "vLLM, cpu" if launch.installation.is_cpu else "vLLM, cuda"
         self.dtype = launch.dtype
         self._launch = launch
@@ -175,7 +177,7 @@ class ChildServer(VllmServer):
             await client.close()
         process, self._process = self._process, None
         if process is not None:
-            await asyncio.to_thread(_end, process)
+            await asyncio.to_thread(_end, process, self._term_s)
         folder, self._folder = self._folder, None
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -188,12 +190,12 @@ class ChildServer(VllmServer):
                 logger.debug("vLLM: %s", text)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], term_s: float) -> None:
     """It and what it started."""
     if process.poll() is None:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(TERM_S)
+            process.wait(term_s)
     with suppress(ProcessLookupError, PermissionError):  # its own children, if they outlived it
         os.killpg(process.pid, signal.SIGKILL)
     with suppress(subprocess.TimeoutExpired):
