@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ def test_it_is_started_with_what_it_needs_and_leaves_nothing(
         arguments, environment = notes["argv"], notes["environment"]
         assert isinstance(arguments, list)
         assert isinstance(environment, dict)
-        given = dict(zip(arguments, arguments[1:], strict=False))
+        given = dict(pairwise(arguments))
         assert given["--model"] == str(checkpoint.folder)
         assert (given["--dtype"], given["--max-num-seqs"]) == ("float32", "5")
         assert {"--enable-scale-out", "--enforce-eager"} <= set(arguments)

@@ -119,8 +119,8 @@ class ChildLaunch:
 
 
 class ChildServer(VllmServer):
-    """A child that listens on a Unix socket in a folder that only we can enter. term_s: what it gets
-    to end by itself, which one that hangs never does."""
+    """A child that listens on a Unix socket in a folder that only we can enter. term_s: what it
+    gets to end by itself, which one that hangs never does."""
 
     is_ours = True
 
