@@ -73,14 +73,14 @@ class ImageInput:
     """One image of a prompt.
 
     pixels: float32 tensor or array [3, H, W], resized and normalised. content_hash: key of its
-    features. num_tokens: placeholders this image fills. picture: what the pixels were made of, as
-    PNG, for an engine that makes them itself; None where none does.
+    features. num_tokens: placeholders this image fills. picture: what the pixels were made
+    of, an RGB image of Pillow's, for an engine that makes them itself; None where none does.
     """
 
     pixels: Any
     content_hash: str
     num_tokens: int
-    picture: bytes | None = None
+    picture: Any = None
 
 
 @dataclass(frozen=True, slots=True)

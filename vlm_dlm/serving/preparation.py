@@ -11,7 +11,6 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from math import prod
 
 from PIL import Image
@@ -41,7 +40,8 @@ class Preparer:
     over it costs no decoding. max_held_pixels: of all requests together, at the size that the model
     reads, until nobody holds them any more; others wait. max_preparing: requests in here at once,
     half of them one client's while there are others. Pictures at their full size exist only in the
-    decoder's threads, one in each. keeps_pictures: leave them in the prompt as PNG, too.
+    decoder's threads, one in each. keeps_pictures: leave them in the prompt, too, as the
+    decoder gives them.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Preparer:
         preprocessor = self.checkpoint.processor.preprocessor
         grid = preprocessor.grid(picture.height, picture.width)
         pixels, content_hash = preprocessor.array(picture), preprocessor.content_hash(picture)
-        kept = _png(picture) if self.keeps_pictures else None
+        kept = picture if self.keeps_pictures else None
         return ImageInput(pixels, content_hash, grid.num_pads, kept), grid
 
     def _token_ids(self, ask: _Ask, grids: Sequence[Grid]) -> tuple[int, ...]:
@@ -174,13 +174,6 @@ class Preparer:
         )
         check_context(self.checkpoint, len(prompt.token_ids), ask.max_tokens)
         return prompt.token_ids
-
-
-def _png(picture: Image.Image) -> bytes:
-    """Little compressed: it goes to another process of this machine, most of the time."""
-    buffer = BytesIO()
-    picture.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def _mark_seen(job: asyncio.Future[tuple[int, ...]]) -> None:

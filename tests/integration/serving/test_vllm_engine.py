@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing
 from typing import cast
@@ -19,7 +20,6 @@ from vlm_dlm.preflight import Checkpoint, open_checkpoint
 from vlm_dlm.processor.image import Grid
 from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput, SamplingParams
 from vlm_dlm.serving.engine_state import Phase
-from vlm_dlm.serving.preparation import _png  # pyright: ignore[reportPrivateUsage]
 from vlm_dlm.serving.vllm.client import BUSY, REFUSED, STOPPED
 from vlm_dlm.serving.vllm.engine import Pace, VllmEngine
 from vlm_dlm.serving.vllm.messages import FAILED, UNREADABLE
@@ -107,7 +107,7 @@ def test_what_is_asked_of_vllm(vllm: FakeVllm, checkpoint: Checkpoint) -> None:
     grid = Grid(2, 3)
     row = (image.pad,) * 3
     ids = (10, image.start, *row, image.row_break, *row, image.end, 1500, 11)
-    part = ImageInput(np.zeros((3, 56, 84), np.float32), "abc", grid.num_pads, _png(picture))
+    part = ImageInput(np.zeros((3, 56, 84), np.float32), "abc", grid.num_pads, picture)
     sampling = SamplingParams(temperature=0.7, top_p=0.9, seed=5, max_tokens=33)
 
     async def test(engine: VllmEngine) -> None:
@@ -122,7 +122,7 @@ def test_what_is_asked_of_vllm(vllm: FakeVllm, checkpoint: Checkpoint) -> None:
         (sent,) = body["content_parts"]
         assert sent["uuid"] == "abc"
         data = base64.b64decode(sent["url"].partition(",")[2])
-        assert data == part.picture
+        assert Image.open(io.BytesIO(data)).tobytes() == picture.tobytes()
 
     run(vllm, checkpoint, test)
 

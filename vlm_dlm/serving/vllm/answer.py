@@ -16,7 +16,7 @@ from vlm_dlm.step import ForwardKind, Origin, Token
 class VllmAnswer:
     """One answer on its way. Begins when vLLM has taken the request.
 
-    sent_s: when that was sent. eos: ids that end an answer. reason: why it ended, None before.
+    sent_s: when work on it began. eos: ids that end an answer. reason: why it ended, None before.
     """
 
     def __init__(

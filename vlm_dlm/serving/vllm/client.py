@@ -12,9 +12,10 @@ from typing import Any, cast
 import httpx
 
 from vlm_dlm.errors import EngineError, UnavailableError
-from vlm_dlm.processor.tokenizer import Tokenizer
+from vlm_dlm.processor.tokenizer import SpecialIds, Tokenizer
+from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import SOON_S
-from vlm_dlm.serving.vllm.messages import UNREADABLE, Chunk, parse_chunk
+from vlm_dlm.serving.vllm.messages import UNREADABLE, Chunk, body_of, parse_chunk
 
 logger = logging.getLogger(__name__)
 CONNECT_S, ASK_S = 5.0, 60.0
@@ -78,20 +79,19 @@ class VllmClient:
         except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
             return "what answers is not vLLM"
 
-    async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Chunk | None]:
-        """None once it has taken the request, then the chunks of its answer. Closing aborts it.
+    async def stream(self, content: bytes) -> AsyncGenerator[Chunk | None]:
+        """content: from `encoded_body`. None once it has taken the request, then the chunks of its
+        answer. Closing aborts it.
 
         Raises, before the None, UnavailableError where it takes nothing and EngineError where it
         refuses; behind it EngineError where the answer breaks off.
         """
-        content = await asyncio.to_thread(_encoded, body) if "content_parts" in body else None
-        content = content or _encoded(body)
         has_begun = False
         try:
             async with self._http.stream(
                 "POST", GENERATE, content=content, headers=_JSON, timeout=_STREAM_TIMEOUT
             ) as reply:
-                del content, body  # pictures, which are on their way
+                del content  # pictures, which are on their way
                 if reply.status_code != 200:
                     raise _refusal(reply.status_code, await reply.aread())
                 has_begun = True
@@ -102,7 +102,7 @@ class VllmClient:
                             return
                         yield parse_chunk(data)
             raise EngineError(STOPPED)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, RuntimeError) as error:  # the latter: closed meanwhile
             logger.warning("a connection to vLLM broke: %s", type(error).__name__)
             if has_begun:
                 raise EngineError(STOPPED) from None
@@ -148,8 +148,13 @@ class VllmClient:
 _JSON = {"Content-Type": "application/json"}
 
 
-def _encoded(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, separators=(",", ":")).encode("ascii")
+async def encoded_body(request: GenerationRequest, special: SpecialIds, model: str) -> bytes:
+    """What `stream` sends. Raises what `body_of` raises."""
+
+    def encoded() -> bytes:
+        return json.dumps(body_of(request, special, model), separators=(",", ":")).encode("ascii")
+
+    return await asyncio.to_thread(encoded) if request.prompt.images else encoded()
 
 
 async def _events(reply: httpx.Response) -> AsyncGenerator[str]:

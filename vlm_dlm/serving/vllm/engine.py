@@ -24,8 +24,8 @@ from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.managed import StatefulEngine, unavailable
 from vlm_dlm.serving.process_engine import RestartLimit
 from vlm_dlm.serving.vllm.answer import VllmAnswer
-from vlm_dlm.serving.vllm.client import STOPPED, VllmClient
-from vlm_dlm.serving.vllm.messages import Chunk, body_of
+from vlm_dlm.serving.vllm.client import STOPPED, VllmClient, encoded_body
+from vlm_dlm.serving.vllm.messages import Chunk
 from vlm_dlm.serving.vllm.servers import VllmServer
 
 logger = logging.getLogger(__name__)
@@ -92,11 +92,12 @@ class VllmEngine(StatefulEngine):
         self._check_context(request, client)
         processor = self._checkpoint.processor
         special = processor.tokenizer.special
-        body = body_of(request, special, client.model)
+        began_s = perf_counter()
+        content = await encoded_body(request, special, client.model)
         request = request.without_pixels()
-        answer = VllmAnswer(request, processor.detokenizer(), special.eos, perf_counter())
-        chunks = client.stream(body)
-        del body
+        answer = VllmAnswer(request, processor.detokenizer(), special.eos, began_s)
+        chunks = client.stream(content)
+        del content
         async with aclosing(chunks):
             await self._next(chunks)  # raises what is refused, before any event
             yield answer.started()
