@@ -50,7 +50,8 @@ def show(kind: str, data: dict[str, Any]) -> None:
     elif kind == "error":
         raise SystemExit(f"failed: {data['error']['message']}")
     elif kind == "summary":
-        print(f"\nimage {data['vision_ms']:.0f} ms, prompt {data['prefill_ms']:.0f} ms, both once")
+        if data["prefill_ms"] is not None:  # vLLM does not say
+            print(f"\nimage {data['vision_ms']:.0f} ms, prompt {data['prefill_ms']:.0f} ms, once")
         for mode, agreement in data["agreement"].items():
             if agreement is not None:
                 print(f"  {mode}: {agreement['share']:.0%} of the tokens as ar wrote them")
