@@ -145,6 +145,17 @@ def test_a_child_that_never_comes_up_is_given_up(
     assert "its last words" in caplog.text
 
 
+def test_a_child_that_serves_something_else_is_given_up(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    async def test(engine: VllmEngine, server: ChildServer) -> None:
+        await until(lambda: engine.state.phase is Phase.DOWN)
+        assert engine.state.reason == "vLLM serves another model: its tokenizer gives other ids"
+        await until(lambda: server.pid is None)
+
+    run(make_interpreter(tmp_path / "other", [1, 2]), checkpoint, test)
+
+
 def test_a_child_does_not_outlive_us(python: Path, checkpoint: Checkpoint) -> None:
     """However we end: no handler of ours runs here."""
     code = f"""

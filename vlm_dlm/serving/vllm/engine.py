@@ -175,20 +175,15 @@ class VllmEngine(StatefulEngine):
         assert client is not None
         while (ending := self._server.ending) is None:
             ailment = await client.ailment(self._pace.health_s)
-            is_ready = self.state.phase is Phase.READY
-            if ailment is None and not is_ready:
-                ailment = await client.mismatch(self._checkpoint.processor.tokenizer)
-            if ailment is None:
-                num_ailments = 0
-                self._set_ready()
-            else:
-                num_ailments += 1
-                if not is_ready:
-                    self._set_loading(ailment)
-                elif num_ailments >= self._pace.max_ailments:
-                    self._lose(ailment)
-                    if self._server.is_ours:
-                        return
+            num_ailments = 0 if ailment is None else num_ailments + 1
+            if self.state.phase is not Phase.READY:
+                await self._look_at_new(client, ailment)
+            elif ailment is not None and num_ailments >= self._pace.max_ailments:
+                self._lose(ailment)
+                if self._server.is_ours:
+                    return
+            if self.state.is_final:
+                return
             await self._pause(is_doubtful=num_ailments > 0)
         lines = "".join(f"\n    {line}" for line in self._server.last_lines)
         logger.error("vLLM ended (%s)%s", ending, lines)
@@ -204,17 +199,22 @@ class VllmEngine(StatefulEngine):
                 await self._look_now.wait()
         self._look_now.clear()
 
-    def _set_ready(self) -> None:
-        if self.state.phase is not Phase.READY:
+    async def _look_at_new(self, client: VllmClient, ailment: str | None) -> None:
+        """One that is not ready may be now. A child says nothing until it listens, which is no
+        fault of it; if it is the wrong one then, it will be so the next time."""
+        is_ours = self._server.is_ours
+        if ailment is None:
+            ailment = await client.mismatch(self._checkpoint.processor.tokenizer)
+            if ailment is not None and is_ours:
+                return self._go_down(ailment)
+        if ailment is None:
             self._has_served = True
             device, dtype = self._server.device, self._server.dtype
             self._set(phase=Phase.READY, progress=1.0, reason="", device=device, dtype=dtype)
-
-    def _set_loading(self, ailment: str) -> None:
-        """A child says nothing until it listens, which is no fault of it."""
-        if not self._server.is_ours and ailment != self.state.reason:
+        elif not is_ours and ailment != self.state.reason:
             logger.warning("%s is not ready: %s", self._server.name, ailment)
             self._set(reason=ailment)
+        return None
 
     def _lose(self, reason: str) -> None:
         if self.state.is_final:
