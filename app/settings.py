@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     @field_validator("vllm_args")
     @classmethod
     def _check_vllm_args(cls, text: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("vllm_url"):
+        if text and info.data.get("vllm_url"):
             raise ValueError("is for a vLLM that is started here, and vllm_url names another")
         try:
             shlex.split(text or "")

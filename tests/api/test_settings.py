@@ -43,6 +43,16 @@ def test_lists_are_written_with_commas_or_as_lists(tmp_path: Path) -> None:
     assert settings.allowed_hosts == ("a.example", "b.example")
 
 
+def test_a_vllm_elsewhere() -> None:
+    environment = {"VLM_DLM_BACKEND": "vllm", "VLM_DLM_VLLM_URL": "http://a:1"}
+    keyed = load_settings({}, None, {**environment, "VLM_DLM_VLLM_API_KEY": "very-secret"})
+    assert keyed.vllm_url == "http://a:1"
+    assert keyed.vllm_api_key is not None
+    assert keyed.vllm_api_key.get_secret_value() == "very-secret"
+    assert "very-secret" not in repr(keyed) + keyed.model_dump_json()
+    assert load_settings({}, None, environment).vllm_api_key is None
+
+
 def test_keys_are_never_shown() -> None:
     settings = Settings(api_keys=(SecretStr("very-secret"),))
     assert "very-secret" not in repr(settings) + str(settings) + settings.model_dump_json()
