@@ -209,16 +209,17 @@ class Judge:
     def summary(self, comparison: Comparison) -> Summary:
         """Of all that was done. Zeros where no mode got that far."""
         done = [run.answer.stats for run in self.runs.values() if run.answer.stats is not None]
-        computed = [stats for stats in done if not stats.is_prompt_reused]
+        # Of engines that say what a prompt cost, if there are any.
+        known = [stats for stats in done if stats.prompt_s is not None] or done
+        computed = [stats for stats in known if not stats.is_prompt_reused]
         # Without one, the shortest copy stands for what the prompt cost.
-        known = [stats for stats in computed or done if stats.prompt_s is not None]
-        first = (known or computed or done or [None])[0]
+        first = (computed or known or [None])[0]
         return Summary(
             vision_ms=0.0 if first is None else known_ms(first.vision_s),
             prefill_ms=0.0 if first is None else known_ms(first.prefill_s),
             prompt_tokens=0 if first is None else first.num_prompt_tokens,
             image_tokens=0 if first is None else first.num_image_tokens,
-            is_prompt_cached=bool(done) and not computed,
+            is_prompt_cached=bool(known) and not computed,
             is_parallel=comparison.is_parallel,
             total_ms=round(comparison.total_s * 1000, 3),
             agreement={mode: self.agreement(mode) for mode in self.runs},

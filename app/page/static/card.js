@@ -113,6 +113,7 @@ vlmDlm.card = (() => {
     const names = ["tokens_per_second", "tokens_per_forward", "num_forwards", "time_to_first_token_ms"];
     names.push("time_to_first_sentence_ms", "num_wasted_positions");
     const run = Object.fromEntries(names.map((name) => [name, metrics[name] ?? null]));
+    run.is_prompt_told = metrics.prefill_time_ms != null; // by its engine
     return { ...run, is_prompt_cached: (usage?.prompt_tokens_details?.cached_tokens ?? 0) > 0 };
   }
 

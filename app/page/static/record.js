@@ -39,14 +39,18 @@ vlmDlm.record = (() => {
   }
 
   /** What all modes had in common, as a sentence. */
-  function shared({ first, parallel }) {
+  function shared({ first, parallel, runs }) {
     if (!first) return "";
     const { ms } = vlmDlm.card;
-    const known = first.prefill_ms != null;
-    const cost = known ? `image ${ms(first.vision_ms)}, prompt of ${first.prompt_tokens} tokens ${ms(first.prefill_ms)}` : `${first.prompt_tokens} tokens`;
-    const words = first.is_prompt_cached
-      ? "The prompt was in the cache already, so no mode had to compute it."
-      : `The prompt was computed once (${cost}) and taken over by all behind the first.`;
+    const isTold = first.prefill_ms != null;
+    let words = `The prompt has ${first.prompt_tokens} tokens.`;
+    if (isTold && first.is_prompt_cached) words = "The prompt was in the cache already, so no mode had to compute it.";
+    if (isTold && !first.is_prompt_cached) {
+      const cost = `image ${ms(first.vision_ms)}, prompt of ${first.prompt_tokens} tokens ${ms(first.prefill_ms)}`;
+      words = `The prompt was computed once (${cost}) and taken over by all behind the first.`;
+    }
+    const isApart = isTold && Object.values(runs[0] ?? {}).some((run) => !run.is_prompt_told);
+    if (isApart) words += " A mode without these times ran on an engine of its own, which computed the prompt for itself.";
     return parallel ? `${words} The modes ran at once and slowed each other down: their speeds say little.` : words;
   }
 

@@ -44,8 +44,16 @@ def vllm(checkpoint: Checkpoint) -> Generator[FakeVllm]:
         yield server
 
 
-def run(vllm: FakeVllm, checkpoint: Checkpoint, test: Test, *, is_ready: bool = True) -> None:
-    """`test` with an engine over the fake, ready unless that is not wanted."""
+def run(
+    vllm: FakeVllm,
+    checkpoint: Checkpoint,
+    test: Test,
+    play: Play | None = None,
+    *,
+    is_ready: bool = True,
+) -> None:
+    """`test` with an engine over the fake, ready unless that is not wanted; from then on it does
+    what `play` says."""
 
     async def running() -> None:
         engine = VllmEngine(RemoteServer(vllm.url, "secret", None), checkpoint, pace=PACE)
@@ -53,6 +61,7 @@ def run(vllm: FakeVllm, checkpoint: Checkpoint, test: Test, *, is_ready: bool = 
         try:
             if is_ready:
                 await asyncio.wait_for(engine.wait_ready(), PATIENCE_S)
+            vllm.play = play or vllm.play
             await test(engine)
         finally:
             await engine.close()
@@ -128,21 +137,21 @@ def test_what_is_asked_of_vllm(vllm: FakeVllm, checkpoint: Checkpoint) -> None:
 
 
 def test_a_length_limit_is_told(vllm: FakeVllm, checkpoint: Checkpoint) -> None:
-    vllm.play = Play(token_ids=(1401, 1300), num_cached=None)
+    play = Play(token_ids=(1401, 1300), num_cached=None)
 
     async def test(engine: VllmEngine) -> None:
         finished = (await events_of(engine, asked(max_tokens=2)))[-1]
         assert isinstance(finished, Finished)
         assert (finished.reason, finished.stats.num_cached) == ("length", None)
 
-    run(vllm, checkpoint, test)
+    run(vllm, checkpoint, test, play)
 
 
 def test_a_stop_string_ends_the_answer_and_vllms_work(
     vllm: FakeVllm, checkpoint: Checkpoint
 ) -> None:
     tokenizer = checkpoint.processor.tokenizer
-    vllm.play = Play(token_ids=(*tokenizer.encode_text(WORDS), *[1300] * 500, END), step_s=0.01)
+    play = Play(token_ids=(*tokenizer.encode_text(WORDS), *[1300] * 500, END), step_s=0.01)
 
     async def test(engine: VllmEngine) -> None:
         *events, finished = await events_of(engine, asked(stop=("three",)))
@@ -152,11 +161,11 @@ def test_a_stop_string_ends_the_answer_and_vllms_work(
         assert (text, finished.reason) == ("There are ", "stop")
         await until(lambda: vllm.num_left == 1)
 
-    run(vllm, checkpoint, test)
+    run(vllm, checkpoint, test, play)
 
 
 def test_who_leaves_ends_vllms_work(vllm: FakeVllm, checkpoint: Checkpoint) -> None:
-    vllm.play = Play(token_ids=(1300,) * 500, step_s=0.01)
+    play = Play(token_ids=(1300,) * 500, step_s=0.01)
 
     async def test(engine: VllmEngine) -> None:
         stream = cast(AsyncGenerator[GenerationEvent, None], engine.generate(asked()))
@@ -166,7 +175,7 @@ def test_who_leaves_ends_vllms_work(vllm: FakeVllm, checkpoint: Checkpoint) -> N
                     break
         await until(lambda: (vllm.num_left, vllm.num_open) == (1, 0))
 
-    run(vllm, checkpoint, test)
+    run(vllm, checkpoint, test, play)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +197,6 @@ def test_a_fault_in_mid_stream_is_one_last_event(
     vllm: FakeVllm, checkpoint: Checkpoint, play: Play, message: str
 ) -> None:
     async def test(engine: VllmEngine) -> None:
-        vllm.play = play
         first, *_, failed = await events_of(engine, asked())
         assert isinstance(first, Started)
         assert isinstance(failed, Failed)
@@ -197,7 +205,7 @@ def test_a_fault_in_mid_stream_is_one_last_event(
         await asyncio.wait_for(engine.wait_ready(), PATIENCE_S)
         assert isinstance((await events_of(engine, asked()))[-1], Finished)
 
-    run(vllm, checkpoint, test)
+    run(vllm, checkpoint, test, play)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +237,7 @@ def test_a_refusal_comes_before_any_event_and_in_our_words(
 def test_a_vllm_that_falls_silent_is_lost_and_comes_back(
     vllm: FakeVllm, checkpoint: Checkpoint
 ) -> None:
-    vllm.play = Play(token_ids=(1300,) * 50, hang_after=2)
+    play = Play(token_ids=(1300,) * 50, hang_after=2)
     lost: list[bool] = []
 
     async def test(engine: VllmEngine) -> None:
@@ -249,7 +257,7 @@ def test_a_vllm_that_falls_silent_is_lost_and_comes_back(
         await asyncio.wait_for(engine.wait_ready(), PATIENCE_S)
         assert engine.state.reason == ""
 
-    run(vllm, checkpoint, test)
+    run(vllm, checkpoint, test, play)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +269,8 @@ def test_a_vllm_that_falls_silent_is_lost_and_comes_back(
         (Play(shift=1), "serves another model: its tokenizer gives other ids"),
         (Play(statuses={GENERATE: (403, "")}), "must be started with --enable-scale-out"),
         (Play(statuses={GENERATE: (404, "")}), f"has no {GENERATE}: this version"),
+        (Play(break_after=1), "vLLM cannot answer"),
+        (Play(raw=("[DONE]",)), "vLLM cannot answer"),
         (Play(is_mute=True), "does not answer"),
     ],
 )
@@ -271,7 +281,7 @@ def test_one_that_cannot_stand_in_says_why_and_is_waited_for(
 
     async def test(engine: VllmEngine) -> None:
         await until(lambda: reason in engine.state.reason)
-        assert engine.state.phase is Phase.LOADING
+        assert engine.state.phase in (Phase.LOADING, Phase.WARMING)
         vllm.play.is_mute = False
         vllm.play = Play()
         await asyncio.wait_for(engine.wait_ready(), PATIENCE_S)
@@ -292,8 +302,19 @@ def test_what_vllm_cannot_do_is_refused(vllm: FakeVllm, checkpoint: Checkpoint) 
     run(vllm, checkpoint, test)
 
 
+def test_it_is_tried_with_a_picture_before_it_is_ready(
+    vllm: FakeVllm, checkpoint: Checkpoint
+) -> None:
+    async def test(engine: VllmEngine) -> None:
+        body = vllm.bodies[-1]
+        assert len(body["content_parts"]) == 1
+        assert body["sampling_params"]["max_tokens"] == 4
+
+    run(vllm, checkpoint, test)
+
+
 def test_closing_ends_open_streams(vllm: FakeVllm, checkpoint: Checkpoint) -> None:
-    vllm.play = Play(hang_after=1)
+    play = Play(hang_after=1)
 
     async def test(engine: VllmEngine) -> None:
         stream = cast(AsyncGenerator[GenerationEvent, None], engine.generate(asked()))
@@ -304,7 +325,7 @@ def test_closing_ends_open_streams(vllm: FakeVllm, checkpoint: Checkpoint) -> No
             await closing
         assert isinstance(events[-1], Failed)
 
-    run(vllm, checkpoint, test)
+    run(vllm, checkpoint, test, play)
 
 
 def test_the_fake_sends_what_vllm_sends() -> None:

@@ -40,7 +40,7 @@ SERVER = """
             if self.path == "/tokenize":
                 self.reply({"tokens": probe})
             elif body.get("stream"):
-                self.stream()
+                self.stream(body["sampling_params"]["max_tokens"])
             else:
                 self.reply({"choices": [{"token_ids": [1]}]})
 
@@ -51,13 +51,14 @@ SERVER = """
             self.end_headers()
             self.wfile.write(content)
 
-        def stream(self):
+        def stream(self, num):
             self.close_connection = True
             self.send_response(200)
             self.end_headers()
-            for number in range(40):
+            for number in range(min(num, 40)):
+                reason = "length" if number + 1 == num else None
                 logprobs = {"content": [{"token_id": 1300, "logprob": -0.5, "top_logprobs": []}]}
-                choice = {"token_ids": [1300], "logprobs": logprobs, "finish_reason": None}
+                choice = {"token_ids": [1300], "logprobs": logprobs, "finish_reason": reason}
                 self.wfile.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\\n\\n")
                 time.sleep(0.05)
 

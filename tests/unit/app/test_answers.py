@@ -66,9 +66,7 @@ def test_metrics_of_a_mode_that_verifies() -> None:
 
 
 def test_what_an_engine_does_not_say_is_null_and_not_invented() -> None:
-    stats = replace(
-        STATS, vision_s=None, prefill_s=None, num_prefill_forwards=None, num_cached=30
-    )
+    stats = replace(STATS, vision_s=None, prefill_s=None, num_prefill_forwards=None, num_cached=30)
     metrics, timings = metrics_of(stats, "ar", "vLLM, cpu", "float32"), timings_of(stats)
     assert (metrics.vision_time_ms, metrics.prefill_time_ms) == (None, None)
     assert (timings.prompt_ms, timings.prompt_per_second) == (None, None)

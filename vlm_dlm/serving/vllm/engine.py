@@ -16,8 +16,8 @@ from time import monotonic, perf_counter
 
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.base import Capabilities, ModeInfo
-from vlm_dlm.errors import EngineError, PromptError
-from vlm_dlm.events import Failed, GenerationEvent
+from vlm_dlm.errors import EngineError, PromptError, VlmDlmError
+from vlm_dlm.events import Failed, Finished, GenerationEvent
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
@@ -27,6 +27,7 @@ from vlm_dlm.serving.vllm.answer import VllmAnswer
 from vlm_dlm.serving.vllm.client import STOPPED, VllmClient, encoded_body
 from vlm_dlm.serving.vllm.messages import Chunk
 from vlm_dlm.serving.vllm.servers import VllmServer
+from vlm_dlm.serving.vllm.trial import trial
 
 logger = logging.getLogger(__name__)
 VLLM_MODES = ("ar",)
@@ -90,6 +91,15 @@ class VllmEngine(StatefulEngine):
         if client is None or self.state.phase is not Phase.READY:
             raise unavailable(self.state)
         self._check_context(request, client)
+        events = self._events(client, request)
+        del request  # and its pictures, which are on their way soon
+        async with aclosing(events):
+            async for event in events:
+                yield event
+
+    async def _events(
+        self, client: VllmClient, request: GenerationRequest
+    ) -> AsyncGenerator[GenerationEvent]:
         processor = self._checkpoint.processor
         special = processor.tokenizer.special
         began_s = perf_counter()
@@ -205,6 +215,7 @@ class VllmEngine(StatefulEngine):
         is_ours = self._server.is_ours
         if ailment is None:
             ailment = await client.mismatch(self._checkpoint.processor.tokenizer)
+            ailment = ailment or await self._try(client)
             if ailment is not None and is_ours:
                 return self._go_down(ailment)
         if ailment is None:
@@ -215,6 +226,18 @@ class VllmEngine(StatefulEngine):
             logger.warning("%s is not ready: %s", self._server.name, ailment)
             self._set(reason=ailment)
         return None
+
+    async def _try(self, client: VllmClient) -> str | None:
+        """One short answer, with a picture where the model reads them, so that nobody waits for
+        what is done but once. Why there was none, as a sentence without a full stop."""
+        self._set(phase=Phase.WARMING)
+        events: list[GenerationEvent] = []
+        with suppress(VlmDlmError):
+            events = [event async for event in self._events(client, trial(self._checkpoint))]
+        if events and isinstance(events[-1], Finished):
+            return None
+        self._set(phase=Phase.LOADING)
+        return "vLLM cannot answer"
 
     def _lose(self, reason: str) -> None:
         if self.state.is_final:
