@@ -1,11 +1,11 @@
-"""vLLM as an engine, over a real HTTP server that plays vLLM with all its faults."""
+"""Answers of vLLM as an engine, over a real HTTP server that plays vLLM with all its faults."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import io
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
 from typing import cast
 
@@ -14,23 +14,17 @@ import pytest
 from PIL import Image
 
 from tests.fake_vllm import END, GENERATE, FakeVllm, Play, chunk, fake_vllm
+from tests.integration.serving.vllm_harness import PATIENCE_S, PROMPT, asked, events_of, run, until
 from vlm_dlm.errors import EngineError, ModeError, PromptError, UnavailableError, VlmDlmError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started
 from vlm_dlm.preflight import Checkpoint, open_checkpoint
 from vlm_dlm.processor.image import Grid
 from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput, SamplingParams
-from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.vllm.client import BUSY, REFUSED, STOPPED
-from vlm_dlm.serving.vllm.engine import Pace, VllmEngine
+from vlm_dlm.serving.vllm.engine import VllmEngine
 from vlm_dlm.serving.vllm.messages import FAILED, UNREADABLE
-from vlm_dlm.serving.vllm.servers import RemoteServer
 
-PACE = Pace(soon_s=0.02, poll_s=0.02, health_s=0.3, max_ailments=2)
-PATIENCE_S = 5.0
-PROMPT = PromptInput((10, 1356, 1010, 1500, 11))
 WORDS = "There are three objects"
-
-Test = Callable[[VllmEngine], Awaitable[None]]
 
 
 @pytest.fixture(scope="module")
@@ -42,46 +36,6 @@ def checkpoint() -> Checkpoint:
 def vllm(checkpoint: Checkpoint) -> Generator[FakeVllm]:
     with fake_vllm(checkpoint.processor.tokenizer) as server:
         yield server
-
-
-def run(
-    vllm: FakeVllm,
-    checkpoint: Checkpoint,
-    test: Test,
-    play: Play | None = None,
-    *,
-    is_ready: bool = True,
-) -> None:
-    """`test` with an engine over the fake, ready unless that is not wanted; from then on it does
-    what `play` says."""
-
-    async def running() -> None:
-        engine = VllmEngine(RemoteServer(vllm.url, "secret", None), checkpoint, pace=PACE)
-        await engine.start()
-        try:
-            if is_ready:
-                await asyncio.wait_for(engine.wait_ready(), PATIENCE_S)
-            vllm.play = play or vllm.play
-            await test(engine)
-        finally:
-            await engine.close()
-        assert engine.state.phase is Phase.CLOSED
-
-    asyncio.run(running())
-
-
-def asked(**sampling: object) -> GenerationRequest:
-    return GenerationRequest("one", PROMPT, "ar", sampling=SamplingParams(**sampling))  # pyright: ignore[reportArgumentType]
-
-
-async def events_of(engine: VllmEngine, request: GenerationRequest) -> list[GenerationEvent]:
-    return [event async for event in engine.generate(request)]
-
-
-async def until(is_true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not is_true():
-            await asyncio.sleep(0.005)
 
 
 def test_an_answer(vllm: FakeVllm, checkpoint: Checkpoint) -> None:
@@ -234,61 +188,6 @@ def test_a_refusal_comes_before_any_event_and_in_our_words(
     assert "its own words" in caplog.text
 
 
-def test_a_vllm_that_falls_silent_is_lost_and_comes_back(
-    vllm: FakeVllm, checkpoint: Checkpoint
-) -> None:
-    play = Play(token_ids=(1300,) * 50, hang_after=2)
-    lost: list[bool] = []
-
-    async def test(engine: VllmEngine) -> None:
-        engine.on_lost(lambda: lost.append(True))
-        stream = cast(AsyncGenerator[GenerationEvent, None], engine.generate(asked()))
-        async with aclosing(stream):
-            events = [await anext(stream) for _ in range(3)]
-            vllm.play.is_mute = True
-            events += [event async for event in stream]
-        assert isinstance(events[-1], Failed)
-        assert (events[-1].message, len(events), lost) == (STOPPED, 4, [True])
-        assert engine.state.phase is Phase.LOADING
-        assert engine.state.reason == "vLLM does not answer"
-        with pytest.raises(UnavailableError, match="does not answer"):
-            await events_of(engine, asked())
-        vllm.play = Play()
-        await asyncio.wait_for(engine.wait_ready(), PATIENCE_S)
-        assert engine.state.reason == ""
-
-    run(vllm, checkpoint, test, play)
-
-
-@pytest.mark.parametrize(
-    ("play", "reason"),
-    [
-        (Play(statuses={"/health": (503, "")}), "answers with 503"),
-        (Play(statuses={"/v1/models": (401, "")}), "wants another key; set VLM_DLM_VLLM_API_KEY"),
-        (Play(statuses={"/v1/models": (200, "[]")}), "what answers is not vLLM"),
-        (Play(shift=1), "serves another model: its tokenizer gives other ids"),
-        (Play(statuses={GENERATE: (403, "")}), "must be started with --enable-scale-out"),
-        (Play(statuses={GENERATE: (404, "")}), f"has no {GENERATE}: this version"),
-        (Play(break_after=1), "vLLM cannot answer"),
-        (Play(raw=("[DONE]",)), "vLLM cannot answer"),
-        (Play(is_mute=True), "does not answer"),
-    ],
-)
-def test_one_that_cannot_stand_in_says_why_and_is_waited_for(
-    vllm: FakeVllm, checkpoint: Checkpoint, play: Play, reason: str
-) -> None:
-    vllm.play = play
-
-    async def test(engine: VllmEngine) -> None:
-        await until(lambda: reason in engine.state.reason)
-        assert engine.state.phase in (Phase.LOADING, Phase.WARMING)
-        vllm.play.is_mute = False
-        vllm.play = Play()
-        await asyncio.wait_for(engine.wait_ready(), PATIENCE_S)
-
-    run(vllm, checkpoint, test, is_ready=False)
-
-
 def test_what_vllm_cannot_do_is_refused(vllm: FakeVllm, checkpoint: Checkpoint) -> None:
     vllm.play = Play(max_model_len=20)
 
@@ -300,32 +199,6 @@ def test_what_vllm_cannot_do_is_refused(vllm: FakeVllm, checkpoint: Checkpoint) 
         assert isinstance((await events_of(engine, asked(max_tokens=15)))[-1], Finished)
 
     run(vllm, checkpoint, test)
-
-
-def test_it_is_tried_with_a_picture_before_it_is_ready(
-    vllm: FakeVllm, checkpoint: Checkpoint
-) -> None:
-    async def test(engine: VllmEngine) -> None:
-        body = vllm.bodies[-1]
-        assert len(body["content_parts"]) == 1
-        assert body["sampling_params"]["max_tokens"] == 4
-
-    run(vllm, checkpoint, test)
-
-
-def test_closing_ends_open_streams(vllm: FakeVllm, checkpoint: Checkpoint) -> None:
-    play = Play(hang_after=1)
-
-    async def test(engine: VllmEngine) -> None:
-        stream = cast(AsyncGenerator[GenerationEvent, None], engine.generate(asked()))
-        async with aclosing(stream):
-            events = [await anext(stream) for _ in range(2)]
-            closing = asyncio.create_task(engine.close())
-            events += [event async for event in stream]
-            await closing
-        assert isinstance(events[-1], Failed)
-
-    run(vllm, checkpoint, test, play)
 
 
 def test_the_fake_sends_what_vllm_sends() -> None:
