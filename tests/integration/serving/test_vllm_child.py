@@ -156,7 +156,7 @@ def test_a_child_that_serves_something_else_is_given_up(
     run(make_interpreter(tmp_path / "other", [1, 2]), checkpoint, test)
 
 
-def test_a_child_does_not_outlive_us(python: Path, checkpoint: Checkpoint) -> None:
+def test_a_child_does_not_outlive_us(python: Path, tmp_path: Path) -> None:
     """However we end: no handler of ours runs here."""
     code = f"""
 import os, time
@@ -173,7 +173,12 @@ print(server.pid, flush=True)
 os._exit(0)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
 
     async def gone() -> None:
