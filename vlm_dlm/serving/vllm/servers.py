@@ -27,9 +27,9 @@ LOCAL_URL = "http://vllm"  # only the Unix socket counts
 SETTINGS_PREFIX = "VLM_DLM_"
 # Nothing is fetched and nothing is told to anybody; what is set already stays as it is.
 QUIET = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-CPU_CACHE = {"VLLM_CPU_KVCACHE_SPACE": "2"}  # GiB; vLLM's own choice is half of the memory
-# Ends vLLM when we end, however that happens, and then becomes it. `python -m vllm` and the script
-# `vllm` do not work in every build; the module of the server does.
+CPU_CACHE = {"VLLM_CPU_KVCACHE_SPACE": "2"}  # GiB, for all answers together
+# Sees to it that the process ends when we do, however that happens, and becomes vLLM. The script
+# `vllm` does not work in every build; the module of the server does.
 _LAUNCHER = (
     "import ctypes, os, signal, sys\n"
     "ctypes.CDLL(None).prctl(1, signal.SIGTERM)\n"
