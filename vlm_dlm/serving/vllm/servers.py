@@ -32,7 +32,7 @@ CPU_CACHE = {"VLLM_CPU_KVCACHE_SPACE": "2"}  # GiB, for all answers together
 # `vllm` does not work in every build; the module of the server does.
 _LAUNCHER = (
     "import ctypes, os, signal, sys\n"
-    "ctypes.CDLL(None).prctl(1, signal.SIGTERM)\n"
+    "sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, signal.SIGTERM)\n"
     "os.getppid() == int(sys.argv[1]) or sys.exit(1)\n"
     "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])\n"
 )
