@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
 EXAMPLE ?= assets/examples/shapes.png
 PROMPT ?= Describe the image.
 ARGS ?=
@@ -12,7 +13,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare serve test lint fmt types check bench clean
+.PHONY: help install demo compare serve test newcomer lint fmt types check bench clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -23,7 +24,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing $(TORCH) (the first time takes minutes)"
-	@$(PIP) "$(TORCH)"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") "$(TORCH)"
 	@echo "Installing vlm-dlm and its tools"
 	@$(PIP) -e ".[app,dev]"
 	@touch $@
@@ -39,6 +40,9 @@ serve: $(STAMP)  ## Serve the embedded model on http://127.0.0.1:8000
 
 test: $(STAMP)  ## Run the tests (ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest -q $(ARGS)
+
+newcomer:  ## Replay the README on a clean copy, in an environment of its own
+	@$(PYTHON) tests/newcomer/replay.py $(ARGS)
 
 lint: $(STAMP)  ## Check style, format and layering
 	@$(BIN)/ruff check .

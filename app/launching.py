@@ -10,6 +10,7 @@ from app.settings import Settings
 from vlm_dlm.defaults import choose_dtype, ram_bytes
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.scripted_engine import Script
+from vlm_dlm.model.quantization import check_quantize
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.serving.launch import Launch
 from vlm_dlm.serving.local_engine import LocalEngine
@@ -24,12 +25,13 @@ Build = Callable[[Settings, Checkpoint], ManagedEngine]
 
 
 def build_engine(settings: Settings, checkpoint: Checkpoint) -> ManagedEngine:
-    """Built and not started. Raises CheckpointError, or BadInputError where vLLM is asked for and
-    not installed."""
+    """Built and not started. Raises CheckpointError, or BadInputError where vLLM or torchao is
+    asked for and not installed."""
     return _BACKENDS[settings.backend](settings, checkpoint)
 
 
 def _own(settings: Settings, checkpoint: Checkpoint) -> ManagedEngine:
+    check_quantize(settings.quantize)
     launch = launch_of(settings)
     return LocalEngine(launch) if settings.single_process else ProcessEngine(launch)
 
@@ -75,16 +77,24 @@ _BACKENDS: dict[str, Build] = {"own": _own, "vllm": _vllm}
 
 def launch_of(settings: Settings) -> Launch:
     """What the engine process is to run."""
-    limit = settings.max_running
     return Launch(
         model=settings.model,
         device=settings.device,
         dtype=settings.dtype,
+        quantize=settings.quantize,
         adapter=settings.adapter,
-        limits=None if limit is None else EngineConfig(max_running=limit),
+        limits=_limits(settings),
         engine=settings.engine,
         script=_script(settings),
     )
+
+
+def _limits(settings: Settings) -> EngineConfig | None:
+    """None where the engine's own defaults stand."""
+    names = ("max_running", "max_cache_tokens")
+    given = {name: getattr(settings, name) for name in names}
+    chosen = {name: limit for name, limit in given.items() if limit is not None}
+    return EngineConfig(**chosen) if chosen else None
 
 
 def _script(settings: Settings) -> Script:

@@ -193,7 +193,8 @@ def _bind(settings: Settings) -> socket.socket:
         return listener
     except (OSError, UnicodeError):
         raise BadInputError(
-            f"cannot listen on {host} port {port}: it is taken, or not an address of this machine"
+            f"cannot listen on {host} port {port}: it is taken, or not an address of this machine; "
+            "--host and --port choose another"
         ) from None
 
 

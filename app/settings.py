@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     model_name: str = Field(default="vlm-dlm", pattern=r"^[A-Za-z0-9._/-]{1,100}$")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    quantize: Literal["int8", "int4"] | None = None
     adapter: str | None = None
     single_process: bool = False
     engine: Literal["torch", "scripted"] = "torch"
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
     max_waiting: Count = 64
     max_waiting_tokens: Count = 65536
     max_running: Count | None = None
+    max_cache_tokens: Annotated[int, Field(ge=256)] | None = None
     deadline_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     drain_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
     page: bool = True

@@ -45,6 +45,8 @@ _LIMITS = {
     "enum": ("must be one of", "expected"),
     "union_tag_invalid": ("must be one of", "expected_tags"),
 }
+# What pydantic calls things that have entries; anything else that is too short or long is text.
+_HAVE_ENTRIES = frozenset({"List", "Tuple", "Set", "Frozenset", "Dictionary"})
 _WHERE = frozenset({"body", "query", "path", "header", "cookie"})
 
 
@@ -66,6 +68,10 @@ def sentence_of(error: Mapping[str, Any]) -> str:
     context: Mapping[str, Any] = error.get("ctx") or {}
     if kind == "value_error":  # raised by our own validators, so the text is ours
         return str(context["error"])
+    if kind in ("too_short", "too_long") and context.get("field_type") not in _HAVE_ENTRIES:
+        kind = f"string_{kind}"
+    if kind in ("too_short", "string_too_short") and context.get("min_length") == 1:
+        return "must not be empty"
     if kind in _LIMITS:
         words, key = _LIMITS[kind]
         return f"{words} {context[key]}" if key in context else "has a value that is not allowed"

@@ -33,7 +33,7 @@ from vlm_dlm.runtime import Runtime
 from vlm_dlm.training.samples import make_sample
 
 CONCURRENCY = (1, 4, 16, 64)
-WORKLOADS = {"ar": ("ar",), "mixed": tuple(MODES)}
+WORKLOADS = {**{mode: (mode,) for mode in MODES}, "mixed": tuple(MODES)}
 PARTS = ("decoding", "whole")
 _numbers = count()
 

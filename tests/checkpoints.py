@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from vlm_dlm.config import ModelConfig, RopeConfig, VisionConfig
+from vlm_dlm.config import TEXT_TYPE, ModelConfig, RopeConfig, VisionConfig
 from vlm_dlm.model.weights import new_model, save_model
 from vlm_dlm.processor.default_template import CHAT_TEMPLATE
 from vlm_dlm.training.tokenizer import build_tokenizer, training_texts
@@ -40,9 +41,12 @@ def tiny_config() -> ModelConfig:
     )
 
 
-def write_tiny_checkpoint(folder: Path, seed: int = 0) -> Path:
+def write_tiny_checkpoint(folder: Path, seed: int = 0, is_text_only: bool = False) -> Path:
     """Fill `folder`. Weights are spread out, so that answers differ from prompt to prompt."""
-    model = new_model(tiny_config(), seed)
+    config = tiny_config()
+    if is_text_only:
+        config = replace(config, model_type=TEXT_TYPE, vision=None)
+    model = new_model(config, seed)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

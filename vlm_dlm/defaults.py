@@ -12,10 +12,11 @@ from pathlib import Path
 
 from vlm_dlm.config import ModelConfig
 from vlm_dlm.errors import BadInputError, CheckpointError
+from vlm_dlm.fetching.family import FULL_MODEL
 from vlm_dlm.model.manifest import expected_tensors
+from vlm_dlm.model.quantization import weight_bytes
 
 EMBEDDED = "embedded"
-FULL_MODEL = "nvidia/Nemotron-Labs-Diffusion-VLM-8B"
 EMBEDDED_NOTE = (
     "The embedded model knows drawn scenes and bar charts, not photographs; "
     f"use --model {FULL_MODEL} for those."
@@ -52,14 +53,17 @@ def cache_bytes_per_token(config: ModelConfig, dtype: str) -> int:
     return config.num_hidden_layers * 2 * width * DTYPE_BYTES[dtype]
 
 
-def choose_dtype(config: ModelConfig, device: str, ram_bytes: int | None) -> str:
+def choose_dtype(
+    config: ModelConfig, device: str, ram_bytes: int | None, quantize: str | None = None
+) -> str:
     """bfloat16 on an accelerator; on a CPU float32 where the weights fit into half of the memory.
 
-    float32 makes the lossless modes exactly equal; bfloat16 halves the memory.
+    float32 makes the lossless modes exactly equal; bfloat16 halves the memory. quantize: scheme of
+    the weights, which leaves the dtype to the activations and to what is not quantized.
     """
     if device != "cpu":
         return "bfloat16"
-    needed = num_parameters(config) * DTYPE_BYTES["float32"]
+    needed = weight_bytes(config, DTYPE_BYTES["float32"], quantize)
     return "float32" if ram_bytes is None or needed <= ram_bytes * RAM_SHARE else "bfloat16"
 
 

@@ -17,6 +17,7 @@ from vlm_dlm.config import ModelConfig
 from vlm_dlm.decoding import MODES, build_params, find_mode
 from vlm_dlm.defaults import EMBEDDED, embedded_checkpoint
 from vlm_dlm.errors import BadInputError, ImageError, ModeError, PromptError
+from vlm_dlm.fetching.record import check_record
 from vlm_dlm.model.hub import resolve_checkpoint
 from vlm_dlm.model.manifest import check_manifest, read_manifest
 from vlm_dlm.processor.image_input import read_image, upright_rgb
@@ -94,6 +95,7 @@ def open_checkpoint(model: str | Path | None = None) -> Checkpoint:
     None means the embedded one. A Hub id is downloaded if need be. Raises CheckpointError.
     """
     folder = embedded_checkpoint() if model is None else resolve_checkpoint(str(model))
+    check_record(folder)
     config = ModelConfig.from_folder(folder)
     check_manifest(config, read_manifest(folder))
     name = EMBEDDED if model is None else str(model)

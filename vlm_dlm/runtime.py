@@ -27,6 +27,7 @@ from vlm_dlm.engine.scheduler import EngineConfig
 from vlm_dlm.errors import BadInputError, EngineError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent
 from vlm_dlm.model.lora_loading import load_draft_adapter
+from vlm_dlm.model.quantization import check_quantize
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.model.weights import Progress, load_model
 from vlm_dlm.preflight import (
@@ -57,6 +58,7 @@ class Runtime:
     """One loaded checkpoint and its engine. Not thread safe: one thread owns it."""
 
     def __init__(self, checkpoint: Checkpoint, core: EngineCore, device: str, dtype: str) -> None:
+        """dtype: as it is to be shown, such as 'float32' or 'bfloat16, int8 weights'."""
         self.checkpoint = checkpoint
         self.core = core
         self.device = device
@@ -71,6 +73,7 @@ class Runtime:
         adapter: Path | None = None,
         progress: Progress | None = None,
         engine_config: EngineConfig | None = None,
+        quantize: str | None = None,
     ) -> Runtime:
         """Load weights and build the engine.
 
@@ -81,17 +84,20 @@ class Runtime:
             adapter: folder of a draft adapter.
             progress: called with (done, total) bytes.
             engine_config: limits of the engine.
+            quantize: int8 or int4 for the decoder's matrices; needs torchao.
 
         Raises:
             CheckpointError: the checkpoint or adapter is missing, damaged or does not match.
             CapacityError: there is no memory for the engine's cache.
-            BadInputError: an unknown device or dtype, or a device that is not there.
+            BadInputError: an unknown device, dtype or scheme, a device that is not there, or no
+                torchao to quantize with.
         """
+        check_quantize(quantize)
         checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model)
         device = choose_device(device)
         check_choice("dtype", dtype, DTYPES)
         if dtype == "auto":
-            dtype = choose_dtype(checkpoint.config, device, ram_bytes())
+            dtype = choose_dtype(checkpoint.config, device, ram_bytes(), quantize)
         limits = engine_config or EngineConfig()
         cache_bytes = limits.max_cache_tokens * cache_bytes_per_token(checkpoint.config, dtype)
         weights = load_model(
@@ -100,6 +106,7 @@ class Runtime:
             getattr(torch, dtype),
             progress,
             reserved_bytes=cache_bytes,
+            quantize=quantize,
         )
         if adapter is not None:
             load_draft_adapter(weights, adapter)
@@ -108,7 +115,8 @@ class Runtime:
         ids = DecodingIds(special.mask, frozenset(special.eos), special.think_end)
         pad = None if special.image is None else special.image.pad
         core = EngineCore(weights, ids, processor.detokenizer, pad, limits)
-        return cls(checkpoint, core, device, dtype)
+        shown = dtype if quantize is None else f"{dtype}, {quantize} weights"
+        return cls(checkpoint, core, device, shown)
 
     @property
     def model(self) -> VlmModel:

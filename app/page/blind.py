@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from app.errors import ApiError
+from app.page import image_line
 from app.page.chatting import figures_line, modes_of, title_of
 from app.page.runs import Runs, Visitor, shown, visitor_of
-from app.page.trial import WITH_IMAGE, begin_trial, judge_of, question_of
+from app.page.speeds import speed_of
+from app.page.trial import WITH_IMAGE, begin_trial, judge_of, own_params, question_of
 from app.page.votes import CHOICES, COLUMNS, MAX_VOTES, as_csv, read_votes, tally
 from app.schemas.compare import ModeResult
 from app.schemas.generate import Question
-from vlm_dlm.preflight import mode_params
 
 if TYPE_CHECKING:
     from app.page.compare import CompareView
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 PLACE = "blind"
 TALLY = ["Mode", "Shown", "Won", "Lost", "No difference"]
 INTRO = (
-    "Two modes answer the question of the Compare view. You see both answers when both are whole, "
+    "Two modes answer the question of the Compare view, with its most tokens, threshold and block "
+    "length. You see both answers when both are whole, "
     "so that speed gives nothing away; vote, and the names appear. Lossless modes write the same "
     "text as each other: *no difference* is then the right vote. Votes stay in this browser."
 )
@@ -47,18 +49,30 @@ class Round:
 
 
 async def play(
-    services: Services, visitor: Visitor, question: Question, pool: list[str]
+    services: Services,
+    visitor: Visitor,
+    question: Question,
+    pool: list[str],
+    threshold: float,
+    block_length: float,
 ) -> AsyncGenerator[Round]:
     """Draws two modes and lets them answer; the last round has both results, in hidden order.
+    threshold, block_length: for those that have them, 0 for what suits each.
 
     Raises ApiError or VlmDlmError; an answer that fails fails the round.
     """
-    offered = [info.name for info in modes_of(services) if info.name in pool]
+    # Checked for all, so that a value which one cannot run is not refused by chance.
+    params = {
+        info.name: own_params(info, threshold, block_length)
+        for info in modes_of(services)
+        if info.name in pool
+    }
+    offered = list(params)
     if len(offered) < 2:
         raise ApiError(400, "bad_input", "choose at least two modes to draw from")
     drawn = random.sample(offered, 2)
     yield Round(question.prompt)
-    entries = {mode: (mode, mode_params([mode], {})[mode]) for mode in drawn}
+    entries = {mode: (mode, params[mode]) for mode in drawn}
     comparison = await begin_trial(services, visitor, question, entries)
     num_done = 0
     async with aclosing(comparison.steps()) as steps:
@@ -79,10 +93,15 @@ def vote_of(round_: Round, choice: str) -> dict[str, Any]:
     """A vote as it is remembered."""
     a, b = round_.results
     winner = {CHOICES[0]: a.mode, CHOICES[1]: b.mode}.get(choice, "")
-    speeds = [0.0 if one.metrics is None else one.metrics.tokens_per_second for one in (a, b)]
+    speeds = [_speed(one) for one in (a, b)]
     time = datetime.now(UTC).isoformat(timespec="seconds")
     values = time, round_.question, choice, winner, a.mode, b.mode, *speeds, a.text == b.text
     return dict(zip(COLUMNS, values, strict=True))
+
+
+def _speed(result: ModeResult) -> float | None:
+    metrics = result.metrics
+    return None if metrics is None else speed_of(result.num_tokens, metrics.tokens_per_second)
 
 
 def reveal(services: Services, round_: Round, choice: str) -> str:
@@ -92,7 +111,8 @@ def reveal(services: Services, round_: Round, choice: str) -> str:
         title = title_of(services, result.mode)
         line = title
         if result.metrics is not None:
-            line = figures_line(title, result.num_tokens, result.metrics)
+            # The one that was drawn first paid for image and prompt, so the start says nothing.
+            line = figures_line(title, result.num_tokens, result.metrics, has_first=False)
         lines.append(f"**{label}** was {line}")
     if round_.results[0].text == round_.results[1].text:
         lines.append("Both wrote the same text.")
@@ -105,8 +125,11 @@ def add(services: Services, view: CompareView, runs: Runs) -> None:
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     own.start.click(
         does.start_round,
-        [own.image, view.prompt, view.max_tokens, own.pool],
-        [own.current, own.status, *own.texts, own.revealed, *own.buttons],
+        [
+            *(own.image, view.prompt, view.max_tokens, own.pool),
+            *(view.threshold, view.block_length),
+        ],
+        [own.current, own.status, *own.texts, own.revealed, own.stop, *own.buttons],
         js=WITH_IMAGE,
         **private,
     )
@@ -130,10 +153,11 @@ class _View:
         # must stay the same, or votes would not outlive the server.
         self.votes = gr.BrowserState([], storage_key="vlm-dlm-votes", secret="vlm-dlm")
         gr.Markdown(INTRO)
+        image_line.add("blind")
         self.pool = gr.CheckboxGroup(modes, value=[name for _, name in modes], label="Draw from")
         with gr.Row():
             self.start = gr.Button("New pair", variant="primary", elem_id="blind-start")
-            self.stop = gr.Button("Stop", variant="stop", elem_id="blind-stop")
+            self.stop = gr.Button("Stop", interactive=False, elem_id="blind-stop")
         self.status = gr.Markdown("", elem_id="blind-status")
         with gr.Row():
             self.texts = [
@@ -164,14 +188,21 @@ class _BlindTest:
         self._titles = {info.name: info.title for info in modes_of(services)}
 
     async def start_round(
-        self, image: str, prompt: str, max_tokens: float, pool: list[str], request: gr.Request
+        self,
+        image: str,
+        prompt: str,
+        max_tokens: float,
+        pool: list[str],
+        threshold: float,
+        block_length: float,
+        request: gr.Request,
     ) -> AsyncGenerator[list[Any]]:
         """Two answers; the page gets the texts alone."""
         done: Round | None = None
         try:
             visitor = visitor_of(request)
             question = question_of(self._services, image, prompt, int(max_tokens))
-            source = play(self._services, visitor, question, pool)
+            source = play(self._services, visitor, question, pool, threshold, block_length)
             async for done in self._runs.follow(visitor, PLACE, source):
                 yield _round_update(done)
         except Exception as error:
@@ -206,9 +237,11 @@ def _round_update(done: Round | None, words: str = "") -> list[Any]:
     """Votes can be cast once both answers are there."""
     if done is None or not done.results:
         shown_words = words if done is None else f"{done.num_done} of 2 are written …"
-        return [None, shown_words, "", "", "", *_switched(False)]
+        stop = gr.update(interactive=done is not None)
+        return [None, shown_words, "", "", "", stop, *_switched(False)]
     texts = [result.text for result in done.results]
-    return [done, "Which is better?", *texts, "", *_switched(True)]
+    stop = gr.update(interactive=False)
+    return [done, "Which is better?", *texts, "", stop, *_switched(True)]
 
 
 def _switched(is_on: bool) -> list[Any]:

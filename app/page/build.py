@@ -46,7 +46,7 @@ def build_page(services: Services) -> FastAPI:
         parent,
         blocks,
         path="/",
-        footer_links=["api", "settings"],
+        footer_links=[],  # they speak of what is not here; the About view has what is
         run_history=False,
         show_error=False,
         max_file_size=settings.max_image_bytes,
@@ -55,4 +55,5 @@ def build_page(services: Services) -> FastAPI:
         mcp_server=settings.page_mcp,
         theme=theme(),
         css=style(),
+        head=f"<style>{style('frame')}</style>",
     )

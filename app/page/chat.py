@@ -13,17 +13,23 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from app.intake import DEFAULT_MAX_TOKENS, DEFAULT_MODE
-from app.page.chatting import STOPPED, Turn, answer, images_of, modes_of, next_turn
+from app.page import image_line
+from app.page.chatting import STOPPED, Settings, Turn, answer, images_of, modes_of, next_turn
 from app.page.runs import Runs, shown, visitor_of
-from app.schemas.common import AnswerOptions
 
 if TYPE_CHECKING:
+    from app.page.compare import CompareView
     from app.state import Services
 
 PLACE = "chat"
 INTRO = (
     "Ask about the image of the Compare view. Choose another image there at any time: your next "
-    "question then comes with it, and earlier ones stay part of the conversation."
+    "question then comes with it, and earlier ones stay part of the conversation. Threshold and "
+    "block length are those of the Compare view."
+)
+EMBEDDED = (
+    " The embedded model was taught single questions: what it answers to a second one is often "
+    "wrong or empty."
 )
 # Stand before the Python functions; images cross as text, never as files.
 _SEND = "async (images, ...rest) => [await vlmDlm.visitor.imagesWithNewest(), ...rest]"
@@ -31,19 +37,19 @@ _AGAIN = "(images, ...rest) => [vlmDlm.visitor.images(), ...rest]"
 _CLEAR = "(...values) => { vlmDlm.visitor.forget(); return values; }"
 
 
-def add(services: Services, runs: Runs) -> None:
+def add(services: Services, compare: CompareView, runs: Runs) -> None:
     """Fill the current tab."""
     view = _View(services)
     talk = _Talk(services, runs)
-    outputs = [view.turns, view.chatbot, view.question]
+    outputs = [view.turns, view.chatbot, view.question, view.stop]
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    inputs = [view.images, view.turns, view.question, view.mode, view.max_tokens]
+    settings = [view.mode, view.max_tokens, compare.threshold, compare.block_length]
+    inputs = [view.images, view.turns, view.question, *settings]
     for start in (view.send.click, view.question.submit):
         start(talk.ask, inputs, outputs, js=_SEND, **private)
     view.again.click(talk.again, inputs, outputs, js=_AGAIN, **private)
     view.stop.click(talk.stop, None, None, **private)
-    for clear in (view.clear.click, view.chatbot.clear):
-        clear(talk.clear, None, outputs, js=_CLEAR, **private)
+    view.clear.click(talk.clear, None, outputs, js=_CLEAR, **private)
 
 
 class _View:
@@ -52,7 +58,8 @@ class _View:
     def __init__(self, services: Services) -> None:
         modes = [(info.title, info.name) for info in modes_of(services)]
         names = [name for _, name in modes]
-        gr.Markdown(INTRO)
+        gr.Markdown(INTRO + (EMBEDDED if services.settings.model is None else ""))
+        image_line.add("chat")
         self.chatbot = gr.Chatbot(
             label="Conversation",
             height=420,
@@ -84,7 +91,7 @@ class _View:
             )
         with gr.Row():
             self.send = gr.Button("Send", variant="primary", elem_id="chat-send")
-            self.stop = gr.Button("Stop", variant="stop", elem_id="chat-stop")
+            self.stop = gr.Button("Stop", interactive=False, elem_id="chat-stop")
             self.again = gr.Button("Answer again in this mode", elem_id="chat-again")
             self.clear = gr.Button("New conversation", elem_id="chat-clear")
         limit = min(1024, services.settings.max_tokens_limit)
@@ -96,7 +103,9 @@ class _View:
         self.turns = gr.State([])
 
 
-Update = tuple[list[Turn], list[dict[str, str]], Any]
+Box = str | dict[str, Any]  # what the box of the question shows from now on
+KEPT: dict[str, Any] = {"__type__": "update"}  # as it is
+Update = tuple[list[Turn], list[dict[str, str]], Box, Any]
 
 
 class _Talk:
@@ -113,6 +122,8 @@ class _Talk:
         question: str,
         mode: str,
         max_tokens: float,
+        threshold: float,
+        block_length: float,
         request: gr.Request,
     ) -> AsyncGenerator[Update]:
         """One more turn. What could not be answered at all goes back to where it was typed."""
@@ -121,7 +132,9 @@ class _Talk:
             asked = [*turns, next_turn(turns, question, len(found))]
         except Exception as error:
             raise shown(error) from None
-        async for update in self._answer(asked, turns, question, found, mode, max_tokens, request):
+        settings = Settings(mode, int(max_tokens), threshold, block_length)
+        typed = turns, question
+        async for update in self._answer(asked, typed, "", found, settings, request):
             yield update
 
     async def again(
@@ -131,6 +144,8 @@ class _Talk:
         question: str,
         mode: str,
         max_tokens: float,
+        threshold: float,
+        block_length: float,
         request: gr.Request,
     ) -> AsyncGenerator[Update]:
         """The last question once more; its old answer is kept until there is a new one."""
@@ -140,45 +155,37 @@ class _Talk:
             found = images_of(images)
         except Exception as error:
             raise shown(error) from None
-        async for update in self._answer(turns, turns, question, found, mode, max_tokens, request):
+        settings = Settings(mode, int(max_tokens), threshold, block_length)
+        typed = turns, KEPT
+        async for update in self._answer(turns, typed, KEPT, found, settings, request):
             yield update
 
     async def _answer(
         self,
         asked: list[Turn],
-        before: list[Turn],
-        question: str,
+        before: tuple[list[Turn], Box],
+        box: Box,
         images: list[str],
-        mode: str,
-        max_tokens: float,
+        settings: Settings,
         request: gr.Request,
     ) -> AsyncGenerator[Update]:
-        """asked: with the turn to be answered at its end. before: what to go back to, with the
-        question in its box, if no word comes."""
-        typed = "" if asked is not before else question
+        """asked: with the turn to be answered at its end. before: turns and box to go back to if
+        no word comes. box: for the first update; from then on what is typed there stays."""
         earlier, last = asked[:-1], asked[-1]
         now = replace(last, answer="")
-        options = AnswerOptions(max_tokens=int(max_tokens))
         try:
             visitor = visitor_of(request)
-            source = answer(self._services, visitor, asked, images, mode, options)
+            source = answer(self._services, visitor, asked, images, settings)
             is_done = False
             async for now in self._runs.follow(visitor, PLACE, source):
                 is_done = now.note not in ("waiting …", "writing …")
-                yield _update([*earlier, now], typed)
+                yield _update([*earlier, now], box, is_running=not is_done)
+                box = KEPT
             if not is_done:
-                yield self._cut(earlier, now, before, question, STOPPED)
+                yield _cut(earlier, now, before, STOPPED)
         except Exception as error:
-            yield self._cut(earlier, now, before, question, "broke off")
+            yield _cut(earlier, now, before, "broke off")
             raise shown(error) from None
-
-    def _cut(
-        self, earlier: list[Turn], now: Turn, before: list[Turn], question: str, why: str
-    ) -> Update:
-        """The end of an answer that is not whole."""
-        if not now.answer:
-            return _update(before, question)
-        return _update([*earlier, replace(now, note=why)], "")
 
     async def stop(self, request: gr.Request) -> None:
         """End the answer that is being written."""
@@ -190,16 +197,25 @@ class _Talk:
         return _update([], "")
 
 
-def _update(turns: list[Turn], question: str) -> Update:
-    return turns, messages_of(turns), question
+def _cut(earlier: list[Turn], now: Turn, before: tuple[list[Turn], Box], why: str) -> Update:
+    """The end of an answer that is not whole."""
+    if not now.answer:
+        return _update(*before)
+    return _update([*earlier, replace(now, note=why)], KEPT)
+
+
+def _update(turns: list[Turn], box: Box, is_running: bool = False) -> Update:
+    return turns, messages_of(turns), box, gr.update(interactive=is_running)
 
 
 def messages_of(turns: list[Turn]) -> list[dict[str, str]]:
-    """As the chat shows them. Texts are shown as they are, never read as markup."""
+    """As the chat shows them: an answer and its figures are two messages in one frame. Texts are
+    shown as they are, never read as markup."""
     messages: list[dict[str, str]] = []
     for turn in turns:
         pictures = "".join(f"[image {number + 1}] " for number in turn.images)
         messages.append({"role": "user", "content": f"{pictures}{turn.question}"})
-        parts = [turn.answer, turn.note and f"— {turn.note}"]
-        messages.append({"role": "assistant", "content": "\n\n".join(filter(None, parts))})
+        for part in (turn.answer, turn.note):
+            if part:
+                messages.append({"role": "assistant", "content": part})
     return messages

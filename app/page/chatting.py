@@ -10,8 +10,10 @@ from typing import Any
 
 from app.answers import Answer, metrics_of
 from app.errors import ApiError
-from app.intake import Ask, deadline_of, mode_options, prepare, resolve_mode, sampling_of, ticket
+from app.intake import Ask, deadline_of, prepare, resolve_mode, sampling_of, ticket
 from app.page.runs import Visitor
+from app.page.speeds import TOO_SHORT, queue_words, speed_of
+from app.page.trial import check_readable, own_params
 from app.schemas.common import AnswerOptions, RequestMetrics
 from app.state import Services
 from app.tracking import preparing, tracked
@@ -33,11 +35,22 @@ class Turn:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the next answer is written. threshold, block_length: 0 for what suits the mode."""
+
+    mode: str
+    max_tokens: int
+    threshold: float = 0.0
+    block_length: float = 0
+
+
 def images_of(text: str) -> list[str]:
     """The visitor's images, as their browser sends them: a JSON list of data URIs.
 
     Raises ImageError.
     """
+    check_readable(text)
     try:
         found: Any = json.loads(text or "[]")
     except ValueError:
@@ -82,8 +95,7 @@ async def answer(
     visitor: Visitor,
     turns: Sequence[Turn],
     images: Sequence[str],
-    mode: str,
-    options: AnswerOptions,
+    settings: Settings,
 ) -> AsyncGenerator[Turn]:
     """The last turn as its answer grows. Closing it ends the answer.
 
@@ -91,8 +103,10 @@ async def answer(
     """
     turn = replace(turns[-1], answer="", note="waiting …")
     yield turn
-    name = resolve_mode(services, None, mode)
-    params = mode_options(options, name)[name]
+    name = resolve_mode(services, None, settings.mode)
+    info = next(info for info in modes_of(services) if info.name == name)
+    params = own_params(info, settings.threshold, settings.block_length)
+    options = AnswerOptions(max_tokens=settings.max_tokens)
     ask = ask_of_turns(services, turns, images, options)
     async with preparing(services):
         prompt = await prepare(services, ask, visitor.client)
@@ -106,6 +120,8 @@ async def answer(
     stats = found.finished()
     figures = metrics_of(stats, name, *services.runs_on(name))
     line = figures_line(title_of(services, name), stats.num_tokens, figures)
+    if not found.text.strip():
+        line += " · it wrote no text"
     if found.finish_reason == "length":
         line += " · cut at the limit of tokens"
     yield replace(turn, answer=found.text, note=line)
@@ -121,14 +137,20 @@ def modes_of(services: Services) -> tuple[ModeInfo, ...]:
     return services.engine.capabilities.modes
 
 
-def figures_line(title: str, num_tokens: int, figures: RequestMetrics) -> str:
-    """The engine's figures for one answer, on one line."""
+def figures_line(
+    title: str, num_tokens: int, figures: RequestMetrics, *, has_first: bool = True
+) -> str:
+    """The engine's figures for one answer, on one line. has_first: with the time to the first
+    token, which only compares where each answer had to do the same for it."""
+    speed = speed_of(num_tokens, figures.tokens_per_second)
     parts = [
         title,
-        f"{num_tokens} tokens",
-        f"{figures.tokens_per_second:.1f} tokens/s",
+        f"{num_tokens} token{'' if num_tokens == 1 else 's'}",
+        f"speed {TOO_SHORT}" if speed is None else f"{speed:.1f} tokens/s",
         f"{figures.tokens_per_forward:.2f} tokens per forward",
     ]
-    if figures.time_to_first_token_ms is not None:
-        parts.append(f"first token after {figures.time_to_first_token_ms:.0f} ms")
+    first_ms = figures.time_to_first_token_ms
+    if has_first and first_ms is not None:
+        words = queue_words(figures.queue_time_ms)
+        parts.append(f"first token after {first_ms:.0f} ms{words}")
     return " · ".join(parts)

@@ -21,7 +21,9 @@ from app.page.gallery import QUESTIONS, gallery_html, questions_html
 if TYPE_CHECKING:
     from app.state import Services
 
-MODE_COLORS = ("#64748b", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b")
+# Told apart by every kind of colour vision; 3:1 and more against light and dark grounds, as the
+# plots have one set for both. `report.css` has the same.
+MODE_COLORS = ("#7b8ba3", "#3a85c8", "#d55e00", "#0f9d75", "#c46c9d", "#a5800f")
 _PICK = """element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (button) { vlmDlm.compare.pick(button); trigger('click'); }
@@ -111,16 +113,22 @@ def _settings(
     )
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         threshold = gr.Slider(
-            0.05,
+            0.0,
             1.0,
-            0.9,
+            0.0,
             step=0.05,
             label="Threshold",
-            info="How sure the model must be to keep a token of a block",
+            info="How sure of a token the model must be; 0 takes what suits each mode",
             elem_id="threshold",
         )
         block_length = gr.Slider(
-            4, 64, 32, step=4, label="Block length", info="Tokens in a block", elem_id="block"
+            0,
+            32,
+            0,
+            step=4,
+            label="Block length",
+            info="Tokens in a block; 0 takes what suits each mode",
+            elem_id="block",
         )
         max_tokens = gr.Slider(
             8, max(8, min(1024, most)), min(256, most), step=8, label="Most tokens", elem_id="most"
@@ -156,20 +164,28 @@ def _stage_html(services: Services) -> str:
         }
         for i, info in enumerate(services.engine.capabilities.modes)
     ]
-    return f'<div id="stage" data-modes="{escape(json.dumps(modes))}"></div>'
+    keys = str(bool(services.settings.api_keys)).lower()
+    return f'<div id="stage" data-modes="{escape(json.dumps(modes))}" data-keys="{keys}"></div>'
 
 
 def _charts(stage: gr.HTML, titles: list[str]) -> gr.JSON:
     """Native plots, filled when a comparison is done."""
     colors = {title: MODE_COLORS[i % len(MODE_COLORS)] for i, title in enumerate(titles)}
+    key = "".join(
+        f'<span class="vd-key"><i class="vd-mode-dot" style="--vd-mode: {color}"></i>'
+        f"{escape(title)}</span>"
+        for title, color in colors.items()
+    )
     with gr.Column(visible=False, elem_id="charts") as box:
+        gr.HTML(f'<div class="vd vd-legend">{key}</div>', elem_id="charts-key")
         line = gr.LinePlot(
             x="milliseconds",
             y="tokens",
             color="mode",
             color_map=colors,
             title="Tokens over time",
-            x_title="milliseconds",
+            x_title="ms since the prompt was ready",
+            colors_in_legend=[],
             height=260,
         )
         with gr.Row():

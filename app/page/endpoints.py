@@ -169,12 +169,14 @@ class Endpoints:
             image: the image as a data URI; empty for none.
             mode: a mode with at least one of these options; empty for the first that has.
             thresholds: by default 0.7, 0.9 and 1; ignored by a mode without a threshold.
-            block_lengths: by default 8, 16 and 32; ignored by a mode without a block length.
+            block_lengths: by default 8, 16 and 32; ignored by a mode without a block length;
+                lengths that the mode cannot do are left out, unless it can do none.
             max_tokens: of each answer.
 
         Returns:
             points (threshold, block_length, tokens_per_second, tokens_per_forward, num_tokens,
-            agreement: share of leading tokens equal to those of `ar`), best (the fastest that
+            agreement: share of leading tokens equal to those of `ar`; a speed is null where the
+            answer is too short to measure), best (the fastest that
             agrees to at least least_agreement) and reference (the speed of `ar`).
         """
 

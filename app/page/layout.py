@@ -37,7 +37,7 @@ def layout(services: Services, runs: Runs) -> gr.Blocks:
             with gr.Tab("Sweep", id="sweep"):
                 sweep.add(services, view, runs)
             with gr.Tab("Chat", id="chat"):
-                chat.add(services, runs)
+                chat.add(services, view, runs)
             with gr.Tab("Blind test", id="blind"):
                 blind.add(services, view, runs)
             with gr.Tab("About", id="about"):

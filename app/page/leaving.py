@@ -48,7 +48,7 @@ class Leaving:
         if session is None:
             await self.app(scope, receive, send)
             return
-        is_whole = False
+        is_whole = is_gone = False
 
         async def watched(message: Message) -> None:
             nonlocal is_whole
@@ -56,11 +56,18 @@ class Leaving:
             is_end = message["type"] == "http.response.body" and not message.get("more_body", False)
             is_whole = is_whole or is_end
 
+        async def heard() -> Message:
+            # Gradio looks too; if it is the first to see it, the stream ends as if it were whole.
+            nonlocal is_gone
+            message = await receive()
+            is_gone = is_gone or (message["type"] == "http.disconnect" and not is_whole)
+            return message
+
         self.followers.come(session)
         try:
-            await self.app(scope, receive, watched)
+            await self.app(scope, heard, watched)
         finally:
-            self.followers.go(session, is_whole)
+            self.followers.go(session, is_whole and not is_gone)
 
 
 def _session_of(scope: Scope) -> str | None:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+from statistics import median
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -31,12 +32,15 @@ TokenRow = tuple[
 
 
 class RunFigures(BaseModel):
-    """One mode in one of several runs."""
+    """One mode in one of several runs, under the names of its metrics."""
 
     tokens_per_second: Number | None = None
     time_to_first_token_ms: Number | None = None
+    time_to_first_sentence_ms: Number | None = None
+    queue_time_ms: Number | None = None
     tokens_per_forward: Number | None = None
     num_forwards: Number | None = None
+    num_wasted_positions: Number | None = None
 
 
 class RecordedAnswer(BaseModel):
@@ -88,6 +92,21 @@ class Record(BaseModel):
     def shown(self) -> list[tuple[str, RecordedAnswer]]:
         """Modes with an answer, in order."""
         return [(mode, self.answers[mode]) for mode in self.modes if mode in self.answers]
+
+    def values_of(self, mode: str, figure: str) -> list[float]:
+        """One figure in every run that has it. Of a record with one run, or none, that of the
+        answer stands for what the run does not tell. figure: a field of `RunFigures`."""
+        told = [getattr(run[mode], figure) for run in self.runs if mode in run]
+        known: list[float] = [value for value in told if value is not None]
+        metrics = self.answers[mode].result.metrics
+        if known or metrics is None or len(told) > 1:
+            return known
+        value: float | None = getattr(metrics, figure)
+        return [] if value is None else [value]
+
+    def median_of(self, mode: str, figure: str) -> float | None:
+        """Of all runs, None where no run tells."""
+        return median(values) if (values := self.values_of(mode, figure)) else None
 
 
 def read_record(raw: object) -> Record:

@@ -22,12 +22,17 @@ from markupsafe import Markup
 from app.page.assets import script, style
 from app.page.record import Record, RecordedAnswer, checked_image, read_record
 from app.page.report_charts import Line, bar_chart, figure, step_chart
+from app.page.speeds import TOO_SHORT, queue_words, speed_of
 from app.schemas.common import RequestMetrics
 from vlm_dlm import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("parts", "tokens", "tracks", "replay", "encoder", "report")
 STYLES = ("page", "replay", "report")
+FIRST_TOKEN = (
+    "from when the mode's request was accepted, so waiting in the queue is in it; image and prompt "
+    "are in that of the first mode only"
+)
 SCREEN_ONLY = frozenset({"include_drafts", "draft_interval_ms"})
 
 
@@ -89,24 +94,31 @@ def _machine(record: Record) -> tuple[str, str]:
 
 def _rows(record: Record) -> list[Row]:
     """The figures of all modes, and how far each agrees with `ar`."""
-    cells: Sequence[tuple[str, str, Callable[[RequestMetrics], str]]] = (
-        ("First token", "from its place in the queue", lambda m: _ms(m.time_to_first_token_ms)),
-        ("First sentence", "whole and readable", lambda m: _ms(m.time_to_first_sentence_ms)),
-        ("Forwards", "of the model, behind the prompt", lambda m: str(m.num_forwards)),
-        ("Tokens per forward", "", lambda m: figure(m.tokens_per_forward)),
-        ("Wasted positions", "computed, not in the answer", lambda m: str(m.num_wasted_positions)),
-        ("Image", "0 where an earlier mode left it", lambda m: _ms(m.vision_time_ms)),
-        ("Prompt", "0 where an earlier mode left it", lambda m: _ms(m.prefill_time_ms)),
+    # Name, what it means, the figure of one run, how to write it. Medians where there are several.
+    medians: Sequence[tuple[str, str, str, Callable[[float], str]]] = (
+        ("First whole sentence", "readable by then", "time_to_first_sentence_ms", _ms),
+        ("Forwards", "of the model, behind the prompt", "num_forwards", _count),
+        ("Tokens per forward", "", "tokens_per_forward", figure),
+        ("Wasted positions", "computed, not in the answer", "num_wasted_positions", _count),
+    )
+    last: Sequence[tuple[str, str, Callable[[RequestMetrics], str]]] = (
+        ("Image", "0 where an earlier mode left it", lambda m: _told_ms(m.vision_time_ms)),
+        ("Prompt", "0 where an earlier mode left it", lambda m: _told_ms(m.prefill_time_ms)),
         ("Writing", "", lambda m: _ms(m.decode_time_ms)),
     )
     shown = record.shown
+    modes = [mode for mode, _ in shown]
     rows = [
-        Row("Tokens per second", _runs_text(record), [_speed(record, mode) for mode, _ in shown]),
+        Row("Tokens per second", _runs_text(record), [_speed(record, mode) for mode in modes]),
         Row("Tokens", "", [str(answer.result.num_tokens) for _, answer in shown]),
+        Row("Time to first token", FIRST_TOKEN, [_first_token(record, mode) for mode in modes]),
     ]
-    for name, meaning, to_text in cells:
+    for name, meaning, key, to_text in medians:
+        values = [record.median_of(mode, key) for mode in modes]
+        rows.append(Row(name, meaning, ["–" if v is None else to_text(v) for v in values]))
+    for name, meaning, write in last:
         metrics = [answer.result.metrics for _, answer in shown]
-        rows.append(Row(name, meaning, ["–" if m is None else to_text(m) for m in metrics]))
+        rows.append(Row(name, meaning, ["–" if m is None else write(m) for m in metrics]))
     return [*rows, Row("Against AR", "token by token", [_agreement(a) for _, a in shown])]
 
 
@@ -115,20 +127,28 @@ def _runs_text(record: Record) -> str:
 
 
 def _speeds(record: Record, mode: str) -> list[float]:
-    """Tokens per second of every run."""
-    values = [run[mode].tokens_per_second for run in record.runs if mode in run]
-    known = [value for value in values if value is not None]
-    metrics = record.answers[mode].result.metrics
-    return known or ([] if metrics is None else [metrics.tokens_per_second])
+    """Tokens per second of every run in which the answer is long enough to have a speed."""
+    values = record.values_of(mode, "tokens_per_second")
+    if len(record.runs) > 1:  # the page leaves out what is too short
+        return values
+    num_tokens = record.answers[mode].result.num_tokens
+    return [value for value in values if speed_of(num_tokens, value) is not None]
 
 
 def _speed(record: Record, mode: str) -> str:
     """Median and spread of all runs."""
     values = _speeds(record, mode)
     if not values:
-        return "–"
+        return "–" if record.answers[mode].result.metrics is None else TOO_SHORT
     spread = f" ({figure(min(values))} to {figure(max(values))})" if len(values) > 1 else ""
     return figure(median(values)) + spread
+
+
+def _first_token(record: Record, mode: str) -> str:
+    value = record.median_of(mode, "time_to_first_token_ms")
+    if value is None:
+        return "–"
+    return _ms(value) + queue_words(record.median_of(mode, "queue_time_ms"))
 
 
 def _agreement(answer: RecordedAnswer) -> str:
@@ -146,13 +166,16 @@ def _agreement(answer: RecordedAnswer) -> str:
 
 def _charts(record: Record) -> list[tuple[str, Markup]]:
     lines = [Line(answer.title, _points(answer)) for _, answer in record.shown]
-    done = [(a.title, m) for _, a in record.shown if (m := a.result.metrics) is not None]
     speeds = [
         (answer.title, median(values))
         for mode, answer in record.shown
         if (values := _speeds(record, mode))
     ]
-    shares = [(title, m.tokens_per_forward) for title, m in done]
+    shares = [
+        (answer.title, share)
+        for mode, answer in record.shown
+        if (share := record.median_of(mode, "tokens_per_forward")) is not None
+    ]
     charts = [
         ("Tokens over time", step_chart(lines, "ms since the prompt was ready", "tokens")),
         ("Tokens per second", bar_chart(speeds, "Tokens per second by mode")),
@@ -182,9 +205,17 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _ms(value: float | None) -> str:
-    if value is None:
-        return "–"
+def _count(value: float) -> str:
+    """A median of whole numbers may end in a half."""
+    return f"{value:g}"
+
+
+def _told_ms(value: float | None) -> str:
+    """A dash for what the engine does not say."""
+    return "–" if value is None else _ms(value)
+
+
+def _ms(value: float) -> str:
     if value >= 1000:
         return f"{value / 1000:.2f} s"
     return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from app.page import image_line
 from app.page.runs import Runs, shown, visitor_of
+from app.page.speeds import TOO_SHORT
 from app.page.sweeping import (
     AXES,
     LEAST_AGREEMENT,
@@ -16,6 +18,7 @@ from app.page.sweeping import (
     Progress,
     best_of,
     grid_of,
+    left_out,
     sweep,
     sweepable,
 )
@@ -26,8 +29,9 @@ if TYPE_CHECKING:
     from app.state import Services
 
 PLACE = "sweep"
+RUNNING, OVER = "", "Done"  # else it says how it ended
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
-BLOCK_LENGTHS = (4, 8, 16, 32, 64)
+BLOCK_LENGTHS = (4, 8, 16, 32)
 # Told apart by every kind of colour vision; 3:1 and more against light and dark grounds.
 COLOURS = {"tried": "#3a85c8", "best trade-off": "#d55e00"}
 HEADERS = ["", "Threshold", "Block", "Tokens/s", "Agreement", "Same as AR", "Tokens/forward"]
@@ -44,7 +48,7 @@ def add(services: Services, view: CompareView, runs: Runs) -> None:
     own.start.click(
         does.run_sweep,
         [own.image, view.prompt, view.max_tokens, own.mode, own.thresholds, own.lengths],
-        [own.progress, own.plot, own.table, own.points, own.apply],
+        [own.progress, own.plot, own.table, own.points, own.apply, own.stop],
         js=WITH_IMAGE,
         **private,
     )
@@ -58,6 +62,7 @@ class _View:
 
     def __init__(self, services: Services) -> None:
         gr.Markdown(INTRO)
+        image_line.add("sweep")
         with gr.Row():
             with gr.Column(scale=1, min_width=320):
                 self._add_controls([(info.title, info.name) for info in sweepable(services)])
@@ -79,7 +84,7 @@ class _View:
         )
         with gr.Row():
             self.start = gr.Button("Sweep", variant="primary", elem_id="sweep-start")
-            self.stop = gr.Button("Stop", variant="stop", elem_id="sweep-stop")
+            self.stop = gr.Button("Stop", interactive=False, elem_id="sweep-stop")
         self.progress = gr.HTML(elem_id="sweep-progress")
         self.apply = gr.Button("Use the best in Compare", interactive=False, elem_id="sweep-apply")
 
@@ -93,7 +98,7 @@ def _scatter_plot() -> gr.ScatterPlot:
         x_title="Speed (tokens/s)",
         y_title="Agreement with AR",
         color_title=" ",
-        y_lim=[0, 1.05],
+        y_lim=[0, 1.15],
         tooltip="all",
         label="Speed against agreement",
         elem_id="sweep-plot",
@@ -119,20 +124,22 @@ class _Sweep:
     ) -> AsyncGenerator[tuple[Any, ...]]:
         """All combinations, one after another. What is there when it ends early stays."""
         done: Progress | None = None
+        note = ""
         try:
             question = question_of(self._services, image, prompt, int(max_tokens))
             axes = [float(value) for value in thresholds], [int(value) for value in lengths]
             grid = grid_of(self._services, mode, *axes)
+            note = left_out(self._services, mode, axes[1])
             visitor = visitor_of(request)
             source = sweep(self._services, visitor, question, mode, grid)
             async for done in self._runs.follow(visitor, PLACE, source):
-                yield _updates(done, is_over=not done.doing)
+                yield _updates(done, RUNNING if done.doing else OVER, note)
         except Exception as error:
             if done is not None:
-                yield _updates(done, is_over=True)
+                yield _updates(done, "Broke off", note)
             raise shown(error) from None
         if done is not None and done.doing:
-            yield _updates(done, is_over=True)
+            yield _updates(done, "Stopped", note)
 
     async def stop_sweep(self, request: gr.Request) -> None:
         """End the visitor's sweep."""
@@ -156,37 +163,39 @@ def apply_best(points: list[Point]) -> tuple[Any, ...]:
     )
 
 
-def _updates(done: Progress, is_over: bool) -> tuple[Any, ...]:
-    best = done.best
+def _updates(done: Progress, end: str, note: str) -> tuple[Any, ...]:
+    best, is_over = done.best, end != RUNNING
     return (
-        progress_html(done, is_over),
+        progress_html(done, end, note),
         _plot(done),
         [_row(point, point == best) for point in done.points],
         list(done.points),
         gr.update(interactive=is_over and best is not None),
+        gr.update(interactive=not is_over),
     )
 
 
-def progress_html(done: Progress, is_over: bool) -> str:
-    """A bar, and where it stands in words. Every part is ours."""
+def progress_html(done: Progress, end: str, note: str = "") -> str:
+    """A bar, and where it stands in words, all of them ours. end: RUNNING, OVER, or how it ended
+    before it was over. note: one more sentence."""
     num, most = len(done.points), done.num_points
-    if is_over:
-        words = f"Done: {num} of {most} combinations." if num == most else f"Stopped after {num}."
-    else:
+    if end == RUNNING:
         words = f"{num} of {most} done. Now: {done.doing}."
+    elif end == OVER:
+        words = f"Done: {num} of {most} combinations."
+    else:
+        words = f"{end} after {num} of {most}." if num else f"{end} before the first was done."
     if done.reference is not None:
         words += f" AR: {done.reference:.1f} tokens/s."
-    if is_over and done.best is not None:
+    if end != RUNNING and done.best is not None:
         words += f" Best: {done.best.name}."
-    return (
-        f'<label>{escape(words)}<progress max="{most}" value="{num}" style="width:100%">'
-        "</progress></label>"
-    )
+    words += f" {note}" if note else ""
+    return f'<label>{escape(words)}<progress max="{most}" value="{num}"></progress></label>'
 
 
 def _plot(done: Progress) -> Any:
     """Points in the plot's own form. Its colours are only looked at anew with a new caption."""
-    whole = [point for point in done.points if point.agreement is not None]
+    whole = [point for point in done.points if point.tokens_per_second is not None]
     if not whole:
         return None
     names = {False: "tried", True: "best trade-off"}
@@ -219,7 +228,7 @@ def _row(point: Point, is_best: bool) -> list[Any]:
     return [
         mark,
         *axes,
-        f"{point.tokens_per_second:.1f}",
+        TOO_SHORT if point.tokens_per_second is None else f"{point.tokens_per_second:.1f}",
         f"{point.agreement:.0%}",
         "yes" if point.is_identical else "no",
         f"{point.tokens_per_forward:.2f}",

@@ -13,6 +13,7 @@ from typing import Any
 from app.errors import ApiError
 from app.intake import over_limit
 from app.page.runs import Visitor
+from app.page.speeds import speed_of
 from app.page.trial import begin_trial, judge_of
 from app.schemas.compare import Agreement
 from app.schemas.generate import Question
@@ -34,8 +35,9 @@ LEAST_AGREEMENT = 0.9
 @dataclass(frozen=True, slots=True)
 class Point:
     """One combination and what came of it. threshold, block_length: None where the mode has no
-    such option. agreement: share of leading tokens equal to those of the reference. error: a
-    sentence, in place of figures."""
+    such option. tokens_per_second: None also of an answer that is too short to measure. agreement:
+    share of leading tokens equal to those of the reference. error: a sentence, in place of
+    figures."""
 
     threshold: float | None
     block_length: int | None
@@ -56,7 +58,8 @@ class Point:
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a sweep is. doing: what is being written now, '' at the end. reference: tokens per
-    second of the mode that the answers are held against, None until it is done."""
+    second of the mode that the answers are held against, None until it is done, or where its answer
+    is too short to measure."""
 
     points: tuple[Point, ...]
     num_points: int
@@ -87,10 +90,38 @@ def sweepable(services: Services) -> list[ModeInfo]:
     return [info for info in services.engine.capabilities.modes if set(info.options) & set(AXES)]
 
 
+def possible_lengths(info: ModeInfo, block_lengths: Sequence[int]) -> list[int]:
+    """Those that the mode can do, in order. Where it can do none, all: one will be refused with
+    the mode's own words. Without the option it minds none."""
+    if AXES[1] not in info.options:
+        return list(block_lengths)
+    found = [length for length in block_lengths if _can_do(info.name, length)]
+    return found or list(block_lengths)
+
+
+def _can_do(mode: str, block_length: int) -> bool:
+    try:
+        mode_params([mode], {AXES[1]: block_length})
+    except ModeError:
+        return False
+    return True
+
+
+def left_out(services: Services, mode: str, block_lengths: Sequence[int]) -> str:
+    """Which block lengths a sweep of the mode goes without, as a sentence; "" for none."""
+    info = next((i for i in sweepable(services) if i.name == mode), None)
+    if info is None:
+        return ""
+    kept = possible_lengths(info, block_lengths)
+    lost = [f"{length}" for length in dict.fromkeys(block_lengths) if length not in kept]
+    return f"Left out: block {', '.join(lost)}, which {info.title} cannot do." if lost else ""
+
+
 def grid_of(
     services: Services, mode: str, thresholds: Sequence[float], block_lengths: Sequence[int]
 ) -> dict[Point, Any]:
-    """Checked Params by combination. An axis that the mode lacks is left out.
+    """Checked Params by combination. Left out are an axis that the mode lacks, and block lengths
+    that it cannot do beside others that it can.
 
     Raises ApiError or ModeError.
     """
@@ -98,7 +129,8 @@ def grid_of(
     if info is None:
         names = ", ".join(i.name for i in sweepable(services))
         raise ModeError(f"mode {mode} has nothing to sweep; those that have are {names}")
-    given: dict[str, Sequence[Any]] = {"threshold": thresholds, "block_length": block_lengths}
+    given: dict[str, Sequence[Any]] = {"threshold": thresholds}
+    given["block_length"] = possible_lengths(info, block_lengths)
     axes = [tuple(dict.fromkeys(given[axis])) if axis in info.options else (None,) for axis in AXES]
     if not all(axes):
         raise ApiError(400, "bad_input", "choose at least one threshold and one block length")
@@ -137,7 +169,7 @@ async def sweep(
                 elif run.error is not None:
                     raise run.error
                 elif run.answer.stats is not None:
-                    speed = run.answer.stats.tokens_per_s
+                    speed = _speed(run.answer.stats)
             if step.is_last or isinstance(step.event, Started):
                 doing = "" if len(points) == len(grid) else _doing(label, by_label)
                 yield Progress(tuple(points), len(grid), doing, speed)
@@ -147,13 +179,17 @@ def _doing(label: str, by_label: dict[str, Point]) -> str:
     return by_label[label].name if label in by_label else "the answer to compare with"
 
 
+def _speed(stats: Stats) -> float | None:
+    return speed_of(stats.num_tokens, stats.tokens_per_s)
+
+
 def _done(point: Point, stats: Stats | None, agreement: Agreement | None) -> Point:
     axes = point.threshold, point.block_length
     if stats is None or agreement is None:
         return Point(*axes, error="this combination could not be run to its end")
     return Point(
         *axes,
-        tokens_per_second=round(stats.tokens_per_s, 3),
+        tokens_per_second=None if (speed := _speed(stats)) is None else round(speed, 3),
         tokens_per_forward=round(stats.tokens_per_forward, 3),
         num_tokens=stats.num_tokens,
         agreement=agreement.share,

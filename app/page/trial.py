@@ -15,19 +15,39 @@ from app.question import ask_of
 from app.schemas.generate import Options, Question
 from app.state import Services
 from app.tracking import preparing, tracked
+from vlm_dlm.engine.base import ModeInfo
+from vlm_dlm.errors import ImageError
 from vlm_dlm.events import GenerationEvent
+from vlm_dlm.preflight import mode_params
 from vlm_dlm.serving.service import Ticket
 
+# What the page sends in place of a file that its browser could not read.
+UNREADABLE = "unreadable"
 # Stands before a Python function: the picture crosses as text, never as a file.
 WITH_IMAGE = "async (image, ...rest) => [await vlmDlm.visitor.image(), ...rest]"
 
 
+def check_readable(image: str) -> None:
+    """Raises ImageError for a file that the visitor's browser could not read."""
+    if image == UNREADABLE:
+        raise ImageError("the image could not be read; choose another one in the Compare view")
+
+
 def question_of(services: Services, image: str, prompt: str, max_tokens: int) -> Question:
-    """As the Compare view has it. Raises ApiError."""
+    """As the Compare view has it. Raises ApiError or ImageError."""
+    check_readable(image)
     if not prompt.strip():
         raise ApiError(400, "bad_input", "write a question in the Compare view first")
     options = Options(max_tokens=min(max_tokens, services.settings.max_tokens_limit))
     return checked(Question, prompt=prompt, images=[image] if image else [], options=options)
+
+
+def own_params(info: ModeInfo, threshold: float, block_length: float) -> Any:
+    """A mode's Params with the settings of the Compare view, of which each mode takes those that
+    it has; 0 is what suits the mode. Raises ModeError for a value that it cannot run."""
+    given = {"threshold": threshold or None, "block_length": int(block_length) or None}
+    has = {name: v for name, v in given.items() if v is not None and name in info.options}
+    return mode_params([info.name], has)[info.name]
 
 
 async def begin_trial(

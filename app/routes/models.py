@@ -20,7 +20,7 @@ OWNER = "vlm-dlm"
 class Architecture(BaseModel):
     """What goes in and what comes out."""
 
-    input_modalities: list[str] = ["text", "image"]
+    input_modalities: list[str]
     output_modalities: list[str] = ["text"]
 
 
@@ -107,7 +107,9 @@ def _object(services: Services, id_: str, mode: ModeInfo | None) -> ModelObject:
         modes=[mode_detail(info) for info in shown],
         limits=_limits(services),
     )
-    return ModelObject(id=id_, created=services.began_s, architecture=Architecture(), vlm_dlm=extra)
+    reads = ["text", "image"] if services.checkpoint.processor.reads_images else ["text"]
+    architecture = Architecture(input_modalities=reads)
+    return ModelObject(id=id_, created=services.began_s, architecture=architecture, vlm_dlm=extra)
 
 
 def mode_detail(mode: ModeInfo) -> ModeDetail:

@@ -127,7 +127,7 @@ def test_options_reach_the_engine() -> None:
     ("body", "status", "says"),
     [
         ({}, 422, "prompt is required"),
-        ({"prompt": ""}, 422, "prompt must have at least"),
+        ({"prompt": ""}, 422, "prompt must not be empty"),
         ({"prompt": 5}, 422, "prompt must be text"),
         ({"prompt": ["x"]}, 422, "prompt must be text"),
         ({**ASK, "promt": "x"}, 422, "promt is not known here"),

@@ -122,12 +122,13 @@ def test_the_debug_switch_is_no_setting() -> None:
 def test_settings_reach_the_engine() -> None:
     settings = Settings(
         model="m", device="cpu", dtype="float32", adapter="a", max_running=3, engine="scripted",
-        script_words=("red", "box"), script_step_s=0.5,
+        script_words=("red", "box"), script_step_s=0.5, quantize="int8",
     )  # fmt: skip
     launch = launch_of(settings)
     assert (launch.model, launch.device, launch.dtype, launch.adapter) == (
         "m", "cpu", "float32", "a",
     )  # fmt: skip
+    assert launch.quantize == "int8"
     assert launch.limits is not None
     assert (launch.limits.max_running, launch.script.max_running) == (3, 3)
     assert (launch.engine, launch.script.words, launch.script.step_s) == (

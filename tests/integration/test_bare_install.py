@@ -7,7 +7,8 @@ import sys
 
 CODE = """
 import sys
-for name in ("typer", "rich", "accelerate", "gradio", "fastapi", "uvicorn", "pydantic_settings"):
+for name in ("typer", "rich", "accelerate", "gradio", "fastapi", "uvicorn", "pydantic_settings",
+             "torchao"):
     sys.modules[name] = None
 import vlm_dlm, vlm_dlm.engine.core, vlm_dlm.runtime
 print([vlm_dlm.Runtime.__name__, *vlm_dlm.MODES])

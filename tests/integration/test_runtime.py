@@ -96,9 +96,9 @@ def test_loading_sets_the_memory_of_the_cache_aside(
 ) -> None:
     asked: list[int] = []
 
-    def load(*arguments: Any, reserved_bytes: int) -> VlmModel:
+    def load(*arguments: Any, reserved_bytes: int, **others: Any) -> VlmModel:
         asked.append(reserved_bytes)
-        return load_model(*arguments, reserved_bytes=reserved_bytes)
+        return load_model(*arguments, reserved_bytes=reserved_bytes, **others)
 
     monkeypatch.setattr("vlm_dlm.runtime.load_model", load)
     limits = EngineConfig(max_cache_tokens=1024)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlm_dlm.defaults import DEVICES, DTYPES, check_choice
 from vlm_dlm.errors import BadInputError, CheckpointError, ModeError
+from vlm_dlm.model.quantization import check_quantize
 from vlm_dlm.preflight import (
     Checkpoint,
     conversation,
@@ -32,11 +33,13 @@ class Place:
     device: str
     dtype: str
     adapter: Path | None = None
+    quantize: str | None = None
 
     def check(self) -> None:
         """Raise for names that cannot be right, without looking at any file but the adapter's."""
         check_choice("device", self.device, DEVICES)
         check_choice("dtype", self.dtype, DTYPES)
+        check_quantize(self.quantize)
         if self.adapter is not None and not (self.adapter / "adapter_config.json").is_file():
             raise CheckpointError(f"no adapter_config.json in {self.adapter}")
 
@@ -132,5 +135,11 @@ def load(checked: Checked) -> Runtime:
     place = checked.place
     with load_progress() as progress:
         return Runtime.load(
-            checked.checkpoint, place.device, place.dtype, place.adapter, progress, config
+            checked.checkpoint,
+            place.device,
+            place.dtype,
+            place.adapter,
+            progress,
+            config,
+            place.quantize,
         )

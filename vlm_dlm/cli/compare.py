@@ -38,6 +38,7 @@ def compare(
     adapter: opt.Adapter = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    quantize: opt.Quantize = None,
     json: opt.AsJson = False,
 ) -> None:
     """Answer one prompt in several modes, one after another, and compare their speed.
@@ -49,7 +50,8 @@ def compare(
     options = given_options(threshold, block_length, steps, seed_first_token)
     sampling = SamplingParams(temperature, top_p, seed, max_tokens, max_thinking_tokens)
     question = Question(image or [], prompt, system, exif)
-    checked = check(names, options, sampling, question, Place(model, device, dtype, adapter))
+    place = Place(model, device, dtype, adapter, quantize)
+    checked = check(names, options, sampling, question, place)
     if not json and checked.checkpoint.name == EMBEDDED:
         write_note(EMBEDDED_NOTE)
     if not json and options:

@@ -35,6 +35,7 @@ def evaluate(
     model: opt.Model = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    quantize: opt.Quantize = None,
     json: opt.AsJson = False,
 ) -> None:
     """Score captions and answers on scenes that training never draws.
@@ -47,7 +48,7 @@ def evaluate(
     check_number("num", num, 1, MAX_SCENES)
     check_number("batch", batch, 1, MAX_BATCH)
     check_number("seed", seed, 0, 2**63 - 1)
-    Place(model, device, dtype).check()
+    Place(model, device, dtype, quantize=quantize).check()
     checkpoint = open_checkpoint(model)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -55,7 +56,7 @@ def evaluate(
     from vlm_dlm.runtime import Runtime
 
     with load_progress() as progress:
-        runtime = Runtime.load(checkpoint, device, dtype, progress=progress)
+        runtime = Runtime.load(checkpoint, device, dtype, progress=progress, quantize=quantize)
     console = stderr_console()
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     is_hidden = not console.is_terminal

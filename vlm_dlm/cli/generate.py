@@ -36,6 +36,7 @@ def generate(
     adapter: opt.Adapter = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    quantize: opt.Quantize = None,
     json: opt.AsJson = False,
 ) -> None:
     """Answer one prompt in one mode. Its figures are those of a single run without warm-up."""
@@ -43,7 +44,8 @@ def generate(
     options = given_options(threshold, block_length, steps, seed_first_token)
     sampling = SamplingParams(temperature, top_p, seed, max_tokens, max_thinking_tokens)
     question = Question(image or [], prompt, system, exif)
-    checked = check([name], options, sampling, question, Place(model, device, dtype, adapter))
+    place = Place(model, device, dtype, adapter, quantize)
+    checked = check([name], options, sampling, question, place)
     if not json and checked.checkpoint.name == EMBEDDED:
         write_note(EMBEDDED_NOTE)
     runtime = load(checked)

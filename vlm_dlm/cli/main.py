@@ -19,9 +19,11 @@ from vlm_dlm import __version__
 from vlm_dlm.cli.compare import compare
 from vlm_dlm.cli.doctor import doctor
 from vlm_dlm.cli.evaluate import evaluate
+from vlm_dlm.cli.fetch import fetch
 from vlm_dlm.cli.generate import generate
 from vlm_dlm.cli.serve import serve
 from vlm_dlm.cli.train import train
+from vlm_dlm.cli.verify import verify
 from vlm_dlm.errors import EngineError, VlmDlmError
 
 BAD_INPUT, INTERNAL, INTERRUPTED = 2, 1, 130
@@ -38,7 +40,9 @@ app.command()(compare)
 app.command()(serve)
 app.command()(train)
 app.command("eval")(evaluate)
+app.command()(fetch)
 app.command()(doctor)
+app.command()(verify)
 
 
 def _show_version(is_wanted: bool) -> None:

@@ -68,6 +68,14 @@ Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to run
 Dtype = Annotated[
     str, typer.Option(metavar="auto|float32|bfloat16", help="Number format of the weights.")
 ]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="int8|int4",
+        help="Store the decoder's matrices in 8 or 4 bits (needs torchao).",
+        show_default="none",
+    ),
+]
 Exif = Annotated[
     bool, typer.Option("--exif/--no-exif", help="Turn photos upright as their EXIF data says.")
 ]

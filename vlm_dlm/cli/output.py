@@ -52,6 +52,61 @@ def load_progress() -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+@contextmanager
+def byte_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress of (phase, done, total) bytes: a bar with speed and time left on a terminal, else
+    one line on stderr per phase and twentieth part."""
+    console = stderr_console()
+    if not console.is_terminal:
+        yield StepLines()
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda phase, done, total: bar.update(
+            task, description=phase, completed=done, total=total
+        )
+
+
+class StepLines:
+    """Writes one line per step of progress, for logs."""
+
+    STEPS = 20
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        percent = done * self.STEPS // max(total, 1) * 100 // self.STEPS
+        line = f"{phase} {percent} % of {size_text(total)}"
+        if line != self._shown:
+            self._shown = line
+            typer.echo(line, err=True)
+
+
+def size_text(num_bytes: int) -> str:
+    """'17.8 GB' or '13.5 MB', in powers of ten like file managers."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
+        if num_bytes >= factor:
+            return f"{num_bytes / factor:.1f} {unit}"
+    return f"{num_bytes / 1000:.1f} kB"
+
+
 def circumstances(device: str, dtype: str) -> str:
     """Where the figures come from: 'cpu, float32, 2 threads'."""
     import torch

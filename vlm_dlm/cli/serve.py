@@ -41,6 +41,7 @@ def serve(
             show_default="auto",
         ),
     ] = None,
+    quantize: opt.Quantize = None,
     api_key: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,6 +107,7 @@ def serve(
         "adapter": None if adapter is None else str(adapter),
         "device": device,
         "dtype": dtype,
+        "quantize": quantize,
         "api_keys": tuple(api_key) if api_key else None,
         "single_process": single_process or None,
         "backend": "vllm" if backend is None and vllm_url is not None else backend,

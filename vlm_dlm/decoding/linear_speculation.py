@@ -62,6 +62,10 @@ class LinearSpeculationState:
     def masked(self) -> list[int]:
         return [p for p, token in enumerate(self.canvas.token_ids) if token == self.mask_id]
 
+    @property
+    def drafts(self) -> tuple[int, ...]:
+        return tuple(self.canvas.token_ids[1:])
+
 
 class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationState, Picked]):
     """Plan: the draft canvas (full visibility, adapter on), then the same rows causally."""
@@ -90,8 +94,7 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
         token = Token(picked.token_ids[0], 0, 0, picked.confidences[0], Origin.AR)
         state.budget.note([token.id])
         _begin_draft(state, token.id)
-        canvas = tuple(state.canvas.token_ids)
-        return state, StepResult(committed=(token,), canvas=canvas, num_forwards=0)
+        return state, StepResult(committed=(token,), canvas=state.drafts, num_forwards=0)
 
     def plan(self, state: LinearSpeculationState) -> StepPlan:
         token_ids = list(state.canvas.token_ids)
@@ -130,12 +133,12 @@ def _draft(state: LinearSpeculationState, picked: Picked) -> StepResult:
     for p in chosen:
         state.canvas.fill(p, picked.token_ids[p], state.num_steps, picked.confidences[p])
     state.is_verifying = len(chosen) == len(masked)
-    return StepResult(canvas=tuple(state.canvas.token_ids))
+    return StepResult(canvas=state.drafts)
 
 
 def _verify(state: LinearSpeculationState, picked: Picked) -> StepResult:
     """Emit the accepted drafts and the verifier's next token, which becomes the pending one."""
-    drafts = state.canvas.token_ids[1:]
+    drafts = state.drafts
     num_accepted = accept_prefix(drafts, picked.token_ids)
     last_origin = Origin.BONUS if num_accepted == len(drafts) else Origin.CORRECTED
     origins = [Origin.DRAFTED] * num_accepted + [last_origin]
@@ -149,11 +152,10 @@ def _verify(state: LinearSpeculationState, picked: Picked) -> StepResult:
         # As in the reference: the forced token conditions what follows but is not written out.
         pending = budget.forced_id
     _begin_draft(state, pending)
-    canvas = tuple(state.canvas.token_ids)
     return StepResult(
         tokens,
         num_kv_kept=len(tokens),
-        canvas=canvas,
+        canvas=state.drafts,
         acceptance_len=len(tokens),
         num_drafts=len(drafts),
     )

@@ -134,7 +134,7 @@ def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> 
     return StepResult(
         tuple(tokens),
         num_kv_kept=len(tokens),
-        canvas=(state.pending, *drafts),
+        canvas=tuple(drafts),
         acceptance_len=len(tokens),
         num_drafts=num_drafts,
     )

@@ -50,7 +50,7 @@ def book(
         sequence.num_tokens += len(tokens)
         sequence.clock.first_token = sequence.clock.first_token or now
         events.append(Committed(sequence.id, tokens, text, sequence.num_forwards, now))
-    if reason is None and result.canvas is not None:
+    if reason is None and result.canvas:
         events.append(Canvas(sequence.id, result.canvas, sequence.num_forwards, now))
     return events, reason
 

@@ -30,9 +30,9 @@ class ModelRunner:
         self.model = model
         self.cache = cache
         self.image_token_id = image_token_id
-        # None where weights are offloaded: only calls of the modules fetch them.
+        # None where weights are offloaded or quantized: only the modules know how to use them.
         self._resident: ResidentDecoder | None = None
-        if model.main_device is None:
+        if model.main_device is None and model.quantize is None:
             self._resident = ResidentDecoder(model.decoder, model.diffusion_head.weight)
         self._rotary_table: RotaryInputs | None = None
         self._num_positions = 0

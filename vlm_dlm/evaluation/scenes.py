@@ -56,9 +56,9 @@ def evaluate(
     sampling = SamplingParams(max_tokens=max_tokens)
     outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
     num_answers = 0
-    tasks = _tasks(runtime, num, seed, max_tokens, progress)
+    stream = tasks(runtime, num, seed, max_tokens, progress)
     is_first = True
-    while group := list(islice(tasks, batch)):
+    while group := list(islice(stream, batch)):
         if is_first:
             runtime.warm_up(group[0].prompt, params, max_tokens)
             is_first = False
@@ -83,8 +83,12 @@ def evaluate(
     )
 
 
-def _tasks(
-    runtime: Runtime, num: int, seed: int, max_tokens: int, progress: Callable[[], object] | None
+def tasks(
+    runtime: Runtime,
+    num: int,
+    seed: int = 0,
+    max_tokens: int = MAX_TOKENS,
+    progress: Callable[[], object] | None = None,
 ) -> Iterator[Task]:
     """Prompts scene by scene, so that those of one image meet its features in the cache."""
     for index in range(num):

@@ -15,16 +15,15 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from vlm_dlm.errors import CheckpointError
+from vlm_dlm.fetching.family import DATA_FILES, HUB_ID, pinned_revision
+from vlm_dlm.fetching.record import NOT_ASKED, RECORD_FILE
+from vlm_dlm.fetching.refusal import hub_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PINNED_REVISIONS = {
-    "nvidia/Nemotron-Labs-Diffusion-VLM-8B": "c6706ba71b824c2c61a94a804da8255c1eb5d30d",
-}
-DATA_FILES = ["*.safetensors", "*.json", "*.jinja"]
-HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
 PROBE_TIMEOUT_S = 1.2
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 log = logging.getLogger(__name__)
 _told: set[str] = set()  # what has been said once
@@ -52,7 +51,7 @@ def resolve_checkpoint(model: str, revision: str | None = None) -> Path:
             f"no folder {model!r}; pass a checkpoint folder or a Hub id 'org/name'"
         )
     repo, typed = found.groups()
-    revision = revision or typed or PINNED_REVISIONS.get(repo)
+    revision = revision or typed or pinned_revision(repo)
     folder = _resolve_hub(repo, revision)
     if revision is None:  # said behind it: a refusal is one line
         _tell_once(
@@ -78,10 +77,13 @@ def _resolve_hub(repo: str, revision: str | None) -> Path:
         ) from None
     if constants.HF_HUB_OFFLINE:
         return _cached(repo, revision, "offline mode is on; unset HF_HUB_OFFLINE to download it")
+    folder = _fetched(repo, revision) if COMMIT.fullmatch(revision or "") else None
+    if folder is not None:  # a commit never changes
+        return folder
     fault = _probe(repo, revision)
     if fault is None:
         return _download(repo, revision)
-    refusal = _refusal(repo, revision, fault)
+    refusal = hub_refusal(repo, revision, fault)
     if refusal is not None:
         raise CheckpointError(refusal) from None
     if isinstance(fault, SlowHubError):
@@ -114,7 +116,7 @@ def _probe(repo: str, revision: str | None) -> Exception | None:
         HfApi().model_info(repo, revision=revision, timeout=PROBE_TIMEOUT_S)
 
     fault = _run_within(ask, PROBE_TIMEOUT_S)
-    if fault is None or not is_reached.is_set() or _refusal(repo, revision, fault) is not None:
+    if fault is None or not is_reached.is_set() or hub_refusal(repo, revision, fault) is not None:
         return fault
     return SlowHubError()
 
@@ -148,40 +150,54 @@ def _run_within(call: Callable[[], None], timeout_s: float) -> Exception | None:
     return outcome[0] if outcome else TimeoutError(f"no answer within {timeout_s} s")
 
 
-def _refusal(repo: str, revision: str | None, fault: Exception) -> str | None:
-    """The Hub's own 'no', in one sentence; None when the Hub did not answer."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    if isinstance(fault, GatedRepoError):
-        return f"{repo} is gated; accept its licence on the Hub and set HF_TOKEN"
-    if isinstance(fault, RepositoryNotFoundError):
-        return f"no folder and no public Hub repository {repo}; check the spelling or HF_TOKEN"
-    if isinstance(fault, RevisionNotFoundError):
-        return f"{repo} has no revision {revision}; leave the revision out for the default"
-    if isinstance(fault, HFValidationError):
-        return f"{repo} is neither a folder nor a valid Hub id"
-    return None
-
-
 def _download(repo: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
+    """What `vlm-dlm fetch` would make, from a Hub that answers."""
+    from vlm_dlm.fetching.download import carry_out, check_room, make_plan
+    from vlm_dlm.fetching.listing import list_repository
+    from vlm_dlm.fetching.places import CachePlace
 
-    try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=DATA_FILES))
-    # Network, disk and protocol errors share no base class across versions of the client.
-    except Exception as error:
-        raise CheckpointError(
-            f"downloading {repo} failed ({type(error).__name__}: {error}); "
-            "run again to resume, or pass a folder"
-        ) from error
+    listing = list_repository(repo, revision)
+    folder = _fetched(repo, listing.commit)
+    if folder is not None:
+        return folder
+    terms = " and ".join(licence.name for licence in listing.licences)
+    plan = make_plan(listing, CachePlace(repo, listing.commit, revision), _Told(repo))
+    check_room(plan)
+    if plan.missing:
+        log.warning("downloading %s (%s), whose licence `vlm-dlm fetch` shows", repo, terms)
+    folder, _ = carry_out(plan, NOT_ASKED, _Told(repo))
+    return folder
+
+
+class _Told:
+    """Says how a download goes, a line per tenth."""
+
+    def __init__(self, repo: str) -> None:
+        self._repo = repo
+        self._said = 0
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        tenth = done * 10 // max(total, 1)
+        if tenth > self._said:
+            self._said = tenth
+            log.warning("%s %s: %d0 %% of %.1f MB", phase.lower(), self._repo, tenth, total / 1e6)
+
+
+def _fetched(repo: str, commit: str | None) -> Path | None:
+    """A snapshot that is known to be whole; others may lack files."""
+    folder = cached_snapshot(repo, commit)
+    return folder if folder is not None and (folder / RECORD_FILE).is_file() else None
 
 
 def _cached(repo: str, revision: str | None, reason: str) -> Path:
+    folder = cached_snapshot(repo, revision)
+    if folder is None:
+        raise CheckpointError(f"no folder {repo}, no such snapshot in the Hub cache, and {reason}")
+    return folder
+
+
+def cached_snapshot(repo: str, revision: str | None) -> Path | None:
+    """The complete snapshot in the Hub's cache, without asking anybody; None if there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -190,7 +206,5 @@ def _cached(repo: str, revision: str | None, reason: str) -> Path:
             repo, revision=revision, allow_patterns=DATA_FILES, local_files_only=True
         )
     except (LocalEntryNotFoundError, OSError):
-        raise CheckpointError(
-            f"no folder {repo}, no such snapshot in the Hub cache, and {reason}"
-        ) from None
+        return None
     return Path(folder)

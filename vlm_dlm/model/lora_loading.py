@@ -31,11 +31,19 @@ FIXED_OPTIONS = {
 }
 
 
+def check_draft_adapter(config: ModelConfig, folder: Path) -> tuple[int, float, int]:
+    """Rank, scale and number of tensors of an adapter whose headers fit. Raises CheckpointError."""
+    rank, scale = _read_options(folder)
+    wanted = _expected(config, rank)
+    stored = read_header(folder / WEIGHTS_FILE)
+    check_tensors(wanted, stored, f"{CONFIG_FILE} and the model")
+    return rank, scale, len(wanted)
+
+
 def load_draft_adapter(model: VlmModel, folder: Path) -> None:
     """Give every layer's `self_attn` its `draft_lora`. Never merged: rows choose it per forward."""
-    rank, scale = _read_options(folder)
+    rank, scale, _ = check_draft_adapter(model.config, folder)
     path = folder / WEIGHTS_FILE
-    check_tensors(_expected(model.config, rank), read_header(path), f"{CONFIG_FILE} and the model")
     try:
         with safe_open(path, framework="pt", device="cpu") as stored:
             for index, layer in enumerate(model.decoder.layers):

@@ -35,6 +35,11 @@ class TensorInfo:
     dtype: str
     shape: Shape
 
+    @property
+    def num_bytes(self) -> int:
+        """In the file. Raises KeyError for a dtype that no model has."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
 
 def expected_tensors(config: ModelConfig) -> dict[str, Shape]:
     """Every tensor the checkpoint must hold, by its published name, in forward order."""

@@ -139,7 +139,53 @@ def plan_placement(
     places = set(device_map.values())
     if len(places) == 1 and "disk" not in places:
         return Placement(device)
+    _check_disk(model, device_map, dtype)
     return SpilledPlacement(device, dict(device_map))
+
+
+def _check_disk(
+    model: VlmModel, device_map: Mapping[str, str | int | torch.device], dtype: torch.dtype
+) -> None:
+    """Raise CheckpointError unless the temporary folder holds what goes to disk."""
+    on_disk = tuple(
+        f"{name}." if name else "" for name, place in device_map.items() if place == "disk"
+    )
+    needed = dtype.itemsize * sum(
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if f"{name}.".startswith(on_disk)
+    )
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if needed > free * (1 - RESERVED_FRACTION):
+        raise CheckpointError(
+            f"the checkpoint does not fit: {needed / 2**30:.1f} GiB of layers would wait on the "
+            f"disk of {folder}, which has {free / 2**30:.1f} GiB free; free memory, choose a "
+            "smaller dtype or --quantize, or set TMPDIR to a larger disk"
+        )
+
+
+def whole_placement(
+    device: torch.device, needed: int, max_memory: MaxMemory | None, reserved_bytes: int
+) -> Placement:
+    """Everything on `device`, for weights of `needed` bytes that cannot be offloaded.
+
+    Raises CheckpointError where they do not fit beside `reserved_bytes`.
+    """
+    if max_memory is not None:
+        raise CheckpointError(
+            "quantized weights cannot be spread over devices; leave out max_memory, "
+            "or load without quantize"
+        )
+    free = _free_bytes(device)
+    room = None if free is None else max(0, free - reserved_bytes) * (1 - RESERVED_FRACTION)
+    if room is not None and needed > room:
+        raise CheckpointError(
+            f"the quantized weights need {needed / 2**30:.1f} GiB and {device} has room for "
+            f"{room / 2**30:.1f} GiB beside the cache; quantized layers cannot be offloaded, "
+            "choose int4, bfloat16 or another device"
+        )
+    return Placement(device)
 
 
 def _default_limits(device: torch.device, free: int) -> dict[int | str, int | str]:
@@ -148,6 +194,11 @@ def _default_limits(device: torch.device, free: int) -> dict[int | str, int | st
         return {"cpu": int(free * keep)}
     cpu_free = _free_bytes(torch.device("cpu")) or 0
     return {device.index or 0: int(free * keep), "cpu": int(cpu_free * keep)}
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Free memory of a device, in bytes, or None where it cannot be told."""
+    return _free_bytes(device)
 
 
 def _free_bytes(device: torch.device) -> int | None:
@@ -187,3 +238,9 @@ def set_parameter(model: nn.Module, name: str, value: Tensor) -> None:
     owner, _, leaf = name.rpartition(".")
     module = model.get_submodule(owner)
     module.register_parameter(leaf, nn.Parameter(value))
+
+
+def set_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Replace the submodule called `name`."""
+    owner, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(owner), leaf, module)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vlm_dlm.config import ModelConfig, VisionConfig
 from vlm_dlm.errors import CheckpointError
+from vlm_dlm.model.quiet import quiet_imports
 
 
 class VisionEncoder(nn.Module):
@@ -61,8 +62,9 @@ def axial_rotary_tables(
 
 def _build_parts(config: ModelConfig) -> tuple[Any, Any]:
     # Imported here: transformers takes seconds, and text-only checkpoints never need it.
-    from transformers import Mistral3Config, PixtralVisionModel
-    from transformers.models.mistral3.modeling_mistral3 import Mistral3MultiModalProjector
+    with quiet_imports():
+        from transformers import Mistral3Config, PixtralVisionModel
+        from transformers.models.mistral3.modeling_mistral3 import Mistral3MultiModalProjector
 
     tower: Any = PixtralVisionModel(pixtral_config(config))
     tower.patch_positional_embedding = nn.Identity()  # replaced by `axial_rotary_tables`

@@ -29,6 +29,8 @@ class VlmModel(nn.Module):
         self.diffusion_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         # Set when weights are offloaded: their parameters then sit on the meta device.
         self.main_device: torch.device | None = None
+        # Scheme of the layers' matrices, None where they are plain.
+        self.quantize: str | None = None
 
     @property
     def device(self) -> torch.device:

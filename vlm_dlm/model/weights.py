@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -25,10 +26,14 @@ from vlm_dlm.model.manifest import (
     expected_tensors,
     read_manifest,
 )
-from vlm_dlm.model.placement import plan_placement, set_parameter
+from vlm_dlm.model.placement import plan_placement, set_module, set_parameter, whole_placement
+from vlm_dlm.model.quantization import check_quantize, is_quantized, weight_bytes
+from vlm_dlm.model.quantized_linear import quantized_linear
 from vlm_dlm.model.vlm import VlmModel
 
 log = logging.getLogger(__name__)
+
+PIECE_BYTES = 16 << 20  # of a file that are mapped at a time
 
 Progress = Callable[[int, int], None]  # (done bytes, total bytes) of the model being filled
 
@@ -111,26 +116,40 @@ def load_model(
     progress: Progress | None = None,
     max_memory: Mapping[int | str, int | str] | None = None,
     reserved_bytes: int = 0,
+    quantize: str | None = None,
 ) -> VlmModel:
     """A frozen model in eval mode, filled from the checkpoint in `folder`.
 
     Headers are checked before anything is allocated. With `max_memory` (accelerate's form), or when
     the weights do not fit `device` beside `reserved_bytes`, layers spill to the CPU, then to disk.
+
+    quantize: int8 or int4 for the matrices of the decoder's layers. Each is quantized as it is
+    read, so there is never a second copy of the model; quantized weights do not spill.
     """
     config = ModelConfig.from_folder(folder)
     manifest = read_manifest(folder)
     for warning in check_manifest(config, manifest):
         log.warning("%s: %s", folder, warning)
     model = empty_model(config)
-    placement = plan_placement(model, torch.device(device), dtype, max_memory, reserved_bytes)
+    model.quantize = quantize
+    place = torch.device(device)
+    if quantize is None:
+        placement = plan_placement(model, place, dtype, max_memory, reserved_bytes)
+    else:
+        check_quantize(quantize)
+        needed = weight_bytes(config, dtype.itemsize, quantize)
+        placement = whole_placement(place, needed, max_memory, reserved_bytes)
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     total = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     done = 0
     for name, parts in parameter_layout(config).items():
-        value = placement.allocate(name, shapes[name], dtype)
-        _fill(value, parts, manifest)
-        placement.store(model, name, value)
-        done += value.nbytes
+        if quantize is not None and is_quantized(name, shapes[name]):
+            _quantize(model, name, shapes[name], parts, manifest, dtype, place)
+        else:
+            value = placement.allocate(name, shapes[name], dtype)
+            _fill(value, parts, manifest)
+            placement.store(model, name, value)
+        done += math.prod(shapes[name]) * dtype.itemsize
         if progress is not None:
             progress(done, total)
     placement.finish(model)
@@ -138,18 +157,44 @@ def load_model(
 
 
 def _fill(value: Tensor, parts: list[Part], manifest: Mapping[str, TensorInfo]) -> None:
-    """Copy stored tensors into the rows of `value` [rows, ...].
-
-    Each file is mapped per tensor: unmapping at once lets go of the pages just read, which
-    otherwise stay resident next to the model until the end.
-    """
+    """Copy stored tensors into the rows of `value` [rows, ...]."""
     for part in parts:
-        file = manifest[part.tensor].file
-        try:
-            with safe_open(file, framework="pt", device="cpu") as stored:
-                value[part.start : part.stop].copy_(stored.get_tensor(part.tensor))
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"cannot read {part.tensor} from {file}: {error}") from error
+        _read(part, manifest, lambda first, rows: value[first : first + len(rows)].copy_(rows))
+
+
+def _read(
+    part: Part, manifest: Mapping[str, TensorInfo], take: Callable[[int, Tensor], object]
+) -> None:
+    """Hand a stored tensor to `take` a piece at a time: (its first row of the parameter, rows).
+
+    Each piece maps the file anew: unmapping at once lets go of the pages just read, which otherwise
+    stay resident next to the model, a whole tensor of them or all until the end.
+    """
+    info = manifest[part.tensor]
+    step = max(1, PIECE_BYTES * info.shape[0] // max(1, info.num_bytes))  # rows
+    try:
+        for first in range(0, info.shape[0], step):
+            with safe_open(info.file, framework="pt", device="cpu") as stored:
+                take(part.start + first, stored.get_slice(part.tensor)[first : first + step])
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read {part.tensor} from {info.file}: {error}") from error
+
+
+def _quantize(
+    model: VlmModel,
+    name: str,
+    shape: tuple[int, ...],
+    parts: list[Part],
+    manifest: Mapping[str, TensorInfo],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> None:
+    """Put a quantized matrix of [out, in] in the place of a linear module."""
+    module = quantized_linear(shape, model.quantize or "", dtype, device)
+    for part in parts:
+        _read(part, manifest, module.fill)
+    module.finish()
+    set_module(model, name.removesuffix(".weight"), module)
 
 
 def save_model(model: VlmModel, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
@@ -157,6 +202,8 @@ def save_model(model: VlmModel, folder: Path, dtype: torch.dtype = torch.bfloat1
 
     Each file appears whole or not at all.
     """
+    if model.quantize is not None:
+        raise CheckpointError("a quantized model cannot be saved")
     parameters = dict(model.named_parameters())
     tensors: dict[str, Tensor] = {}
     for name, parts in parameter_layout(model.config).items():

@@ -105,7 +105,7 @@ def _open(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
         return Image.open(BytesIO(data), formats=limits.formats)
     except UnidentifiedImageError:
         known = ", ".join(limits.formats)
-        raise ImageFormatError(f"{name} is not an image in a supported format ({known})") from None
+        raise ImageFormatError(f"{name} is not in a supported format ({known})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # raised before our own check can see the size; only the number is taken from the text
         found = re.search(r"\d+", str(error))

@@ -64,7 +64,7 @@ def _format_of(data: bytes, limits: ImageLimits) -> _Format:
         if known.name in limits.formats and known.is_of(data):
             return known
     listed = ", ".join(limits.formats)
-    raise ImageFormatError(f"the image is not an image in a supported format ({listed})")
+    raise ImageFormatError(f"the image is not in a supported format ({listed})")
 
 
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:

@@ -19,7 +19,7 @@ ENGINES = ("torch", "scripted")
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One engine. model, device, dtype, adapter: as `Runtime.load` takes them.
+    """One engine. model, device, dtype, adapter, quantize: as `Runtime.load` takes them.
 
     limits: of the engine, None takes the defaults. engine: 'torch', or 'scripted' for work without
     weights, which plays `script`.
@@ -32,6 +32,7 @@ class Launch:
     limits: EngineConfig | None = None
     engine: str = "torch"
     script: Script = field(default_factory=Script)
+    quantize: str | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:

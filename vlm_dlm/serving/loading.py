@@ -20,6 +20,7 @@ from vlm_dlm.engine.base import Engine
 from vlm_dlm.engine.scripted_engine import ScriptedEngine
 from vlm_dlm.errors import EngineError
 from vlm_dlm.events import Failed, GenerationEvent
+from vlm_dlm.model.quiet import quiet_imports
 from vlm_dlm.preflight import Checkpoint, open_checkpoint
 from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput, SamplingParams
 from vlm_dlm.serving.launch import Launch
@@ -54,8 +55,9 @@ def prepare(launch: Launch) -> Checkpoint | None:
         return None
     checkpoint = open_checkpoint(launch.model)
     has_vision = checkpoint.config.vision is not None
-    for name in (*SLOW_IMPORTS, *(VISION_IMPORTS if has_vision else ())):
-        importlib.import_module(name)
+    with quiet_imports():
+        for name in (*SLOW_IMPORTS, *(VISION_IMPORTS if has_vision else ())):
+            importlib.import_module(name)
     return checkpoint
 
 
@@ -76,6 +78,7 @@ def load_engine(launch: Launch, checkpoint: Checkpoint | None, progress: OnProgr
         None if launch.adapter is None else Path(launch.adapter),
         lambda done, total: progress(done / max(total, 1)),
         launch.limits,
+        launch.quantize,
     )
     sees_images = checkpoint.config.vision is not None
     # Noise: a plain picture could be answered by a shortcut that a real one does not take.

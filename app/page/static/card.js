@@ -9,6 +9,12 @@ vlmDlm.card = (() => {
     ["decode_time_ms", "writing"],
   ];
 
+  const FIGURES = [
+    ...PARTS.map(([name]) => name), "tokens_per_second", "tokens_per_forward", "num_forwards", "num_positions",
+    "num_wasted_positions", "time_to_first_token_ms", "time_to_first_sentence_ms", "queue_time_ms",
+  ];
+  const MIN_QUEUE_MS = 5; // below it nobody waited
+
   /** A number without noise. */
   function num(value) {
     const size = Math.abs(value);
@@ -48,9 +54,10 @@ vlmDlm.card = (() => {
     return item;
   }
 
-  /** Image, prompt and writing as parts of one bar. */
-  function split(metrics) {
-    const parts = PARTS.filter(([name]) => metrics[name] != null).map(([name, label]) => ({ name, label, value: metrics[name] }));
+  /** Image, prompt and writing as parts of one bar: the middle of all runs. */
+  function split(runs) {
+    const parts = PARTS.map(([name, label]) => ({ name, label, value: median(runs.map((run) => run[name])) }))
+      .filter(({ value }) => value != null); // an engine may not say
     const whole = parts.reduce((sum, part) => sum + part.value, 0);
     const box = make("div", "vd-split");
     const bar = make("div", "vd-bar");
@@ -87,32 +94,36 @@ vlmDlm.card = (() => {
 
   /** What the time to the first token holds. */
   function startNote(runs) {
-    if (runs.every((run) => run.is_prompt_cached)) return "prompt not included";
-    return runs.some((run) => run.is_prompt_cached) ? "" : "image and prompt included";
+    const isCached = runs.filter((run) => run.is_prompt_cached).length;
+    const words = isCached ? [isCached === runs.length ? "prompt not included" : ""] : ["image and prompt included"];
+    const queue = median(runs.map((run) => run.queue_time_ms)) ?? 0;
+    if (queue > MIN_QUEUE_MS) words.push(`${ms(queue)} of it in the queue`);
+    return words.filter(Boolean).join(", ");
   }
 
-  /** Fill `container`. runs: this mode's figures, one per run; metrics: of the last one. */
-  function render(container, metrics, runs) {
+  /** Fill `container`. runs: this mode's figures, one per run. */
+  function render(container, runs) {
     const all = (name) => runs.map((run) => run[name]);
-    const wasted = metrics.num_positions == null ? "" : `of ${num(metrics.num_positions)} computed`;
+    const positions = median(all("num_positions")), speeds = all("tokens_per_second");
+    const wasted = positions == null ? "" : `of ${num(positions)} computed`;
+    const short = speeds.every((speed) => speed == null) ? "too short to measure" : "";
     const figures = make("dl", "vd-figures");
     figures.append(
-      figure("tokens_per_second", "tokens per second", all("tokens_per_second")),
+      figure("tokens_per_second", "tokens per second", speeds, { note: short }),
       figure("tokens_per_forward", "tokens per forward", all("tokens_per_forward")),
       figure("num_forwards", "forwards", all("num_forwards")),
       figure("time_to_first_token_ms", "first token", all("time_to_first_token_ms"), { show: ms, note: startNote(runs) }),
       figure("time_to_first_sentence_ms", "first whole sentence", all("time_to_first_sentence_ms"), { show: ms }),
       figure("num_wasted_positions", "wasted positions", all("num_wasted_positions"), { note: wasted }),
     );
-    container.replaceChildren(figures, split(metrics), basis(runs));
+    container.replaceChildren(figures, split(runs), basis(runs));
   }
 
   /** What one run adds to the figures of a mode. */
   function runOf(result) {
     const { metrics, usage } = result;
-    const names = ["tokens_per_second", "tokens_per_forward", "num_forwards", "time_to_first_token_ms"];
-    names.push("time_to_first_sentence_ms", "num_wasted_positions");
-    const run = Object.fromEntries(names.map((name) => [name, metrics[name] ?? null]));
+    const run = Object.fromEntries(FIGURES.map((name) => [name, metrics[name] ?? null]));
+    if (result.num_tokens < 2) run.tokens_per_second = null; // the first token comes with the prompt
     run.is_prompt_told = metrics.prefill_time_ms != null; // by its engine
     return { ...run, is_prompt_cached: (usage?.prompt_tokens_details?.cached_tokens ?? 0) > 0 };
   }

@@ -4,6 +4,7 @@ window.vlmDlm = window.vlmDlm || {};
 vlmDlm.code = (() => {
   const OF_THE_PAGE = ["include_drafts", "draft_interval_ms"]; // change only what is shown
   const OF_MODES = ["threshold", "block_length", "max_denoising_steps"];
+  const KEY = "YOUR_KEY"; // where the server asks for one; the page never sees the visitor's own
   const OF_OPENAI = ["max_tokens", "temperature", "top_p", "seed", "stop"];
 
   /** The options that change the answer. */
@@ -23,8 +24,9 @@ vlmDlm.code = (() => {
   }
 
   /** The same call; --form-string, because -F would read files named in a prompt. */
-  function curl(record, root) {
+  function curl(record, root, hasKeys = false) {
     const lines = [`curl ${quoted(`${root}v1/compare`)}`];
+    if (hasKeys) lines.push(`-H 'Authorization: Bearer ${KEY}'`);
     if (record.image) {
       const name = record.image.name || "image.png";
       lines.push(`-F ${quoted(`image=@"${name.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`)}`);
@@ -74,7 +76,7 @@ vlmDlm.code = (() => {
   }
 
   /** One chat completion per mode with OpenAI's client. details: modes as /v1/models has them. */
-  function python(record, root, details = []) {
+  function python(record, root, details = [], hasKeys = false) {
     const name = record.model.split(":")[0];
     const {plain} = argumentsOf(record, record.modes[0], []);
     const parts = [`{"type": "text", "text": ${JSON.stringify(record.prompt)}}`];
@@ -82,7 +84,7 @@ vlmDlm.code = (() => {
     const given = Object.entries(plain).map(([key, value]) => `        ${key}=${literal(value)},`);
     return [
       ...(record.image ? ["import base64", ""] : []), "from openai import OpenAI", "",
-      ...imageLines(record.image), `client = OpenAI(base_url=${JSON.stringify(`${root}v1`)}, api_key="none")`,
+      ...imageLines(record.image), `client = OpenAI(base_url=${JSON.stringify(`${root}v1`)}, api_key="${hasKeys ? KEY : "none"}")`,
       "messages = [", "    {", '        "role": "user",', '        "content": [',
       ...parts.map((part) => `            ${part},`), "        ],", "    }", "]",
       "models = {",

@@ -6,20 +6,6 @@ vlmDlm.compare = (() => {
   const REFERENCE = "ar";
   const SLOTS = ["replay", "encoder", "share"];
 
-  /** A file of Gradio's as blob and data URI. */
-  async function load(file) {
-    const blob = await (await fetch(file.url)).blob();
-    const uri = await new Promise((resolve, reject) => {
-      const reader = new FileReader();
-      reader.onload = () => resolve(reader.result);
-      reader.onerror = () => reject(reader.error);
-      reader.readAsDataURL(blob);
-    });
-    const size = await createImageBitmap(blob).catch(() => ({ width: null, height: null }));
-    const name = file.orig_name || "image";
-    return { blob, uri, name, width: size.width, height: size.height };
-  }
-
   /** Per mode the options it has, from the settings. */
   function modeOptions(modes, settings) {
     const own = {};
@@ -33,7 +19,9 @@ vlmDlm.compare = (() => {
   return {
     record: null,
     listeners: [],
+    imageListeners: [],
     image: null,
+    hasKeys: false,
     modes: [],
     panels: new Map(),
     running: null,
@@ -47,6 +35,7 @@ vlmDlm.compare = (() => {
       this.trigger = trigger;
       root.classList.add("vd");
       this.modes = JSON.parse(root.dataset.modes || "[]");
+      this.hasKeys = root.dataset.keys === "true"; // whether callers need one
       this.alert = make("div", "vd-alert");
       this.alert.setAttribute("role", "alert");
       this.alert.hidden = true;
@@ -62,7 +51,9 @@ vlmDlm.compare = (() => {
       root.replaceChildren(this.alert, this.tools.bar, this.note, this.grid, help, ...this.slots(), this.live);
       this.build(this.modes.map((mode) => mode.name));
       this.setColor("origin");
-      window.addEventListener("pagehide", () => this.stop());
+      this.setBusy(false);
+      vlmDlm.image.takePasted(root);
+      window.addEventListener("pagehide", () => this.stop(false));
     },
 
     /** Places for other parts of the page. */
@@ -121,11 +112,20 @@ vlmDlm.compare = (() => {
     setImage(file) {
       this.image = null;
       this.imageFailed = false;
-      const loading = file ? load(file) : null;
+      const loading = file ? vlmDlm.image.load(file) : null;
       this.loading = loading;
-      loading
-        ?.then((image) => this.loading === loading && (this.image = image))
-        .catch(() => this.loading === loading && (this.imageFailed = true));
+      const settle = (image) => this.loading === loading && this.haveImage(image, Boolean(file));
+      if (!loading) settle(null);
+      loading?.then(settle, () => settle(null));
+    },
+
+    /** The image is there, could not be read, or was taken away (wasGiven: false). */
+    haveImage(image, wasGiven) {
+      this.image = image;
+      this.imageFailed = wasGiven && !image;
+      const isShown = image ? image.width !== null : !wasGiven;
+      this.setAlert(isShown ? "" : "This file cannot be shown as an image. Choose a PNG, JPEG, WebP or GIF.");
+      for (const listener of this.imageListeners) listener(image);
     },
 
     /** The image as it is, for parts that hand it on; "" for none. */
@@ -150,51 +150,75 @@ vlmDlm.compare = (() => {
       this.alert.hidden = !sentence;
     },
 
-    /** End what runs; the server ends it too, as its reader is gone. */
-    stop() {
+    /** End what runs; the server ends it too, as its reader is gone. keeps: whole runs count. */
+    stop(keeps = true) {
       this.running?.abort();
       this.running = null;
+      const job = this.job;
+      this.job = null;
       for (const panel of this.panels.values()) if (panel.state !== "idle") panel.stop();
+      if (keeps && job?.runs.length) {
+        for (const panel of this.panels.values()) panel.restore();
+        this.complete(job);
+        this.note.textContent = `Stopped after ${job.runs.length} of ${job.numRuns} runs. ${this.note.textContent}`;
+      } else if (job) this.note.textContent = "";
       this.setBusy(false);
     },
 
     setBusy(isBusy) {
       document.documentElement.classList.toggle("vd-busy", isBusy);
-      this.root.setAttribute("aria-busy", String(isBusy));
+      const [start, stop] = ["start", "stop"].map((id) => document.getElementById(id));
+      if (!isBusy && document.activeElement === stop) start.focus(); // a button that is off has no focus
+      if (stop) stop.disabled = !isBusy;
+      this.grid.setAttribute("aria-busy", String(isBusy)); // not the root, which holds what is read out
+    },
+
+    /** Whether replay, report and charts are those of an earlier comparison. */
+    setStale(isStale) {
+      document.documentElement.classList.toggle("vd-stale", isStale);
+      if (isStale) this.record = null;
     },
 
     /** Compare; ends what ran before. */
     async start(prompt, modes, threshold, blockLength, maxTokens, temperature, seed, numRuns, parallel) {
-      this.stop();
+      this.stop(false);
       this.setAlert("");
       const chosen = this.modes.filter((mode) => modes.includes(mode.name));
       if (!chosen.length) return this.setAlert("Choose at least one mode.");
       if (!prompt.trim()) return this.setAlert("Write a question first.");
       const controller = new AbortController();
       this.running = controller;
-      await this.someImage();
+      const example = await this.someImage();
       if (this.running !== controller) return undefined;
       if (this.imageFailed) return this.setAlert("The image could not be read. Choose another one.");
-      const settings = { threshold, block_length: blockLength };
+      // At 0 each mode takes what suits it.
+      const settings = Object.fromEntries(
+        Object.entries({ threshold, block_length: blockLength }).filter(([, value]) => value > 0),
+      );
       const options = { max_tokens: maxTokens, temperature: temperature || 0, include_drafts: true, draft_interval_ms: 100 };
       if (seed != null && seed !== "") options.seed = seed;
       const job = {
-        prompt, parallel, options, modes: chosen, image: this.image, runs: [], summary: null, model: null,
+        prompt, parallel, options, modes: chosen, image: this.image, example, runs: [], summary: null, model: null,
         modeOptions: modeOptions(chosen, settings), settings, numRuns: numRuns || 1,
       };
       return this.run(job, controller);
     },
 
-    /** Wait for the image; without one the first example is taken, where everyone can see it. */
+    /** Wait for the image; without one the first example is taken, where everyone can see it.
+     * Its title, "" where none had to be taken. */
     async someImage() {
-      if (!this.image && !this.imageFailed && !this.loading) document.querySelector(".vd-example")?.click();
+      let example = "";
+      if (!this.image && !this.imageFailed && !this.loading) example = vlmDlm.image.takeExample();
       for (let i = 0; i < 40 && !this.loading; i += 1) await new Promise((resolve) => setTimeout(resolve, 50));
       await Promise.resolve(this.loading).catch(() => null);
+      return example;
     },
 
     /** All runs of a comparison. */
     async run(job, controller) {
       this.setBusy(true);
+      this.setStale(true);
+      this.job = job;
       if (this.tools.box.checked) this.tools.box.click();
       this.tools.box.disabled = true;
       this.build(job.modes.map((mode) => mode.name));
@@ -202,7 +226,8 @@ vlmDlm.compare = (() => {
       if (isBelow) this.root.scrollIntoView({ block: "start", behavior: "smooth" });
       try {
         for (let i = 0; i < job.numRuns; i += 1) {
-          this.note.textContent = job.numRuns > 1 ? `Run ${i + 1} of ${job.numRuns}.` : "";
+          const run = job.numRuns > 1 ? `Run ${i + 1} of ${job.numRuns}.` : "";
+          this.note.textContent = `${vlmDlm.record.exampleNote(job)} ${run}`.trim();
           await this.once(job, controller.signal);
         }
         if (this.running === controller) this.complete(job);
@@ -211,6 +236,7 @@ vlmDlm.compare = (() => {
       }
       if (this.running === controller) {
         this.running = null;
+        this.job = null;
         this.setBusy(false);
       }
     },
@@ -236,14 +262,17 @@ vlmDlm.compare = (() => {
         if (name === "result" && data.metrics) this.panels.get(data.mode)?.showCard([figures[data.mode]]);
       };
       await vlmDlm.stream.post("v1/compare", form, { signal, onEvent });
-      if (!signal.aborted) job.runs.push(figures);
+      if (signal.aborted) return;
+      job.runs.push(figures);
+      for (const panel of this.panels.values()) panel.keep();
     },
 
-    /** No answer at all: the sentence stands above the panels. */
+    /** The sentence stands above the panels; what was written stays. */
     fail(sentence) {
       this.note.textContent = "";
       for (const panel of this.panels.values()) {
-        if (!panel.isOver) panel.reset("idle");
+        if (!panel.isOver && panel.rows.length) panel.stop("broke off");
+        else if (!panel.isOver) panel.reset("idle");
       }
       this.setAlert(sentence);
     },
@@ -260,6 +289,8 @@ vlmDlm.compare = (() => {
       this.tools.box.disabled = !hasReference || this.panels.size < 2;
       this.note.textContent = vlmDlm.record.shared(job);
       this.record = vlmDlm.record.make(job, this.panels);
+      vlmDlm.parts.rememberPicture(this.record, job.image);
+      this.setStale(false);
       // One after the other, so that the page answers in between.
       const { record } = this;
       for (const listener of this.listeners) setTimeout(() => listener(record));

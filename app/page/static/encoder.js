@@ -89,7 +89,7 @@ vlmDlm.encoder = (() => {
     const size = record.image || (picture && {width: picture.naturalWidth, height: picture.naturalHeight});
     const facts = [
       size && seen && `${size.width} × ${size.height} pixels were scaled to ${seen.width} × ${seen.height}.`,
-      seen && `${seen.rows} rows of ${seen.columns} cells. With the marks between rows, that is ${seen.num_tokens} of the ${prompt} tokens of the prompt.`,
+      seen && `${seen.rows} rows of ${seen.columns} cells make ${seen.rows * seen.columns} image tokens. With the marks around and between rows, ${seen.num_tokens} of the ${prompt} tokens of the prompt are the image.`,
       !seen && `${tokens} of the ${prompt} tokens of the prompt are the image.`,
       seen && "What is smaller than a cell is easily missed.",
       cached && "Image and prompt were still there from an earlier run, so they took almost no time.",
@@ -155,7 +155,7 @@ vlmDlm.encoder = (() => {
     const body = make("div", "encoder-body");
     if (picture) body.append(pictureView(picture, seen));
     body.append(make("div", "encoder-side", "", factsOf(record, seen, picture), timeBars(record)));
-    root.replaceChildren(make("h3", "", "What the encoder saw"), body);
+    root.replaceChildren(make("h2", "", "What the encoder saw"), body);
   }
 
   onRecord((record) => show(placeOf("encoder"), record, pictureOf(record)));

@@ -61,7 +61,7 @@ vlmDlm.panels = (() => {
       if (this.info.color) this.element.style.setProperty("--vd-mode", this.info.color);
       this.chip = make("span", "vd-chip");
       this.badge = make("span", "vd-badge");
-      const title = make("h3", "vd-title");
+      const title = make("h2", "vd-title");
       title.append(make("span", "vd-mode-dot"), this.info.title);
       title.id = `vd-title-${this.info.name}`;
       this.element.setAttribute("aria-labelledby", title.id);
@@ -112,7 +112,7 @@ vlmDlm.panels = (() => {
     /** One event of the stream. */
     on(name, data) {
       if (name === "queue") this.setState("queued", data.position ? `position ${data.position}` : "waiting");
-      else if (name === "started") this.setState("prompt", "image and prompt");
+      else if (name === "started") this.setState("prompt", "reading the prompt");
       else if (name === "text") this.addText(data);
       else if (name === "draft") this.addDraft(data);
       else if (name === "result") this.finish(data);
@@ -133,10 +133,9 @@ vlmDlm.panels = (() => {
       frames.ask(this);
     }
 
-    /** A block in the making. Its first token may be the last final one, which is not shown twice. */
+    /** A block in the making. */
     addDraft({ tokens, num_forwards: numForwards }) {
-      const last = this.rows[this.rows.length - 1];
-      this.draftTexts = last && tokens[0] !== null && tokens[0] === last[6] ? tokens.slice(1) : tokens;
+      this.draftTexts = tokens;
       this.numForwards = Math.max(this.numForwards, numForwards ?? 0);
       frames.ask(this);
     }
@@ -193,11 +192,27 @@ vlmDlm.panels = (() => {
       frames.ask(this);
     }
 
-    /** Ended by the visitor. */
-    stop() {
+    /** Ended by the visitor, or by what `words` say. */
+    stop(words = "stopped") {
       if (this.isOver) return;
       this.draftTexts = [];
-      this.setState("stopped", "stopped");
+      this.setState("stopped", words);
+      frames.ask(this);
+    }
+
+    /** Remember the answer of a whole run. */
+    keep() {
+      this.kept = { rows: this.rows, result: this.result, words: this.chip.textContent.slice(2), state: this.state };
+    }
+
+    /** Show the remembered answer again. */
+    restore() {
+      if (!this.kept) return;
+      const { rows, result, words, state } = this.kept;
+      this.reset(state, true);
+      Object.assign(this, { rows, result });
+      this.setState(state, words);
+      if (result?.error) this.fail(vlmDlm.stream.sentence(result.error, 500));
       frames.ask(this);
     }
 
@@ -219,7 +234,7 @@ vlmDlm.panels = (() => {
 
     /** Figures of all runs. */
     showCard(runs) {
-      if (this.result?.metrics) vlmDlm.card.render(this.card, this.result.metrics, runs);
+      if (this.result?.metrics) vlmDlm.card.render(this.card, runs);
     }
 
     /** How the answer agrees with that of `ar`. */
@@ -242,7 +257,12 @@ vlmDlm.panels = (() => {
     showDiff(marks, arRows) {
       this.committed.querySelectorAll(".vd-lost").forEach((element) => element.remove());
       const all = vlmDlm.tokens.spans(this.committed);
-      all.forEach((element, i) => element.classList.toggle("vd-added", Boolean(marks?.added.has(i))));
+      all.forEach((element, i) => {
+        const isAdded = Boolean(marks?.added.has(i));
+        element.classList.toggle("vd-added", isAdded);
+        if (isAdded) element.setAttribute("role", "insertion");
+        else if (element.getAttribute("role") === "insertion") element.removeAttribute("role");
+      });
       this.canvas.classList.toggle("vd-diffing", Boolean(marks));
       for (const [index, indices] of marks?.lost ?? []) {
         const text = indices.map((i) => arRows[i][6]).join("");

@@ -27,28 +27,23 @@ vlmDlm.parts = (() => {
     return place;
   }
 
-  const pictures = new WeakMap(); // by record: the control may hold another one later
+  const pictures = new WeakMap(); // by record: the control may hold another one by now
+
+  /** Which image was asked about; null for none. */
+  function rememberPicture(record, image) { pictures.set(record, image?.uri ?? null); }
 
   /** The picture that a record is about, as a data URI; null without one. */
-  function pictureOf(record) {
-    const {image} = vlmDlm.compare, meant = record.image;
-    if (!pictures.has(record)) {
-      const isSame = image && meant && ["name", "width", "height"].every((part) => image[part] === meant[part]);
-      pictures.set(record, isSame ? vlmDlm.compare.imageDataUri() || null : null);
-    }
-    return pictures.get(record);
-  }
+  function pictureOf(record) { return pictures.get(record) ?? null; }
 
   /** Call `listener` with every finished record. */
   function onRecord(listener) {
     queueMicrotask(() => { // by then all scripts have run
       if (!vlmDlm.compare) return;
       (vlmDlm.compare.listeners = vlmDlm.compare.listeners || []).push((record) => {
-        pictureOf(record);
         setTimeout(() => listener(record)); // each view in a task of its own, so that none is long
       });
     });
   }
 
-  return {make, seconds, placeOf, onRecord, pictureOf};
+  return {make, seconds, placeOf, onRecord, rememberPicture, pictureOf};
 })();

@@ -20,39 +20,54 @@ vlmDlm.record = (() => {
       options: { ...job.options, ...job.settings },
       mode_options: job.modeOptions,
       parallel: Boolean(job.parallel),
-      summary: job.summary,
+      // What was spent once for all is what the first run spent.
+      summary: job.summary && {
+        ...job.summary, vision_ms: job.first.vision_ms, prefill_ms: job.first.prefill_ms,
+        is_prompt_cached: job.first.is_prompt_cached,
+      },
       answers,
       runs: job.runs,
       image,
     };
   }
 
-  /** The record with tokens as [time_ms, how many by then]: all that charts need. */
+  /** The record with tokens as [ms since the prompt was ready, how many by then], for charts. */
   function light(record) {
     const answers = {};
     for (const [name, { title, result, tokens }] of Object.entries(record.answers)) {
       const points = new Map();
-      tokens.forEach((row, i) => row[7] != null && points.set(row[7], i + 1));
+      const began = vlmDlm.tracks.beganAt({ result, tokens });
+      tokens.forEach((row, i) => row[7] != null && points.set(row[7] - began, i + 1));
       answers[name] = { title, result, points: [...points] };
     }
     return { ...record, answers };
   }
 
-  /** What all modes had in common, as a sentence. */
-  function shared({ first, parallel, runs }) {
+  /** That an example was taken, as there was no image. */
+  function exampleNote({ example }) {
+    return example ? `No image was chosen, so the example "${example}" was taken.` : "";
+  }
+
+  /** What all modes had in common, as sentences. */
+  function shared(job) {
+    return `${exampleNote(job)} ${cost(job)}`.trim();
+  }
+
+  /** What image and prompt took, and whether speeds can be compared. */
+  function cost({ first, parallel, runs }) {
     if (!first) return "";
     const { ms } = vlmDlm.card;
-    const isTold = first.prefill_ms != null;
+    const isTold = first.prefill_ms != null; // an engine may not say
     let words = `The prompt has ${first.prompt_tokens} tokens.`;
     if (isTold && first.is_prompt_cached) words = "The prompt was in the cache already, so no mode had to compute it.";
     if (isTold && !first.is_prompt_cached) {
-      const cost = `image ${ms(first.vision_ms)}, prompt of ${first.prompt_tokens} tokens ${ms(first.prefill_ms)}`;
-      words = `The prompt was computed once (${cost}) and taken over by all behind the first.`;
+      const times = `image ${ms(first.vision_ms)}, prompt of ${first.prompt_tokens} tokens ${ms(first.prefill_ms)}`;
+      words = `The prompt was computed once (${times}) and taken over by all behind the first.`;
     }
     const isApart = isTold && Object.values(runs[0] ?? {}).some((run) => !run.is_prompt_told);
     if (isApart) words += " A mode without these times ran on an engine of its own, which computed the prompt for itself.";
     return parallel ? `${words} The modes ran at once and slowed each other down: their speeds say little.` : words;
   }
 
-  return { make, light, shared };
+  return { make, light, shared, exampleNote };
 })();

@@ -4,6 +4,7 @@ window.vlmDlm = window.vlmDlm || {};
 vlmDlm.replay = (() => {
   const {make, seconds, placeOf, onRecord} = vlmDlm.parts, {trackOf, stateAt} = vlmDlm.tracks;
   const ORIGIN = 1, STEP = 3; // places in a token's list
+  const LEAST_JUMP_MS = 1; // so that every press shows
   const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
   const FORWARDS_PER_S = 10; // at speed 1
   const COLOURS = [["origin", "Origin"], ["step", "Step"], ["confidence", "Confidence"]];
@@ -49,7 +50,7 @@ vlmDlm.replay = (() => {
       this.legend = make("div", "replay-legend");
       this.note = make("p", "replay-note");
       this.root.append(
-        make("div", "replay-head", "", make("h3", "", "Replay"), this.axisSwitch(),
+        make("div", "replay-head", "", make("h2", "", "Replay"), this.axisSwitch(),
           this.speedChoice(), this.colourChoice()),
         make("div", "replay-line", "", make("div", "replay-start", "", this.play, this.place), this.bar),
         this.lanes, this.panels, this.legend, this.note,
@@ -105,7 +106,7 @@ vlmDlm.replay = (() => {
       track.state = make("span", "replay-state");
       track.text = make("div", "replay-text");
       this.panels.append(make("section", "replay-panel", "",
-        make("header", "", "", make("h4", "", track.title), track.state), track.text));
+        make("header", "", "", make("h3", "", track.title), track.state), track.text));
     }
 
     /** Draw all tokens once; from then on only their states change. */
@@ -173,8 +174,8 @@ vlmDlm.replay = (() => {
       }
       const times = this.tracks.flatMap(({commits}) => commits.map(({time}) => time));
       const found = direction > 0
-        ? Math.min(...times.filter((time) => time > this.at), this.end)
-        : Math.max(...times.filter((time) => time < this.at), 0);
+        ? Math.min(...times.filter((time) => time >= this.at + LEAST_JUMP_MS), this.end)
+        : Math.max(...times.filter((time) => time <= this.at - LEAST_JUMP_MS), 0);
       this.moveTo(found);
     }
 
@@ -222,10 +223,11 @@ vlmDlm.replay = (() => {
       this.bar.max = this.end;
       this.tracks.forEach((track) => this.drawLane(track));
       const summary = this.record.summary || {};
-      const known = summary.prefill_ms != null;
-      const cost = known ? `; image and prompt took ${seconds(summary.vision_ms + summary.prefill_ms)}, once for all` : "";
+      const took = `took ${seconds((summary.vision_ms || 0) + (summary.prefill_ms || 0))}, once for all`;
+      const came = summary.is_prompt_cached ? "came from the cache" : took;
+      const prompt = summary.prefill_ms === null ? "" : `; image and prompt ${came}`; // an engine may not say
       this.note.textContent = axis === "time"
-        ? `The engine's own clock. Each mode starts when its prompt is ready${cost}.`
+        ? `The engine's own clock. Each mode starts when its prompt is ready${prompt}.`
         : `Each mode's forward passes behind the prompt. At speed 1, ${FORWARDS_PER_S} a second.`;
       this.moveTo(share * this.end);
     }

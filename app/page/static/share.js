@@ -104,10 +104,10 @@ vlmDlm.share = (() => {
       shown.hidden = false;
       return copy(text);
     };
-    const root = new URL(".", document.baseURI).href;
+    const root = new URL(".", document.baseURI).href, {hasKeys} = vlmDlm.compare;
     return [
-      action("Copy as curl", status, "Copied the curl command.", () => present(curl(record, root))),
-      action("Copy as Python", status, "Copied the Python code.", async () => present(python(record, root, await modeDetails()))),
+      action("Copy as curl", status, "Copied the curl command.", () => present(curl(record, root, hasKeys))),
+      action("Copy as Python", status, "Copied the Python code.", async () => present(python(record, root, await modeDetails(), hasKeys))),
       action("Copy link", status, "Copied a link to these settings; the image is not part of it.", () => present(linkOf(record, root))),
     ];
   }
@@ -137,7 +137,7 @@ vlmDlm.share = (() => {
     shown.tabIndex = 0;
     shown.hidden = true;
     root.replaceChildren(
-      make("h3", "", "Take it away"),
+      make("h2", "", "Take it away"),
       make("div", "share-row", "", ...codeActions(record, status, shown)),
       make("div", "share-row", "", ...fileActions(record, status)),
       status, shown,

@@ -13,7 +13,7 @@ vlmDlm.stream = (() => {
     const text = String(error?.message ?? "").trim();
     if (!text) return `The server answered with status ${status}.`;
     const whole = text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
-    const hint = HINTS[error.code] ?? (status === 413 ? "Choose a smaller image." : "");
+    const hint = HINTS[error.code] ?? (status === 413 && /image|picture/i.test(text) ? "Choose a smaller image." : "");
     return hint ? `${whole} ${hint}` : whole;
   }
 

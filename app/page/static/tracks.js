@@ -58,5 +58,5 @@ vlmDlm.tracks = (() => {
     return {done: before.end, work: next.end, forwards};
   }
 
-  return {trackOf, stateAt};
+  return {trackOf, stateAt, beganAt};
 })();

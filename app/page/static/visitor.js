@@ -3,12 +3,45 @@
 window.vlmDlm = window.vlmDlm || {};
 
 vlmDlm.visitor = (() => {
+  // The server has the sentence for it, so that it is shown as all others are.
+  const UNREADABLE = "unreadable";
+  const LINES = "[data-image-line]";
   let said = [];
 
-  /** The picture of the Compare view as a data URI, once it is read; "" for none. */
+  /** The picture of the Compare view as a data URI, once it is read; without one the first example
+   * is taken. UNREADABLE where the file is none. */
   async function image() {
-    await Promise.resolve(vlmDlm.compare.loading).catch(() => null);
-    return (await vlmDlm.compare.imageDataUri()) || "";
+    await vlmDlm.compare.someImage();
+    return vlmDlm.compare.imageFailed ? UNREADABLE : vlmDlm.compare.imageDataUri();
+  }
+
+  /** What the next answer is about, in every view that says so. */
+  function showImage() {
+    const { image: shown, imageFailed } = vlmDlm.compare;
+    for (const line of document.querySelectorAll(LINES)) {
+      const words = document.createElement("span");
+      line.style.cssText = "display: flex; align-items: center; gap: 10px; min-height: 48px";
+      line.replaceChildren(words);
+      if (shown && shown.width === null) {
+        words.textContent = `Image: ${shown.name}, which cannot be shown. Choose another one in the Compare view.`;
+      } else if (shown) {
+        words.textContent = `Image: ${shown.name}`;
+        line.prepend(thumbnail(shown));
+      } else if (imageFailed) {
+        words.textContent = "Image: the file could not be read. Choose another one in the Compare view.";
+      } else {
+        words.textContent = "Image: none yet. The first example will be taken.";
+      }
+    }
+  }
+
+  /** A small picture; its name stands beside it. */
+  function thumbnail({ uri }) {
+    const picture = document.createElement("img");
+    picture.src = uri;
+    picture.alt = "";
+    picture.style.cssText = "width: 64px; height: 48px; object-fit: contain; border-radius: 5px; background: #ffffff";
+    return picture;
   }
 
   /** All images of the conversation, as JSON. */
@@ -19,6 +52,7 @@ vlmDlm.visitor = (() => {
   /** The same, with the picture of the Compare view at the end if it is another one. */
   async function imagesWithNewest() {
     const newest = await image();
+    if (newest === UNREADABLE) return newest;
     if (newest && newest !== said[said.length - 1]) said.push(newest);
     return images();
   }
@@ -37,5 +71,8 @@ vlmDlm.visitor = (() => {
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
 
-  return { image, images, imagesWithNewest, forget, download };
+  vlmDlm.compare.imageListeners.push(showImage);
+  showImage();
+
+  return { image, showImage, images, imagesWithNewest, forget, download };
 })();

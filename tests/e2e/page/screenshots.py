@@ -1,5 +1,5 @@
 """Pictures of every view, wide and narrow, light and dark: `python -m tests.e2e.page.screenshots
-OUT`. Names are VIEW-WIDTH-SCHEME.png.
+OUT`. Names are VIEW-WIDTH-SCHEME.png. With `--readme`, the four of the README instead.
 """
 
 from __future__ import annotations
@@ -47,9 +47,14 @@ vlmDlm.stream.post = (url, form, { signal, onEvent }) => {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    out: Path = parser.parse_args().out
+    parser.add_argument("--readme", action="store_true")
+    given = parser.parse_args()
+    out: Path = given.out
     out.mkdir(parents=True, exist_ok=True)
     with page_serving() as server, chromium() as browser:
+        if given.readme:
+            _of_readme(browser, server, out)
+            return
         for width in WIDTHS:
             for scheme in SCHEMES:
                 for view, page in _views(browser, server, WIDTHS[width], scheme):
@@ -84,6 +89,48 @@ def _views(browser: Browser, server: Server, size: Any, scheme: Any) -> Iterator
         prepare(page)
         yield name.lower().replace(" ", "-"), page
     context.close()
+
+
+def _of_readme(browser: Browser, server: Server, out: Path) -> None:
+    """The end of a run, its replay, another in the middle with all modes at once, a sweep."""
+    size: Any = {"width": 1280, "height": 1060}
+    context = browser.new_context(viewport=size, color_scheme="light", reduced_motion="reduce")
+    page = Visitor(context, server.base_url).open()
+    choose_image(page)
+    for _ in range(2):  # the first run of a server is slower
+        start(page)
+        wait_until_done(page)
+    page.screenshot(path=out / "compare.png")
+    page.emulate_media(color_scheme="dark")
+    _replay(page)
+    page.mouse.move(0, 0)
+    page.evaluate("document.querySelector('#replay').scrollIntoView()")
+    page.wait_for_timeout(500)
+    page.screenshot(path=out / "replay.png")
+    page.emulate_media(color_scheme="light")
+    _run_at_once(page)
+    page.wait_for_function("() => window.isRead")
+    page.evaluate("window.more(0.2)")
+    page.evaluate("window.scrollTo(0, 0)")
+    page.wait_for_timeout(300)
+    page.screenshot(path=out / "running.png")
+    page.evaluate("window.finish()")
+    wait_until_done(page)
+    page.emulate_media(color_scheme="dark")
+    open_tab(page, "Sweep")
+    _sweep(page)
+    page.screenshot(path=out / "sweep.png")
+    context.close()
+
+
+def _run_at_once(page: Page) -> None:
+    """Begin a run of which `window.more` shows a part."""
+    settings = page.get_by_role("button", name="Settings").first
+    settings.click()
+    page.locator("#parallel input").check()
+    settings.click()
+    page.evaluate(SLOW)
+    start(page)
 
 
 def _differences(page: Page) -> Page:

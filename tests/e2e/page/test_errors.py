@@ -54,10 +54,15 @@ def test_no_mode_and_no_question_are_answered_with_a_sentence(page: Page) -> Non
 
 def test_a_server_that_is_gone_is_answered_with_a_sentence(page: Page) -> None:
     choose_image(page)
+    start(page)
+    wait_until_done(page)
+    expect(page.locator("#replay")).to_be_visible()
     page.route("**/v1/compare", lambda route: route.abort())
     start(page)
     _is_sentence(page, "server")
     expect(panel(page, MODES[0])).to_have_attribute("data-state", "idle")
+    for of_earlier in ("#replay", "#share", "#charts"):
+        expect(page.locator(of_earlier)).to_be_hidden()
 
 
 def _is_sentence(page: Page, word: str) -> None:

@@ -157,6 +157,7 @@ def test_the_json_twin_is_the_record(compared: Compared, tmp_path: Path) -> None
     download.value.save_as(tmp_path / "record.json")
     record = json.loads((tmp_path / "record.json").read_text("utf-8"))
     assert record["format"] == "vlm-dlm.comparison/1"
+    assert record["mode_options"] == {}  # untouched controls: each mode takes what suits it
     for mode, result in compared.results.items():
         assert record["answers"][mode]["result"]["text"] == result["text"]
         assert len(record["answers"][mode]["tokens"]) == result["num_tokens"]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.e2e.page.conftest import Visit
 from tests.e2e.page.views import ask_for_much, choose_image, open_tab, start
@@ -36,6 +36,8 @@ def test_the_stop_button_frees_the_engine(visit: Visit, endless_server: Server) 
     _running(page, endless_server)
     page.locator("#stop").click()
     eventually(lambda: endless_server.gauge("num_requests_running") == 0, LIMIT_S)
+    expect(page.locator("#stop")).to_be_disabled()
+    expect(page.locator("#start")).to_be_focused()  # not lost with the button
 
 
 def test_closing_the_tab_ends_a_sweep(visit: Visit, endless_server: Server) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.e2e.page.browser import NARROW
 from tests.e2e.page.conftest import Visit
@@ -43,6 +43,7 @@ def test_a_narrow_window_needs_no_sideways_scrolling(visit: Visit, page_server: 
         open_tab(page, tab)
         too_wide[tab] = page.evaluate(OVERFLOW)
     assert max(too_wide.values()) <= 0, too_wide
+    expect(page.get_by_label("More tabs")).to_be_hidden()
 
 
 def test_the_keyboard_alone_starts_and_stops(visit: Visit, endless_server: Server) -> None:

@@ -288,6 +288,15 @@ def test_a_prompt_cannot_leave_its_quotes_in_the_code(finished: Finished) -> Non
     assert '\n            {"type": "text", "text": ' in code
 
 
+def test_the_code_has_a_place_for_a_key_where_one_is_asked_for(finished: Finished) -> None:
+    record = make_record()
+
+    for kind, call in (("curl", ""), ("python", "[], ")):
+        code = f"record => vlmDlm.code.{kind}(record, 'http://h/', {call}true)"
+        assert "YOUR_KEY" in finished.page.evaluate(code, record)
+        assert "YOUR_KEY" not in finished.page.evaluate(code.replace("true", "false"), record)
+
+
 def test_a_link_fills_the_controls(visit: Visit, page_server: Server) -> None:
     visitor = visit(page_server)
 

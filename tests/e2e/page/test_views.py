@@ -33,7 +33,9 @@ def test_a_sweep_marks_the_best_and_applies_it(tab: Page) -> None:
     open_tab(tab, "Sweep")
     tab.locator("#sweep-start").click()
     progress = tab.locator("#sweep-progress")
+    expect(tab.locator("#sweep-stop")).to_be_enabled()
     expect(progress).to_contain_text(f"Done: {NUM_COMBINATIONS} of", timeout=RUN_MS)
+    expect(tab.locator("#sweep-stop")).to_be_disabled()
     expect(tab.locator("#sweep-plot canvas, #sweep-plot svg.marks").first).to_be_visible()
     best = BEST.search(progress.inner_text().partition("Best:")[2])
     assert best is not None, progress.inner_text()
@@ -58,6 +60,7 @@ def test_a_chat_goes_on_and_answers_again_in_another_mode(tab: Page) -> None:
     tab.locator("#chat-again").click()
     expect(answers.nth(1)).to_contain_text("Autoregressive", timeout=RUN_MS)
     expect(answers).to_have_count(2)
+    expect(tab.locator("#chat-stop")).to_be_disabled()
     tab.locator("#chat-clear").click()
     expect(answers).to_have_count(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.e2e.server import ROOT, Server
 from tests.integration.app.page_tab import Tab, error_of, wait_for_page
 
 PROMPT = "Describe the image."
+ALL_MODES = ["ar", "diffusion", "quadratic_spec"]
 NAMES = {"/modes", "/generate", "/compare", "/chat", "/sweep", "/report"}
 
 
@@ -145,7 +147,7 @@ def record_of(compared: dict[str, Any]) -> dict[str, Any]:
             "options.top is not known",
         ),
         ({"prompt": "x", "modes": ["ar", "ar"], "api_name": "/compare"}, "listed twice"),
-        ({"messages": [], "api_name": "/chat"}, "messages must have at least"),
+        ({"messages": [], "api_name": "/chat"}, "messages must not be empty"),
         ({"messages": [{"role": "king", "content": "x"}], "api_name": "/chat"}, "role must be"),
         ({"prompt": "x", "mode": "ar", "api_name": "/sweep"}, "mode ar has nothing to sweep"),
         ({"prompt": "x", "thresholds": [7.0], "api_name": "/sweep"}, "threshold"),
@@ -174,36 +176,74 @@ def test_private_functions_are_no_endpoints(client: Client, server: Server) -> N
 def test_the_chat_view_answers_again_in_another_mode(server: Server, image: str) -> None:
     with Tab(server).opened() as tab:
         images = json.dumps([image])
-        first = tab.press("ask", images, None, PROMPT, "ar", 64)
+        first = tab.press("ask", images, None, PROMPT, "ar", 64, 0, 0)
         assert error_of(first) is None
         assert "[image 1] Describe the image." in str(first)
         assert "Autoregressive ·" in str(first)
-        again = tab.press("again", images, None, "kept", "diffusion", 64)
+        again = tab.press("again", images, None, "kept", "diffusion", 64, 0, 0)
         assert error_of(again) is None
         assert "Block diffusion ·" in str(again)
-        assert "kept" in str(again)
-        second = tab.press("ask", images, None, "How many objects are there?", "ar", 64)
+        assert "kept" not in str(again)  # nothing is sent to the box, so what is typed stays
+        second = tab.press("ask", images, None, "How many objects are there?", "ar", 64, 0, 0)
         assert "'How many objects are there?'" in str(second)  # its image was shown before
 
 
 def test_views_say_what_is_wrong_and_keep_the_question(server: Server) -> None:
     with Tab(server).opened() as tab:
-        assert error_of(tab.press("ask", "[]", None, " ", "ar", 64)) == "Write a question first."
+        assert (
+            error_of(tab.press("ask", "[]", None, " ", "ar", 64, 0, 0)) == "Write a question first."
+        )
         broken = json.dumps(["data:image/png;base64,AAAA"])
-        found = tab.press("ask", broken, None, "What <b>is</b> it?", "ar", 64)
+        found = tab.press("ask", broken, None, "What <b>is</b> it?", "ar", 64, 0, 0)
         assert "image" in str(error_of(found)).lower()
         assert "What <b>is</b> it?" in str(found)  # back in its box
-        assert error_of(tab.press("again", "[]", None, "", "ar", 64)) == "Ask something first."
+        assert (
+            error_of(tab.press("again", "[]", None, "", "ar", 64, 0, 0)) == "Ask something first."
+        )
         empty = tab.press("run_sweep", "", "", 64, "diffusion", ["0.9"], ["8"])
         assert error_of(empty) == "Write a question in the Compare view first."
-        pair = tab.press("start_round", "", "Describe.", 64, ["ar"])
+        pair = tab.press("start_round", "", "Describe.", 64, ["ar"], 0, 0)
         assert "at least two modes" in str(error_of(pair))
     assert "Traceback" not in server.log
 
 
+def test_the_box_of_the_chat_is_emptied_once(server: Server) -> None:
+    """What is typed while an answer is written stays."""
+    with Tab(server).opened() as tab:
+        messages = tab.press("ask", "[]", None, PROMPT, "ar", 64, 0, 0)
+    assert error_of(messages) is None
+    sent = [m["output"]["data"][2] for m in messages if "output" in m]
+    assert sent[0] == ""
+    assert sent[-1] == {"__type__": "update"}  # as it is
+
+
+PER_FORWARD = re.compile(r"([0-9.]+) tokens per forward")
+
+
+def test_chat_and_blind_test_take_the_settings_of_the_compare_view(
+    server: Server, image: str
+) -> None:
+    with Tab(server).opened() as tab:
+        shares: list[float] = []
+        for name, threshold in (("ask", 1.0), ("again", 0.05)):
+            given = json.dumps([image]), None, PROMPT, "diffusion", 64, threshold, 32
+            done = tab.press(name, *given)
+            shares.append(float(PER_FORWARD.findall(str(done))[-1]))
+        assert shares[0] < shares[1]
+        # Which has neither, and which cannot do such blocks.
+        assert error_of(tab.press("ask", "[]", None, PROMPT, "ar", 8, 0.5, 32)) is None
+        refused = tab.press("ask", "[]", None, PROMPT, "quadratic_spec", 8, 0, 1)
+        assert "block lengths 2 to 32" in str(error_of(refused))
+        for _ in range(3):
+            pair = tab.press("start_round", image, PROMPT, 8, ALL_MODES, 0.5, 1)
+            assert "block lengths 2 to 32" in str(error_of(pair))
+        pair = tab.press("start_round", image, PROMPT, 8, ALL_MODES[:2], 0.5, 32)
+        assert error_of(pair) is None
+
+
 def test_a_blind_pair_has_no_names_until_the_vote(server: Server, image: str) -> None:
     with Tab(server).opened() as tab:
-        pair = tab.press("start_round", image, PROMPT, 64, ["ar", "quadratic_spec"])
+        pair = tab.press("start_round", image, PROMPT, 64, ["ar", "quadratic_spec"], 0, 0)
         assert error_of(pair) is None
         assert "Which is better?" in str(pair)
         assert not {"ar", "quadratic_spec", "Autoregressive"} & set(str(pair).split("'"))
@@ -219,5 +259,5 @@ def test_sources_of_images_are_text_alone(server: Server, tmp_path: Path) -> Non
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"x")
     with Tab(server).opened() as tab:
-        found = tab.press("start_round", str(secret), PROMPT, 64, ["ar", "diffusion"])
+        found = tab.press("start_round", str(secret), PROMPT, 64, ["ar", "diffusion"], 0, 0)
         assert "must be a data URI" in str(error_of(found))

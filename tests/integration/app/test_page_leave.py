@@ -40,7 +40,7 @@ def server() -> Iterator[Server]:
 
 
 def ask(tab: Tab) -> None:
-    reply = tab.join("ask", NO_IMAGES, None, "Describe.", "ar", 300)
+    reply = tab.join("ask", NO_IMAGES, None, "Describe.", "ar", 300, 0, 0)
     assert reply.status_code == 200, reply.text
 
 
@@ -64,7 +64,7 @@ def test_closing_the_tab_ends_its_chat(server: Server) -> None:
     ("name", "data"),
     [
         ("run_sweep", ("", "Describe.", 300, "diffusion", ["0.9"], ["8"])),
-        ("start_round", ("", "Describe.", 300, ["ar", "diffusion"])),
+        ("start_round", ("", "Describe.", 300, ["ar", "diffusion"], 0, 0)),
     ],
 )
 def test_closing_the_tab_ends_its_other_runs(
@@ -167,7 +167,7 @@ def test_a_server_that_ends_waits_for_its_page_and_takes_nothing_new() -> None:
             wait_for_running(server, 1)
             server.signal(signal.SIGTERM)
             eventually(lambda: "Ending: 1 open requests" in server.log, 5)
-            refused = late.join("ask", NO_IMAGES, None, "Describe.", "ar", 300)
+            refused = late.join("ask", NO_IMAGES, None, "Describe.", "ar", 300, 0, 0)
             assert refused.status_code == 503
             found = list(tab.messages())
             assert error_of(found) is None

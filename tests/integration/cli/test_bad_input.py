@@ -155,6 +155,20 @@ def test_training_is_refused_before_it_loads_anything(name: str, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+FETCH_CASES = {
+    "no Hub id": ("is no Hub id", ["fetch", "../x"]),
+    "a Hub that is not to be asked": ("unset HF_HUB_OFFLINE", ["fetch", "a/b"]),
+    "an unknown one": ("unset HF_HUB_OFFLINE", ["doctor", "--model", "a/b", "--json"]),
+    "a folder that is none": ("no folder", ["doctor", "--model", "/no/such/folder"]),
+}
+
+
+@pytest.mark.parametrize("name", FETCH_CASES)
+def test_fetching_and_diagnosis_are_refused_as_fast(name: str) -> None:
+    expected, arguments = FETCH_CASES[name]
+    assert_refused(arguments, expected)
+
+
 def assert_refused(arguments: list[str], expected: str) -> None:
     """One line on stderr, nothing on stdout, exit code 2, and no time for torch."""
     began_s = child_cpu_s()

@@ -12,6 +12,7 @@ from tests.integration.engine.harness import (
     MASK,
     answer_of,
     ask,
+    default_options,
     make_core,
     prompt_of,
     spell,
@@ -74,6 +75,9 @@ def test_a_canvas_only_ever_gains_tokens(mode: str) -> None:
     events = events_for(mode, 1, max_tokens=24)
     canvases = [event.token_ids for event in events if isinstance(event, Canvas)]
     assert canvases
+    if mode != "diffusion":
+        # The first place of a draft is the token committed last, which is no longer in the making.
+        assert max(map(len, canvases)) == default_options(mode)["block_length"] - 1
     if mode == "diffusion":
         blocks: list[list[tuple[int, ...]]] = [[]]
         for event in events:

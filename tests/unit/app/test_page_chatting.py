@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from app.errors import ApiError
 from app.page.chat import messages_of
-from app.page.chatting import Turn, ask_of_turns, images_of, next_turn
-from app.schemas.common import AnswerOptions
+from app.page.chatting import Turn, ask_of_turns, figures_line, images_of, next_turn
+from app.schemas.common import AnswerOptions, RequestMetrics
 from app.settings import Settings
 from app.state import Services
+from tests.unit.app.page_records import make_record
 from vlm_dlm.errors import ImageError
 from vlm_dlm.processor.prompt import ImagePart, Message, TextPart
 
@@ -51,5 +54,31 @@ def test_what_the_chat_shows() -> None:
     shown = messages_of([Turn("What?", (0,), "A star.", "ar · 3 tokens")])
     assert [message["content"] for message in shown] == [
         "[image 1] What?",
-        "A star.\n\n— ar · 3 tokens",
+        "A star.",
+        "ar · 3 tokens",
     ]
+
+
+def figures(**changes: Any) -> RequestMetrics:
+    return RequestMetrics(**{**make_record()["answers"]["ar"]["result"]["metrics"], **changes})
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "words", "other"),
+    [
+        (0, "0 tokens · speed too short to measure", "tokens/s"),
+        (1, "1 token · speed too short to measure", "tokens/s"),
+        (2, "2 tokens · 100.0 tokens/s", "too short"),
+    ],
+)
+def test_an_answer_of_one_token_has_no_speed(num_tokens: int, words: str, other: str) -> None:
+    line = figures_line("ar", num_tokens, figures())
+    assert words in line
+    assert other not in line
+
+
+def test_a_wait_in_the_queue_is_told_apart() -> None:
+    assert figures_line("ar", 9, figures()).endswith("first token after 24 ms")
+    waited = figures_line("ar", 9, figures(queue_time_ms=12.4))
+    assert waited.endswith("first token after 24 ms, of that 12 ms in the queue")
+    assert "first token" not in figures_line("ar", 9, figures(), has_first=False)

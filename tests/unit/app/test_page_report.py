@@ -121,6 +121,76 @@ def test_several_runs_are_shown_as_median_and_spread() -> None:
     assert "median of 3 runs" in html
 
 
+def cells(html: str, name: str) -> list[str]:
+    """One row of the table of figures."""
+    row = re.search(rf'<th scope="row">{name}(?:<small>.*?</small>)?</th>(.*?)</tr>', html)
+    assert row is not None, name
+    return re.findall(r"<td[^>]*>(.*?)</td>", row[1])
+
+
+def test_figures_of_several_runs_are_medians_as_on_the_card() -> None:
+    figures = {
+        "Time to first token": ("time_to_first_token_ms", "30 ms"),
+        "First whole sentence": ("time_to_first_sentence_ms", "30 ms"),
+        "Forwards": ("num_forwards", "30"),
+        "Tokens per forward": ("tokens_per_forward", "30.0"),
+        "Wasted positions": ("num_wasted_positions", "30"),
+    }
+    names = [key for key, _ in figures.values()]
+    runs = [{"ar": dict.fromkeys(names, value)} for value in (90.0, 20.0, 30.0)]
+
+    html = build_report(make_record(runs=runs), None)
+
+    for name, (_, shown) in figures.items():
+        assert cells(html, name)[0] == shown
+    assert "forwards and wasted positions are medians of 3 runs, all else is of the last" in html
+    assert "in the first run, once for all" in html
+
+
+def test_an_answer_of_one_token_has_no_speed() -> None:
+    record = _with("answers.ar.result.num_tokens", 1)
+
+    html = build_report(record, None)
+
+    assert cells(html, "Tokens per second") == ["too short to measure", "110"]
+    chart = html[html.index('aria-label="Tokens per second by mode"') :].partition("</svg>")[0]
+    assert "Block diffusion" in chart
+    assert "Autoregressive" not in chart
+
+
+def test_of_several_runs_those_without_a_speed_do_not_count() -> None:
+    speeds = {"ar": (None, 120.0, None), "diffusion": (None, None, None)}
+    runs = [{mode: {"tokens_per_second": own[i]} for mode, own in speeds.items()} for i in range(3)]
+
+    html = build_report(make_record(runs=runs), None)
+
+    assert cells(html, "Tokens per second") == ["120", "too short to measure"]
+
+
+def test_a_wait_in_the_queue_is_told_apart() -> None:
+    record = _with("answers.ar.result.metrics.queue_time_ms", 12.4)
+
+    shown = cells(build_report(record, None), "Time to first token")
+
+    assert shown == ["24 ms, of that 12 ms in the queue", "24 ms"]
+
+
+@pytest.mark.parametrize(
+    ("is_cached", "words"),
+    [
+        (False, "Image and prompt took 14 ms, once for all."),
+        (True, "Image and prompt came from the cache."),
+    ],
+)
+def test_what_image_and_prompt_took_is_only_said_where_they_were_computed(
+    is_cached: bool, words: str
+) -> None:
+    html = build_report(_with("summary.is_prompt_cached", is_cached), None)
+
+    assert words in html
+    assert ("Image and prompt took" in html) == (not is_cached)
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_of_a_record_becomes_an_element(text: str) -> None:
     plain, hostile = (build_report(hostile_record(each), PNG) for each in ("plain", text))

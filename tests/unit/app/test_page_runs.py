@@ -11,7 +11,7 @@ import pytest
 from app.errors import ApiError
 from app.lifecycle import Lifecycle
 from app.page import runs as page_runs
-from app.page.leaving import Followers, Leaving
+from app.page.leaving import STREAM_PATH, Followers, Leaving
 from app.page.runs import Runs, Visitor
 
 VISITOR = Visitor("tab", "client", "request", has_stream=True)
@@ -75,3 +75,27 @@ def test_a_stream_that_breaks_off_is_somebody_who_left(
     assert seen == [session is not None]
     assert left == ([] if is_whole or session is None else [session])
     assert not followers.has("tab")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_who_leaves_before_the_end_is_missed_by_nobody(is_first: bool) -> None:
+    """Gradio ends the stream in good order when it is the first to see that its reader is gone."""
+    followers, left = Followers(), list[str]()
+    followers.on_left = left.append
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if is_first:
+            await receive()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await receive()  # behind the end it is always said
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    query = b"session_hash=tab"
+    scope = {"type": "http", "method": "GET", "path": STREAM_PATH, "query_string": query}
+    asyncio.run(cast(Any, Leaving(app, followers)(scope, receive, send)))
+    assert left == (["tab"] if is_first else [])

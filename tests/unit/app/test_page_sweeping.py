@@ -8,8 +8,17 @@ from typing import Any, cast
 import pytest
 
 from app.errors import ApiError
-from app.page.sweep import progress_html
-from app.page.sweeping import MAX_POINTS, Point, Progress, best_of, grid_of
+from app.page.sweep import BLOCK_LENGTHS, OVER, RUNNING, progress_html
+from app.page.sweeping import (
+    MAX_POINTS,
+    Point,
+    Progress,
+    best_of,
+    grid_of,
+    left_out,
+    possible_lengths,
+    sweepable,
+)
 from app.state import Services
 from vlm_dlm.engine.scripted_engine import ScriptedEngine
 from vlm_dlm.errors import ModeError
@@ -19,6 +28,9 @@ SERVICES = cast("Services", SimpleNamespace(engine=ScriptedEngine()))
 
 def point(threshold: float, speed: float, agreement: float | None) -> Point:
     return Point(threshold, 8, tokens_per_second=speed, agreement=agreement)
+
+
+ONE = (point(0.9, 10, 1.0),)
 
 
 def test_best_is_the_fastest_that_agrees_well_enough() -> None:
@@ -61,13 +73,31 @@ def test_what_cannot_be_swept_is_refused_before_anything_runs(
         grid_of(SERVICES, mode, thresholds, lengths)
 
 
+def test_block_lengths_that_a_mode_cannot_do_are_left_out() -> None:
+    grid = grid_of(SERVICES, "quadratic_spec", [], [4, 64, 8])
+    assert [one.block_length for one in grid] == [4, 8]
+    note = left_out(SERVICES, "quadratic_spec", [4, 64, 8, 64])
+    assert note == "Left out: block 64, which Quadratic self-speculation cannot do."
+    assert left_out(SERVICES, "diffusion", [4, 64]) == ""
+    assert note in progress_html(Progress((), 2, "block 4"), RUNNING, note)
+
+
+def test_every_offered_length_can_be_taken_over_by_every_mode() -> None:
+    for info in sweepable(SERVICES):
+        assert possible_lengths(info, BLOCK_LENGTHS) == list(BLOCK_LENGTHS)
+
+
 @pytest.mark.parametrize(
-    ("points", "is_over", "words"),
+    ("points", "end", "words"),
     [
-        ((), False, "0 of 2 done. Now: block 8."),
-        ((point(0.9, 10, 1.0),), True, "Stopped after 1. AR: 5.0 tokens/s. Best: threshold 0.9"),
+        ((), RUNNING, ">0 of 2 done. Now: block 8. AR: 5.0 tokens/s.<"),
+        (ONE, "Stopped", ">Stopped after 1 of 2. AR: 5.0 tokens/s. Best: threshold 0.9, block 8.<"),
+        ((), "Stopped", ">Stopped before the first was done. AR"),
+        (ONE, "Broke off", ">Broke off after 1 of 2. AR"),
+        ((), "Broke off", ">Broke off before the first was done. AR"),
+        ((*ONE, point(0.5, 5, 0.5)), OVER, ">Done: 2 of 2 combinations. AR"),
     ],
 )
-def test_progress_is_said_in_words(points: Any, is_over: bool, words: str) -> None:
+def test_progress_is_said_in_words(points: Any, end: str, words: str) -> None:
     done = Progress(points, 2, "block 8", 5.0)
-    assert words in progress_html(done, is_over)
+    assert words in progress_html(done, end)

@@ -40,7 +40,7 @@ def test_failures(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv(cli.DEBUG_VARIABLE, raising=False)
-    monkeypatch.setattr("vlm_dlm.cli.doctor.open_checkpoint", fail_with(error))
+    monkeypatch.setattr("vlm_dlm.cli.doctor.find_subject", fail_with(error))
     assert cli.run(["doctor"]) == code
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", line)
@@ -50,7 +50,7 @@ def test_debug_variable_adds_the_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(cli.DEBUG_VARIABLE, "1")
-    monkeypatch.setattr("vlm_dlm.cli.doctor.open_checkpoint", fail_with(ImageError("empty")))
+    monkeypatch.setattr("vlm_dlm.cli.doctor.find_subject", fail_with(ImageError("empty")))
     assert cli.run(["doctor"]) == 2
     assert "Traceback" in capsys.readouterr().err
 

@@ -135,10 +135,10 @@ def linear(threshold: float) -> tuple[LinearSpeculation, Any]:
 @pytest.mark.parametrize(
     ("threshold", "confidences", "expected"),
     [
-        (0.0, [0.1, 0.1, 0.1], [SEED, 1, 2, 3]),
-        (0.5, [0.5, 0.1, 0.6], [SEED, 1, MASK, 3]),
-        (0.9, [0.1, 0.3, 0.2], [SEED, MASK, 2, MASK]),
-        (1.0, [1.0, 0.3, 0.2], [SEED, 1, MASK, MASK]),
+        (0.0, [0.1, 0.1, 0.1], [1, 2, 3]),
+        (0.5, [0.5, 0.1, 0.6], [1, MASK, 3]),
+        (0.9, [0.1, 0.3, 0.2], [MASK, 2, MASK]),
+        (1.0, [1.0, 0.3, 0.2], [1, MASK, MASK]),
     ],
 )
 def test_a_draft_fills_what_is_confident_and_always_the_best(

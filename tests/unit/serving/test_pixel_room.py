@@ -43,7 +43,7 @@ def test_clients_take_turns() -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(6):
                 group.create_task(hold(room, order, f"a{number}", 90))
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)  # all of them wait now
             group.create_task(hold(room, order, "b0", 90))
 
     asyncio.run(run())

@@ -1,0 +1,96 @@
+"""What was changed after it was fetched is noticed at load; code of a checkpoint never runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.fetching.conftest import ACCEPT, COMMIT, Fetch
+from vlm_dlm.cli.main import run
+from vlm_dlm.fetching.family import FULL_MODEL
+from vlm_dlm.fetching.record import RECORD_FILE
+
+ASK = ["--prompt", "What is there?", "--max-tokens", "4"]
+
+
+@pytest.fixture
+def fetched(fetch: Fetch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A folder that `vlm-dlm fetch --to` made."""
+    folder = tmp_path / "fetched"
+    assert fetch("--to", str(folder), *ACCEPT) == 0
+    capsys.readouterr()
+    return folder
+
+
+def edited(folder: Path) -> None:
+    settings = folder / "preprocessor_config.json"
+    settings.write_text(settings.read_text().replace("0.5", "0.4"))
+
+
+def truncated(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "same size": (edited, "preprocessor_config.json was changed in"),
+    "weights cut short": (truncated, "model.safetensors was changed in"),
+    "gone": (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json is gone from"),
+    "added": (
+        lambda folder: (folder / "generation_config.json").write_text("{}"),
+        "generation_config.json was added to",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_change_is_refused_with_both_remedies(
+    case: str, fetched: Path, fetch: Fetch, scene_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change, expected = CHANGES[case]
+    change(fetched)
+    command = ["generate", "--model", str(fetched), "--image", str(scene_file), *ASK]
+    assert run(command) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"Error: {expected} {fetched} after it was fetched")
+    assert err.count("\n") == 1
+    assert f"`vlm-dlm fetch {FULL_MODEL}@{COMMIT}` restores what it was" in err
+    if case != "weights cut short":  # which no deletion makes whole
+        (fetched / RECORD_FILE).unlink()
+        assert run(command) == (2 if case == "gone" else 0)
+
+
+def test_a_second_fetch_restores_what_was_changed(fetched: Path, fetch: Fetch) -> None:
+    edited(fetched)
+    assert fetch("--to", str(fetched), *ACCEPT) == 0
+    assert run(["doctor", "--model", str(fetched)]) == 0
+
+
+def test_a_damaged_record_is_one_sentence(
+    fetched: Path, fetch: Fetch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (fetched / RECORD_FILE).write_text('{"files": 3}')
+    assert run(["doctor", "--model", str(fetched)]) == 2
+    assert "fetched.json is damaged" in capsys.readouterr().err
+    assert fetch("--to", str(fetched), *ACCEPT) == 0
+
+
+def test_python_files_of_a_checkpoint_are_never_executed(
+    tiny_checkpoint: Path, tmp_path: Path, scene_file: Path
+) -> None:
+    folder = tmp_path / "with-code"
+    shutil.copytree(tiny_checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    module = "modeling_nemotron_labs_diffusion_vlm"
+    config["auto_map"] = {"AutoConfig": f"{module}.Config", "AutoModel": f"{module}.Model"}
+    (folder / "config.json").write_text(json.dumps(config))
+    trap = f"import pathlib; pathlib.Path({str(tmp_path / 'executed')!r}).touch()\n"
+    for name in (f"{module}.py", "image_processing.py", "__init__.py", "sitecustomize.py"):
+        (folder / name).write_text(trap)
+    assert run(["generate", "--model", str(folder), "--image", str(scene_file), *ASK]) == 0
+    assert not (tmp_path / "executed").exists()

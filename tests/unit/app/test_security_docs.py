@@ -1,0 +1,70 @@
+"""Figures that docs/security.md gives are those of the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.auth import OPEN_PATHS
+from app.idempotency import MAX_STORED_BYTES
+from app.media.fetcher import FetchPolicy
+from app.middleware.gate import LOOPBACK_NAMES, is_loopback
+from app.page.layout import CACHE_S
+from app.protocol import MAX_HEAD_BYTES, BoundedProtocol
+from app.settings import Settings
+from vlm_dlm.engine.config import EngineConfig
+from vlm_dlm.model.hub import DATA_FILES
+from vlm_dlm.serving.decode_worker import ChildLimits
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+SECURITY, OPERATE = (
+    " ".join((DOCS / name).read_text(encoding="utf-8").split())
+    for name in ("security.md", "operate.md")
+)
+CHILD, FETCH, ENGINE = ChildLimits(), FetchPolicy(), EngineConfig()
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        f"at most {CHILD.memory_bytes >> 30} GiB of address space",
+        f"{CHILD.cpu_s} seconds of processor and {CHILD.wall_s:g} of time",
+        f"at most {FETCH.max_redirects} redirects",
+        f"{FETCH.connect_s:g} seconds to connect, {FETCH.total_s:g} in all",
+        f"{FETCH.max_concurrent} requests at once and {FETCH.max_concurrent // 2} of one client",
+        f"headers ({MAX_HEAD_BYTES >> 10} KiB, {BoundedProtocol.head_s:g} s)",
+        f"encoded pictures ({ENGINE.num_kept_features}) and prompts of comparisons "
+        f"({ENGINE.num_kept_prompts})",
+        f"Only {', '.join(f'`{name}`' for name in DATA_FILES[:-1])} and `{DATA_FILES[-1]}`",
+    ],
+)
+def test_security(sentence: str) -> None:
+    assert sentence in SECURITY
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        f"`max_running`, {ENGINE.max_running} at most",
+        f"{ENGINE.max_cache_tokens} tokens; ",
+        f"{MAX_STORED_BYTES >> 20} MiB together",
+        f"{ENGINE.num_kept_features} encoded pictures, {ENGINE.num_kept_prompts} prompts",
+    ],
+)
+def test_operate(sentence: str) -> None:
+    assert sentence in OPERATE
+
+
+def test_what_is_open_without_a_key_and_what_is_off() -> None:
+    named = ("/version", "/openapi.json")
+    assert all("health" in path or path in named for path in OPEN_PATHS)
+    assert all(f"`{path}`" in SECURITY for path in named)
+    settings = Settings()
+    assert is_loopback(settings.host)
+    assert settings.host in LOOPBACK_NAMES
+    assert not settings.api_keys
+    assert not settings.allow_image_urls
+    assert not settings.allow_origins
+    assert CACHE_S == 3600
+    assert "about an hour" in SECURITY

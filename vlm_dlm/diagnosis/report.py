@@ -1,0 +1,67 @@
+"""Everything `vlm-dlm doctor` says, put together."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from vlm_dlm import __version__
+from vlm_dlm.defaults import choose_dtype, ram_bytes
+from vlm_dlm.diagnosis.machine import DeviceFacts, find_devices
+from vlm_dlm.diagnosis.needs import MemoryNeed, memory_needs
+from vlm_dlm.diagnosis.subject import CheckpointFacts, Subject
+from vlm_dlm.diagnosis.verdict import Verdict, judge
+from vlm_dlm.runtime import choose_device
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "pillow", "accelerate", "torchao")
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """device and dtype: what 'auto' chooses. verdict: what to choose."""
+
+    versions: dict[str, str]
+    num_threads: int
+    devices: tuple[DeviceFacts, ...]
+    checkpoint: CheckpointFacts
+    needs: tuple[MemoryNeed, ...]
+    device: str
+    dtype: str
+    verdict: Verdict
+
+
+def diagnose(subject: Subject) -> Diagnosis:
+    """Look at this machine for the sake of one checkpoint."""
+    devices = find_devices()
+    device = choose_device("auto")
+    config = subject.config
+    needs = [
+        need for place in devices for need in memory_needs(config, place.name, place.free_bytes)
+    ]
+    ram = ram_bytes()
+    offload_bytes = shutil.disk_usage(tempfile.gettempdir()).free
+    return Diagnosis(
+        versions=_versions(),
+        num_threads=torch.get_num_threads(),
+        devices=devices,
+        checkpoint=subject.facts,
+        needs=tuple(needs),
+        device=device,
+        dtype=choose_dtype(config, device, ram),
+        verdict=judge(needs, choose_dtype(config, "cpu", ram), offload_bytes),
+    )
+
+
+def _versions() -> dict[str, str]:
+    versions = {"vlm-dlm": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
