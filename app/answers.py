@@ -112,12 +112,12 @@ def usage_of(stats: Sequence[Stats]) -> Usage:
 def timings_of(stats: Stats) -> Timings:
     """Of one answer."""
     num_computed = stats.num_prompt_tokens - _num_cached(stats)
-    prompt_s = stats.vision_s + stats.prefill_s
+    prompt_s = stats.prompt_s
     return Timings(
         cache_n=_num_cached(stats),
         prompt_n=num_computed,
-        prompt_ms=_ms(prompt_s),
-        prompt_per_second=round(num_computed / prompt_s, 3) if prompt_s > 0 else 0.0,
+        prompt_ms=known_ms(prompt_s),
+        prompt_per_second=None if prompt_s is None else _per_second(num_computed, prompt_s),
         predicted_n=stats.num_tokens,
         predicted_ms=_ms(stats.decode_s),
         predicted_per_second=round(stats.tokens_per_s, 3),
@@ -130,11 +130,7 @@ def metrics_of(
     stats: Stats, mode: str, device: str, dtype: str, first_sentence_s: float | None = None
 ) -> RequestMetrics:
     """Of one answer. first_sentence_s: as `Answer` found it."""
-    ttft_s = stats.ttft_s
-    busy_s = stats.vision_s + stats.prefill_s + stats.decode_s
-    itl_s = None
-    if ttft_s is not None and stats.num_tokens > 1:
-        itl_s = max(busy_s - ttft_s, 0.0) / (stats.num_tokens - 1)
+    ttft_s, itl_s = stats.ttft_s, _between_tokens_s(stats)
     return RequestMetrics(
         mode=mode,
         time_to_first_token_ms=None if ttft_s is None else _ms(stats.queue_s + ttft_s),
@@ -143,10 +139,10 @@ def metrics_of(
         ),
         generation_time_ms=_ms(stats.decode_s),
         queue_time_ms=_ms(stats.queue_s),
-        vision_time_ms=_ms(stats.vision_s),
-        prefill_time_ms=_ms(stats.prefill_s),
+        vision_time_ms=known_ms(stats.vision_s),
+        prefill_time_ms=known_ms(stats.prefill_s),
         decode_time_ms=_ms(stats.decode_s),
-        mean_itl_ms=None if itl_s is None else _ms(itl_s),
+        mean_itl_ms=known_ms(itl_s),
         tokens_per_second=round(stats.tokens_per_s, 3),
         num_forwards=stats.num_forwards,
         tokens_per_forward=round(stats.tokens_per_forward, 3),
@@ -157,6 +153,24 @@ def metrics_of(
         device=device,
         dtype=dtype,
     )
+
+
+def known_ms(seconds: float | None) -> float | None:
+    """Milliseconds; None for what the engine does not know."""
+    return None if seconds is None else _ms(seconds)
+
+
+def _between_tokens_s(stats: Stats) -> float | None:
+    """Mean time between two tokens. Without the prompt's own time, writing began at the first."""
+    ttft_s, prompt_s = stats.ttft_s, stats.prompt_s
+    if ttft_s is None or stats.num_tokens < 2:
+        return None
+    writing_s = stats.decode_s if prompt_s is None else prompt_s + stats.decode_s - ttft_s
+    return max(writing_s, 0.0) / (stats.num_tokens - 1)
+
+
+def _per_second(number: int, seconds: float) -> float:
+    return round(number / seconds, 3) if seconds > 0 else 0.0
 
 
 def _speculation(stats: Stats) -> SpeculativeDecoding | None:
@@ -196,6 +210,8 @@ def _num_accepted(lengths: Sequence[int]) -> int:
 
 
 def _num_cached(stats: Stats) -> int:
+    if stats.num_cached is not None:
+        return stats.num_cached
     return stats.num_prompt_tokens if stats.is_prompt_reused else 0
 
 

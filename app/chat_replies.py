@@ -154,7 +154,7 @@ class ChatRun:
     def _metrics(self, answer: Answer) -> RequestMetrics:
         services, stats = self.services, answer.finished()
         mode, sentence_s = self.chat.mode, answer.first_sentence_s
-        return metrics_of(stats, mode, services.device, services.dtype, sentence_s)
+        return metrics_of(stats, mode, *services.runs_on(mode), sentence_s)
 
     def _draft(self, index: int, canvas: Canvas) -> dict[str, Any]:
         """A block that is not final yet. index: of the answer that it belongs to."""

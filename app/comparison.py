@@ -11,13 +11,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
-from app.answers import Answer, metrics_of, timings_of, usage_of
+from app.answers import Answer, known_ms, metrics_of, timings_of, usage_of
 from app.errors import ApiError, ErrorDetail, error_body, to_api_error
 from app.fan_in import Group, merged
 from app.schemas.common import RequestMetrics
 from app.schemas.compare import Agreement, Difference, ModeResult, SeenImage, Summary
 from app.streaming import Primed
-from vlm_dlm.errors import BusyError, DeadlineError, VlmDlmError
+from vlm_dlm.errors import DeadlineError, QueueFullError, VlmDlmError
 from vlm_dlm.events import GenerationEvent, Started, Stats, is_terminal
 from vlm_dlm.serving.service import Ticket
 
@@ -94,7 +94,7 @@ class Comparison:
     async def steps(self) -> AsyncGenerator[Step]:
         """What happens, as it happens. Closing it ends every mode.
 
-        Raises BusyError where the first mode is refused: then nothing has been done yet.
+        Raises QueueFullError where the first mode is refused: then nothing has been done yet.
         """
         order = self._together() if self.is_parallel else self._in_turn()
         async with aclosing(order) as steps:
@@ -148,7 +148,7 @@ class Comparison:
                     has_begun = True
                     yield Step(mode, event)
         except VlmDlmError as error:
-            if is_first and not has_begun and isinstance(error, BusyError):
+            if is_first and not has_begun and isinstance(error, QueueFullError):
                 raise
             yield Step(mode, to_api_error(error))
 
@@ -170,12 +170,12 @@ def _has_prompt(step: Step) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Turns runs into results. to_text: the text of one token. images: of the prompt."""
+    """Turns runs into results. to_text: the text of one token. runs_on: device and dtype of a mode.
+    images: of the prompt."""
 
     runs: Mapping[str, ModeRun]
     to_text: Callable[[int], str]
-    device: str
-    dtype: str
+    runs_on: Callable[[str], tuple[str, str]]
     images: Sequence[SeenImage] = ()
 
     def result(self, mode: str) -> ModeResult:
@@ -203,20 +203,23 @@ class Judge:
         return agreement_of(ar.answer, own.answer, self.to_text)
 
     def _metrics(self, answer: Answer, stats: Stats, mode: str) -> RequestMetrics:
-        return metrics_of(stats, mode, self.device, self.dtype, answer.first_sentence_s)
+        device, dtype = self.runs_on(mode)
+        return metrics_of(stats, mode, device, dtype, answer.first_sentence_s)
 
     def summary(self, comparison: Comparison) -> Summary:
         """Of all that was done. Zeros where no mode got that far."""
         done = [run.answer.stats for run in self.runs.values() if run.answer.stats is not None]
-        computed = [stats for stats in done if not stats.is_prompt_reused]
+        # Of engines that say what a prompt cost, if there are any.
+        known = [stats for stats in done if stats.prompt_s is not None] or done
+        computed = [stats for stats in known if not stats.is_prompt_reused]
         # Without one, the shortest copy stands for what the prompt cost.
-        first = (computed or done or [None])[0]
+        first = (computed or known or [None])[0]
         return Summary(
-            vision_ms=0.0 if first is None else round(first.vision_s * 1000, 3),
-            prefill_ms=0.0 if first is None else round(first.prefill_s * 1000, 3),
+            vision_ms=0.0 if first is None else known_ms(first.vision_s),
+            prefill_ms=0.0 if first is None else known_ms(first.prefill_s),
             prompt_tokens=0 if first is None else first.num_prompt_tokens,
             image_tokens=0 if first is None else first.num_image_tokens,
-            is_prompt_cached=bool(done) and not computed,
+            is_prompt_cached=bool(known) and not computed,
             is_parallel=comparison.is_parallel,
             total_ms=round(comparison.total_s * 1000, 3),
             agreement={mode: self.agreement(mode) for mode in self.runs},

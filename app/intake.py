@@ -117,8 +117,9 @@ def ticket(
 def resolve_mode(services: Services, model: str | None, generation_mode: str | None = None) -> str:
     """The mode that a model id (NAME, NAME:MODE) and a mode's name or alias ask for.
 
-    Neither, or 'auto', means `linear_spec`. Raises ApiError: 404 for a model that is not served,
-    400 for a contradiction; ModeError for an unknown mode.
+    Neither, or 'auto', means `linear_spec`, or the first mode where that is not there. Raises
+    ApiError: 404 for a model that is not served, 400 for a contradiction, 422 for a mode that is
+    not offered; ModeError for an unknown one.
     """
     by_model = _mode_of_model(services, model)
     wanted = None if generation_mode in (None, AUTO) else find_mode(generation_mode).name
@@ -129,7 +130,7 @@ def resolve_mode(services: Services, model: str | None, generation_mode: str | N
             f"the model asks for mode {by_model} and generation_mode for {wanted}",
             "generation_mode",
         )
-    mode = by_model or wanted or DEFAULT_MODE
+    mode = by_model or wanted or default_mode(services)
     check_offered(services, mode)
     return mode
 
@@ -139,12 +140,19 @@ def offered_modes(services: Services) -> tuple[str, ...]:
     return tuple(info.name for info in services.engine.capabilities.modes)
 
 
+def default_mode(services: Services) -> str:
+    """What writes where a request does not choose."""
+    offered = offered_modes(services)
+    return DEFAULT_MODE if DEFAULT_MODE in offered else offered[0]
+
+
 def check_offered(services: Services, *modes: str) -> None:
-    """Raise ModeError for the first mode that the engine lacks."""
+    """Raise ApiError, 422, for the first mode that the engine lacks."""
     offered = offered_modes(services)
     for mode in modes:
         if mode not in offered:
-            raise ModeError(f"mode {mode} is not offered here; the modes are {', '.join(offered)}")
+            message = f"mode {mode} is not offered here; the modes are {', '.join(offered)}"
+            raise ApiError(422, "mode_not_offered", message)
 
 
 def model_id(services: Services, mode: str | None = None) -> str:

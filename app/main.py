@@ -85,7 +85,7 @@ def create_app(
 def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkpoint) -> Services:
     """All parts, none of them started. Raises BadInputError for settings the engine cannot run."""
     max_running = settings.max_running or engine.capabilities.max_running
-    preparer = _preparer(settings, checkpoint, max_running)
+    preparer = _preparer(settings, checkpoint, max_running, engine.capabilities.needs_pictures)
     queue = ServiceConfig(
         max_waiting=settings.max_waiting,
         max_waiting_tokens=settings.max_waiting_tokens,
@@ -109,7 +109,9 @@ def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkp
     return services
 
 
-def _preparer(settings: Settings, checkpoint: Checkpoint, max_running: int) -> Preparer:
+def _preparer(
+    settings: Settings, checkpoint: Checkpoint, max_running: int, needs_pictures: bool
+) -> Preparer:
     limits = ImageLimits(max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
     vision = checkpoint.config.vision
     max_side = None if vision is None else DECODE_SIDES * vision.image_size
@@ -118,6 +120,7 @@ def _preparer(settings: Settings, checkpoint: Checkpoint, max_running: int) -> P
         DecodePool(limits=limits, max_side=max_side),
         max_request_pixels=settings.max_request_pixels,
         max_preparing=max(settings.max_waiting, max_running),
+        keeps_pictures=needs_pictures,
     )
 
 

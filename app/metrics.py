@@ -101,14 +101,17 @@ class Metrics:
         """An answer is complete. whole_s: since its request came."""
         self._success.of(mode, reason).inc()
         self._whole.of(mode).observe(whole_s)
-        self._prefill.of(mode).observe(stats.prefill_s)
+        if stats.prefill_s is not None:
+            self._prefill.of(mode).observe(stats.prefill_s)
         self._decode.of(mode).observe(stats.decode_s)
         if stats.num_tokens > 1:
             self._per_token.of(mode).observe(stats.decode_s / (stats.num_tokens - 1))
-        if stats.num_image_tokens and not stats.is_prompt_reused:
+        has_images = stats.num_image_tokens and not stats.is_prompt_reused
+        if has_images and stats.vision_s is not None:
             self._vision.of(mode).observe(stats.vision_s)
         self._prefix_queries.of(mode).inc(stats.num_prompt_tokens)
-        self._prefix_hits.of(mode).inc(stats.num_prompt_tokens * stats.is_prompt_reused)
+        num_hits = stats.num_prompt_tokens * stats.is_prompt_reused
+        self._prefix_hits.of(mode).inc(num_hits if stats.num_cached is None else stats.num_cached)
         self._count_forwards(mode, stats)
 
     def _by_mode(self) -> tuple[_Labelled[Counter] | _Labelled[Gauge] | _Labelled[Histogram], ...]:
@@ -124,7 +127,7 @@ class Metrics:
     def _count_forwards(self, mode: str, stats: Stats) -> None:
         for kind, number in stats.forwards_by_kind.items():
             self._forwards.of(mode, kind).inc(number)
-        self._forwards.of(mode, "prefill").inc(stats.num_prefill_forwards)
+        self._forwards.of(mode, "prefill").inc(stats.num_prefill_forwards or 0)
         if stats.num_forwards:
             self._per_forward.of(mode).observe(stats.tokens_per_forward)
         if steps := stats.forwards_by_kind.get("denoise", 0):

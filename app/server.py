@@ -57,7 +57,9 @@ def serve(settings: Settings, say: OnLine, on_state: OnState, on_page: OnPage) -
     """
     set_up_logs(settings.log_level, settings.log_format)
     checkpoint = open_checkpoint(settings.model)
-    app = create_app(settings, build_engine(settings), checkpoint, has_page=settings.page)
+    app = create_app(
+        settings, build_engine(settings, checkpoint), checkpoint, has_page=settings.page
+    )
     listener = _bind(settings)
     _allow_many_files()
     config = uvicorn.Config(

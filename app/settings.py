@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -37,7 +44,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 class Settings(BaseSettings):
     """Everything an operator can set; docs/serving.md says what each is. Sizes in bytes, `_s` in
     seconds. engine, script_words, script_step_s: an engine that replays words instead of running a
-    model, for tests and for work on the page."""
+    model, for tests and for work on the page. backend, vllm_*: which engine runs the mode `ar`."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, extra="forbid", frozen=True, protected_namespaces=()
@@ -53,6 +60,14 @@ class Settings(BaseSettings):
     engine: Literal["torch", "scripted"] = "torch"
     script_words: Texts = ()
     script_step_s: float = Field(default=0.0, ge=0, le=60, allow_inf_nan=False)
+
+    backend: Literal["own", "vllm"] = "own"
+    vllm_alone: bool = False
+    vllm_python: str | None = None
+    vllm_url: str | None = None
+    vllm_args: str | None = None
+    vllm_model: str | None = None
+    vllm_api_key: SecretStr | None = None
 
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
     port: int = Field(default=8000, ge=0, le=65535)
@@ -127,6 +142,39 @@ class Settings(BaseSettings):
             if not _HOST.fullmatch(host):
                 raise ValueError("takes host names such as example.org, without scheme and port")
         return tuple(host.lower() for host in hosts)
+
+    @field_validator("vllm_url")
+    @classmethod
+    def _check_vllm_url(cls, url: str | None) -> str | None:
+        if url is not None and not _ORIGIN.fullmatch(url):
+            raise ValueError("takes an address such as http://gpu-host:8000, without a path")
+        return url
+
+    @field_validator("vllm_args")
+    @classmethod
+    def _check_vllm_args(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if text and info.data.get("vllm_url"):
+            raise ValueError("is for a vLLM that is started here, and vllm_url names another")
+        try:
+            shlex.split(text or "")
+        except ValueError:
+            raise ValueError("has a quotation mark without its other half") from None
+        return text
+
+    @field_validator("vllm_model", "vllm_api_key")
+    @classmethod
+    def _check_vllm_elsewhere(cls, value: Any, info: ValidationInfo) -> Any:
+        if value and not info.data.get("vllm_url"):
+            raise ValueError("needs vllm_url")
+        return value
+
+    @field_validator("vllm_alone", "vllm_url", "vllm_args")
+    @classmethod
+    def _check_backend(cls, value: Any, info: ValidationInfo) -> Any:
+        """vllm_python may stay in the environment of whoever has it."""
+        if value and info.data.get("backend") != "vllm":
+            raise ValueError("needs backend to be vllm")
+        return value
 
     @field_validator("allow_http_urls")
     @classmethod

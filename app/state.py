@@ -34,15 +34,11 @@ class Services:
     lifecycle: Lifecycle
     began_s: int
 
-    @property
-    def device(self) -> str:
-        """What the engine runs on; before it has loaded, what it was told to."""
-        return self.engine.state.device or self.settings.device
-
-    @property
-    def dtype(self) -> str:
-        """Number format of the weights, like `device`."""
-        return self.engine.state.dtype or self.settings.dtype
+    def runs_on(self, mode: str) -> tuple[str, str]:
+        """Device and number format of what runs this mode; before it has loaded, what it was told
+        to."""
+        state = self.engine.state_of(mode)
+        return state.device or self.settings.device, state.dtype or self.settings.dtype
 
     @property
     def retry_after_s(self) -> int:

@@ -50,7 +50,9 @@ def show(kind: str, data: dict[str, Any]) -> None:
     elif kind == "error":
         raise SystemExit(f"failed: {data['error']['message']}")
     elif kind == "summary":
-        print(f"\nimage {data['vision_ms']:.0f} ms, prompt {data['prefill_ms']:.0f} ms, both once")
+        image, prompt = data["vision_ms"], data["prefill_ms"]
+        if prompt is not None:  # vLLM does not say
+            print(f"\nimage {image:.0f} ms, prompt {prompt:.0f} ms, both once")
         for mode, agreement in data["agreement"].items():
             if agreement is not None:
                 print(f"  {mode}: {agreement['share']:.0%} of the tokens as ar wrote them")

@@ -62,7 +62,10 @@ class Stats:
     copy. forwards_by_kind, rows_by_kind: decode forwards that ran and their rows, by `ForwardKind`
     (`ar` runs one forward fewer than it counts). num_prefill_forwards: forwards with a piece of the
     prompt. num_draft_tokens: drafts put before a verifier; it accepted sum(acceptance_lengths) -
-    len(acceptance_lengths) of them.
+    len(acceptance_lengths) of them. num_cached: prompt tokens that were not computed again, None
+    where is_prompt_reused says it all.
+
+    An engine that is not ours may not know vision_s, prefill_s and num_prefill_forwards: None.
     """
 
     num_prompt_tokens: int
@@ -71,16 +74,24 @@ class Stats:
     num_forwards: int
     num_rows: int
     queue_s: float
-    vision_s: float
-    prefill_s: float
+    vision_s: float | None
+    prefill_s: float | None
     decode_s: float
     ttft_s: float | None
     acceptance_lengths: tuple[int, ...] | None
     is_prompt_reused: bool
     forwards_by_kind: Mapping[str, int] = field(default_factory=dict[str, int])
     rows_by_kind: Mapping[str, int] = field(default_factory=dict[str, int])
-    num_prefill_forwards: int = 0
+    num_prefill_forwards: int | None = 0
     num_draft_tokens: int = 0
+    num_cached: int | None = None
+
+    @property
+    def prompt_s(self) -> float | None:
+        """Images and prompt together, None where that is not known."""
+        if self.vision_s is None or self.prefill_s is None:
+            return None
+        return self.vision_s + self.prefill_s
 
     @property
     def tokens_per_forward(self) -> float:

@@ -73,12 +73,14 @@ class ImageInput:
     """One image of a prompt.
 
     pixels: float32 tensor or array [3, H, W], resized and normalised. content_hash: key of its
-    features. num_tokens: placeholders this image fills.
+    features. num_tokens: placeholders this image fills. picture: what the pixels were made
+    of, an RGB image of Pillow's, for an engine that makes them itself; None where none does.
     """
 
     pixels: Any
     content_hash: str
     num_tokens: int
+    picture: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,5 +117,5 @@ class GenerationRequest:
 
     def without_pixels(self) -> GenerationRequest:
         """The same request for who only needs to know about it; counts and keys stay."""
-        images = tuple(replace(image, pixels=None) for image in self.prompt.images)
+        images = tuple(replace(image, pixels=None, picture=None) for image in self.prompt.images)
         return replace(self, prompt=replace(self.prompt, images=images)) if images else self

@@ -229,6 +229,8 @@ class Runtime:
     def _report(self, prompt: PreparedPrompt, answers: Sequence[Answer]) -> Report:
         """Image and prompt times are those of the first answer, which computed them."""
         first = answers[0].stats
+        assert first.vision_s is not None, "our own engine knows where its time went"
+        assert first.prefill_s is not None, "likewise"
         prompt_s = first.vision_s + first.prefill_s
         return Report(
             model=self.checkpoint.name,

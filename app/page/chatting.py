@@ -118,8 +118,7 @@ async def answer(
             if found.add(event):
                 yield replace(turn, answer=found.text, note="writing …")
     stats = found.finished()
-    device, dtype = services.device, services.dtype
-    figures = metrics_of(stats, name, device, dtype)
+    figures = metrics_of(stats, name, *services.runs_on(name))
     line = figures_line(title_of(services, name), stats.num_tokens, figures)
     if not found.text.strip():
         line += " · it wrote no text"

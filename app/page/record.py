@@ -56,7 +56,10 @@ class RecordedAnswer(BaseModel):
         metrics = self.result.metrics
         if metrics is None or not self.tokens:
             return 0.0
-        return min(metrics.vision_time_ms + metrics.prefill_time_ms, self.tokens[0][7])
+        first = self.tokens[0][7]
+        if metrics.vision_time_ms is None or metrics.prefill_time_ms is None:
+            return first
+        return min(metrics.vision_time_ms + metrics.prefill_time_ms, first)
 
 
 class RecordedImage(BaseModel):

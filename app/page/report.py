@@ -102,8 +102,8 @@ def _rows(record: Record) -> list[Row]:
         ("Wasted positions", "computed, not in the answer", "num_wasted_positions", _count),
     )
     last: Sequence[tuple[str, str, Callable[[RequestMetrics], str]]] = (
-        ("Image", "0 where an earlier mode left it", lambda m: _ms(m.vision_time_ms)),
-        ("Prompt", "0 where an earlier mode left it", lambda m: _ms(m.prefill_time_ms)),
+        ("Image", "0 where an earlier mode left it", lambda m: _told_ms(m.vision_time_ms)),
+        ("Prompt", "0 where an earlier mode left it", lambda m: _told_ms(m.prefill_time_ms)),
         ("Writing", "", lambda m: _ms(m.decode_time_ms)),
     )
     shown = record.shown
@@ -208,6 +208,11 @@ def _plain(value: Any) -> str:
 def _count(value: float) -> str:
     """A median of whole numbers may end in a half."""
     return f"{value:g}"
+
+
+def _told_ms(value: float | None) -> str:
+    """A dash for what the engine does not say."""
+    return "–" if value is None else _ms(value)
 
 
 def _ms(value: float) -> str:

@@ -85,6 +85,5 @@ def judge_of(services: Services, comparison: Comparison) -> Judge:
     return Judge(
         comparison.runs,
         lambda token_id: tokenizer.decode([token_id], skip_special=False),
-        services.device,
-        services.dtype,
+        services.runs_on,
     )

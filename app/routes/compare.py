@@ -199,8 +199,7 @@ class CompareRun:
         return Judge(
             comparison.runs,
             lambda token_id: tokenizer.decode([token_id], skip_special=False),
-            self.services.device,
-            self.services.dtype,
+            self.services.runs_on,
             self.images,
         )
 

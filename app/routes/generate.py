@@ -134,6 +134,6 @@ class GenerateRun:
             usage=usage_of([stats]),
             timings=timings_of(stats),
             metrics=metrics_of(
-                stats, self.mode, services.device, services.dtype, self.answer.first_sentence_s
+                stats, self.mode, *services.runs_on(self.mode), self.answer.first_sentence_s
             ),
         )

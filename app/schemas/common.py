@@ -116,14 +116,15 @@ class Usage(BaseModel):
 class Timings(BaseModel):
     """Speed of one answer under llama.cpp's names.
 
-    prompt_ms: image and prompt. predicted_ms: writing. draft_n: tokens proposed to a verifier, and
-    draft_n_accepted those it kept; 0 in modes that do not verify.
+    prompt_ms: image and prompt, null where the engine does not say. predicted_ms: writing. draft_n:
+    tokens proposed to a verifier, and draft_n_accepted those it kept; 0 in modes that do not
+    verify.
     """
 
     cache_n: int
     prompt_n: int
-    prompt_ms: float
-    prompt_per_second: float
+    prompt_ms: float | None
+    prompt_per_second: float | None
     predicted_n: int
     predicted_ms: float
     predicted_per_second: float
@@ -160,7 +161,8 @@ class RequestMetrics(BaseModel):
     over generation_time_ms. num_forwards: forwards of the model while writing.
     time_to_first_sentence_ms: likewise, to the end of the first whole sentence; null for an answer
     of no words. num_positions: places that those forwards computed; num_wasted_positions of them
-    became no token of the answer.
+    became no token of the answer. vision_time_ms, prefill_time_ms: null where the engine does not
+    say, as vLLM.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -170,8 +172,8 @@ class RequestMetrics(BaseModel):
     time_to_first_sentence_ms: float | None
     generation_time_ms: float
     queue_time_ms: float
-    vision_time_ms: float
-    prefill_time_ms: float
+    vision_time_ms: float | None
+    prefill_time_ms: float | None
     decode_time_ms: float
     mean_itl_ms: float | None
     tokens_per_second: float

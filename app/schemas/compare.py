@@ -85,10 +85,11 @@ class SeenImage(BaseModel):
 
 class Summary(BaseModel):
     """Of the whole comparison. vision_ms, prefill_ms: image encoding and prompt, done once for all
-    modes. is_prompt_cached: even that was there already. agreement: by mode."""
+    modes, null where no engine says. is_prompt_cached: even that was there already. agreement: by
+    mode."""
 
-    vision_ms: float
-    prefill_ms: float
+    vision_ms: float | None
+    prefill_ms: float | None
     prompt_tokens: int
     image_tokens: int
     is_prompt_cached: bool

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import httpx
@@ -26,22 +27,26 @@ from vlm_dlm.events import GenerationEvent
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
-from vlm_dlm.serving.managed import StatefulEngine
+from vlm_dlm.serving.managed import ManagedEngine, StatefulEngine
 
 PATIENCE_S = 10.0
 
 
 class PlayedEngine(StatefulEngine):
-    """Ready at once. script: may be changed between requests. requests: all that came."""
+    """Ready at once. script: may be changed between requests. requests: all that came. modes: those
+    it has, None for all."""
 
-    def __init__(self, script: Script | None = None) -> None:
+    def __init__(self, script: Script | None = None, modes: tuple[str, ...] | None = None) -> None:
         super().__init__()
+        self._modes = modes
         self.inner = ScriptedEngine(script)
         self.requests: list[GenerationRequest] = []
 
     @property
     def capabilities(self) -> Capabilities:
-        return self.inner.capabilities
+        whole = self.inner.capabilities
+        offered = (m for m in whole.modes if self._modes is None or m.name in self._modes)
+        return replace(whole, modes=tuple(offered))
 
     def play(self, script: Script) -> None:
         self.inner.script = script
@@ -49,6 +54,11 @@ class PlayedEngine(StatefulEngine):
 
     def set_phase(self, phase: Phase, reason: str = "") -> None:
         self._set(phase=phase, reason=reason)
+
+    def lose(self) -> None:
+        """As when its process is lost."""
+        self._set(phase=Phase.LOADING)
+        self._tell_lost()
 
     async def start(self) -> None:
         self._set(phase=Phase.READY, progress=1.0, device="cpu", dtype="float32")
@@ -94,11 +104,14 @@ class LiveServer:
 
 @contextmanager
 def live_server(
-    checkpoint: Checkpoint, settings: Settings | None = None, script: Script | None = None
+    checkpoint: Checkpoint,
+    settings: Settings | None = None,
+    script: Script | None = None,
+    engine: ManagedEngine | None = None,
 ) -> Generator[LiveServer]:
-    """Serves on a free port until the block ends."""
-    engine = PlayedEngine(script)
-    app = create_app(settings or Settings(), engine, checkpoint)
+    """Serves on a free port until the block ends. engine: in place of the played one."""
+    played = PlayedEngine(script)
+    app = create_app(settings or Settings(), engine or played, checkpoint)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as app/server.py does
     config = uvicorn.Config(
@@ -109,7 +122,7 @@ def live_server(
     thread.start()
     try:
         until(lambda: server.started)
-        running = LiveServer(app, engine, listener.getsockname()[1])
+        running = LiveServer(app, played, listener.getsockname()[1])
         with running.http:
             yield running
     finally:

@@ -39,6 +39,13 @@ def check_refused(result: subprocess.CompletedProcess[str], sentence: str) -> No
         ((), {"VLM_DLM_PROT": "1"}, "setting prot (from the environment) is not known here"),
         (("--config", "none.toml"), {}, "the settings file none.toml cannot be read"),
         (("--model", "./none"), {}, "no folder"),
+        (("--backend", "vllm"), {}, "vLLM is not installed in this environment; docs/vllm.md says"),
+        (
+            ("--backend", "vllm"),
+            {"VLM_DLM_VLLM_PYTHON": "none/python"},
+            "none/python is not an interpreter of Python 3.11 or newer",
+        ),
+        (("--vllm-url", "gpu:8000"), {}, "setting vllm_url (from the flags) takes an address"),
         (("--host", "not a host"), {"VLM_DLM_ENGINE": "scripted"}, "cannot listen on not a host"),
     ],
 )

@@ -43,6 +43,16 @@ def test_lists_are_written_with_commas_or_as_lists(tmp_path: Path) -> None:
     assert settings.allowed_hosts == ("a.example", "b.example")
 
 
+def test_a_vllm_elsewhere() -> None:
+    environment = {"VLM_DLM_BACKEND": "vllm", "VLM_DLM_VLLM_URL": "http://a:1"}
+    keyed = load_settings({}, None, {**environment, "VLM_DLM_VLLM_API_KEY": "very-secret"})
+    assert keyed.vllm_url == "http://a:1"
+    assert keyed.vllm_api_key is not None
+    assert keyed.vllm_api_key.get_secret_value() == "very-secret"
+    assert "very-secret" not in repr(keyed) + keyed.model_dump_json()
+    assert load_settings({}, None, environment).vllm_api_key is None
+
+
 def test_keys_are_never_shown() -> None:
     settings = Settings(api_keys=(SecretStr("very-secret"),))
     assert "very-secret" not in repr(settings) + str(settings) + settings.model_dump_json()
@@ -59,6 +69,26 @@ def test_keys_are_never_shown() -> None:
         ({"VLM_DLM_API_KEYS": "a b"}, r"api_keys .* holds a key that is empty or not plain"),
         ({"VLM_DLM_ALLOW_ORIGINS": "*"}, r"allow_origins .* every origin \(\*\) is not offered"),
         ({"VLM_DLM_ALLOW_HTTP_URLS": "true"}, r"allow_http_urls .* needs allow_image_urls"),
+        ({"VLM_DLM_VLLM_URL": "http://a:1"}, r"vllm_url .* needs backend to be vllm"),
+        ({"VLM_DLM_VLLM_ALONE": "1"}, r"vllm_alone .* needs backend to be vllm"),
+        ({"VLM_DLM_BACKEND": "vllm", "VLM_DLM_VLLM_MODEL": "a"}, r"vllm_model .* needs vllm_url"),
+        ({"VLM_DLM_BACKEND": "vllm", "VLM_DLM_VLLM_API_KEY": "a"}, r"api_key .* needs vllm_url"),
+        (
+            {"VLM_DLM_BACKEND": "vllm", "VLM_DLM_VLLM_URL": "http://a/v1"},
+            r"vllm_url .* takes an address such as http://gpu-host:8000, without a path",
+        ),
+        (
+            {
+                "VLM_DLM_BACKEND": "vllm",
+                "VLM_DLM_VLLM_URL": "http://a",
+                "VLM_DLM_VLLM_ARGS": "--seed 1",
+            },
+            r"vllm_args .* is for a vLLM that is started here",
+        ),
+        (
+            {"VLM_DLM_BACKEND": "vllm", "VLM_DLM_VLLM_ARGS": "--name 'a"},
+            r"vllm_args .* has a quotation mark without its other half",
+        ),
         ({"VLM_DLM_ALLOWED_HOSTS": "http://a"}, r"allowed_hosts .* takes host names"),
     ],
 )

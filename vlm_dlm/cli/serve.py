@@ -55,6 +55,24 @@ def serve(
         bool,
         typer.Option("--single-process", help="Run the engine in the server's own process."),
     ] = False,
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="own|vllm", help="What runs the mode ar.", show_default="own"),
+    ] = None,
+    vllm_url: Annotated[
+        str | None,
+        typer.Option("--vllm-url", metavar="URL", help="A vLLM server that runs already."),
+    ] = None,
+    vllm_python: Annotated[
+        str | None,
+        typer.Option(
+            "--vllm-python", metavar="FILE", help="Interpreter of an environment with vLLM."
+        ),
+    ] = None,
+    vllm_alone: Annotated[
+        bool,
+        typer.Option("--vllm-alone", help="Offer only what vLLM runs; start no engine of our own."),
+    ] = False,
     max_waiting: Annotated[
         int | None,
         typer.Option(
@@ -92,6 +110,10 @@ def serve(
         "quantize": quantize,
         "api_keys": tuple(api_key) if api_key else None,
         "single_process": single_process or None,
+        "backend": "vllm" if backend is None and vllm_url is not None else backend,
+        "vllm_url": vllm_url,
+        "vllm_python": vllm_python,
+        "vllm_alone": vllm_alone or None,
         "max_waiting": max_waiting,
         "drain_s": drain_s,
         "page": page,

@@ -29,7 +29,7 @@ class Capabilities:
     """What an engine can do. max_context in tokens, prompt and answer together.
 
     max_cache_tokens: cache for all running requests together, None for no limit; each takes whole
-    pages of page_size for its worst case.
+    pages of page_size for its worst case. needs_pictures: `ImageInput.picture` must be there.
     """
 
     modes: tuple[ModeInfo, ...]
@@ -37,6 +37,7 @@ class Capabilities:
     max_running: int
     max_cache_tokens: int | None = None
     page_size: int = 1
+    needs_pictures: bool = False
 
 
 class Engine(ABC):
@@ -46,6 +47,11 @@ class Engine(ABC):
     @abstractmethod
     def capabilities(self) -> Capabilities:
         """Modes and limits; constant for the life of the engine."""
+
+    def capabilities_of(self, mode: str) -> Capabilities:
+        """Limits of what runs this mode, where several do."""
+        del mode  # for engines of several parts
+        return self.capabilities
 
     @abstractmethod
     def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:

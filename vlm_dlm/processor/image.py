@@ -76,6 +76,17 @@ class Preprocessor:
             return cls(patch_size=patch_size, merge_size=merge_size)
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise CheckpointError(f"{path} does not describe an image preprocessor") from None
+        return cls.from_settings(raw, patch_size, merge_size, str(path))
+
+    @classmethod
+    def from_settings(
+        cls, raw: Any, patch_size: int, merge_size: int, name: str = CONFIG_FILE
+    ) -> Preprocessor:
+        """From the content of `preprocessor_config.json`. Raises CheckpointError, which says
+        `name`, where that is unusable."""
+        try:
             return cls(
                 max_image_size=_max_size(raw),
                 patch_size=patch_size,
@@ -83,8 +94,8 @@ class Preprocessor:
                 mean=_triple(raw.get("image_mean", MEAN)),
                 std=_triple(raw.get("image_std", STD)),
             )
-        except (OSError, ValueError, TypeError, AttributeError):
-            raise CheckpointError(f"{path} does not describe an image preprocessor") from None
+        except (ValueError, TypeError, AttributeError):
+            raise CheckpointError(f"{name} does not describe an image preprocessor") from None
 
     @property
     def cell(self) -> int:

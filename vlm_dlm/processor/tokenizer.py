@@ -17,7 +17,7 @@ from tokenizers import Tokenizer as Backend
 from vlm_dlm.config import ModelConfig
 from vlm_dlm.errors import CheckpointError, PromptError
 
-_IMAGE_TOKENS = {
+IMAGE_TOKENS = {
     "<|image_start|>": 18,
     "<|image_pad|>": 19,
     "<|image_break|>": 20,
@@ -199,7 +199,7 @@ def _special_ids(reserved: dict[str, int], config: ModelConfig) -> SpecialIds:
     end_of_text = reserved.get("</s>")
     image = None
     if config.vision is not None:
-        image = ImageIds(*(find(name, expected) for name, expected in _IMAGE_TOKENS.items()))
+        image = ImageIds(*(find(name, expected) for name, expected in IMAGE_TOKENS.items()))
     return SpecialIds(
         mask=find("<SPECIAL_100>", config.mask_token_id),
         im_start=find("<|im_start|>"),

@@ -28,6 +28,11 @@ class ManagedEngine(Engine):
     def state(self) -> EngineState:
         """How it is doing now. A new value at every change; never waits."""
 
+    def state_of(self, mode: str | None) -> EngineState:
+        """How what runs this mode is doing; None: what is doing best, where several run."""
+        del mode  # for engines of several parts
+        return self.state
+
     @abstractmethod
     async def start(self) -> None:
         """Begin to load and return at once; `state` tells the rest. To be called once."""
@@ -80,4 +85,7 @@ def unavailable(state: EngineState) -> UnavailableError:
     if state.is_final:
         reason = state.reason or "the server is shutting down"
         return UnavailableError(f"the model is not available: {reason}", state.retry_after_s)
-    return UnavailableError("the model is being loaded; try again soon", state.retry_after_s)
+    cause = f" ({state.reason})" if state.reason else ""
+    return UnavailableError(
+        f"the model is being loaded{cause}; try again soon", state.retry_after_s
+    )

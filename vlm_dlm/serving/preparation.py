@@ -40,7 +40,8 @@ class Preparer:
     over it costs no decoding. max_held_pixels: of all requests together, at the size that the model
     reads, until nobody holds them any more; others wait. max_preparing: requests in here at once,
     half of them one client's while there are others. Pictures at their full size exist only in the
-    decoder's threads, one in each.
+    decoder's threads, one in each. keeps_pictures: leave them in the prompt, too, as the
+    decoder gives them.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Preparer:
         max_held_pixels: int = 16_000_000,
         max_preparing: int = 64,
         num_threads: int = 2,
+        keeps_pictures: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
         self.decoder = decoder
         self.max_request_pixels = max_request_pixels
         self.max_preparing = max_preparing
+        self.keeps_pictures = keeps_pictures
         self._by_client: Counter[str] = Counter()
         self._room = PixelRoom(max_held_pixels)
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="prepare")
@@ -161,7 +164,8 @@ class Preparer:
         preprocessor = self.checkpoint.processor.preprocessor
         grid = preprocessor.grid(picture.height, picture.width)
         pixels, content_hash = preprocessor.array(picture), preprocessor.content_hash(picture)
-        return ImageInput(pixels, content_hash, grid.num_pads), grid
+        kept = picture if self.keeps_pictures else None
+        return ImageInput(pixels, content_hash, grid.num_pads, kept), grid
 
     def _token_ids(self, ask: _Ask, grids: Sequence[Grid]) -> tuple[int, ...]:
         """Runs in a thread. Raises PromptError."""

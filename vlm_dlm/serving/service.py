@@ -133,7 +133,7 @@ class Service:
 
         Takes microseconds: to be asked before anything is done for a request.
         """
-        self._check_ready()
+        self._check_ready(None)
         if not self._is_free(num_tokens):
             self._check_queue(client, num_tokens)
 
@@ -153,12 +153,14 @@ class Service:
         """Whether nobody needs to wait for such a turn."""
         return not len(self._queue) and self._turns.has_room(num_slots)
 
-    def _check_ready(self) -> None:
+    def _check_ready(self, mode: str | None) -> None:
+        """mode: None where it is not known yet."""
         if self.is_closed:
             raise UnavailableError(SHUTTING_DOWN, ENDING_S)
-        if not self.is_ready:
-            assert isinstance(self.engine, ManagedEngine)
-            raise unavailable(self.engine.state)
+        if isinstance(self.engine, ManagedEngine):
+            state = self.engine.state_of(mode)
+            if state.phase is not Phase.READY:
+                raise unavailable(state)
 
     def _check_queue(self, client: str, num_tokens: int) -> None:
         try:
@@ -169,8 +171,10 @@ class Service:
 
     async def _await_turn(self, ticket: Ticket, deadline_s: float | None) -> Turn:
         """Return once a turn is this request's. Leaves nothing behind if it never is."""
-        self._check_ready()
-        turn = Turn(ticket.client, slots_needed(ticket.request, self.engine.capabilities))
+        mode = ticket.request.mode
+        self._check_ready(mode)
+        limits = self.engine.capabilities_of(mode)
+        turn = Turn(ticket.client, slots_needed(ticket.request, limits))
         if self._is_free(turn.num_slots):
             self._turns.take(turn)
             return turn

@@ -56,7 +56,8 @@ vlmDlm.card = (() => {
 
   /** Image, prompt and writing as parts of one bar: the middle of all runs. */
   function split(runs) {
-    const parts = PARTS.map(([name, label]) => ({ name, label, value: median(runs.map((run) => run[name])) ?? 0 }));
+    const parts = PARTS.map(([name, label]) => ({ name, label, value: median(runs.map((run) => run[name])) }))
+      .filter(({ value }) => value != null); // an engine may not say
     const whole = parts.reduce((sum, part) => sum + part.value, 0);
     const box = make("div", "vd-split");
     const bar = make("div", "vd-bar");
@@ -123,6 +124,7 @@ vlmDlm.card = (() => {
     const { metrics, usage } = result;
     const run = Object.fromEntries(FIGURES.map((name) => [name, metrics[name] ?? null]));
     if (result.num_tokens < 2) run.tokens_per_second = null; // the first token comes with the prompt
+    run.is_prompt_told = metrics.prefill_time_ms != null; // by its engine
     return { ...run, is_prompt_cached: (usage?.prompt_tokens_details?.cached_tokens ?? 0) > 0 };
   }
 

@@ -16,29 +16,31 @@ vlmDlm.encoder = (() => {
     });
   }
 
-  /** Milliseconds of every mode by part. The first two are done once and count for each. */
+  /** Milliseconds of every mode by part. The first two are done once and count for each, but for
+      a mode whose engine does not say what they took. */
   function timesOf(record) {
     const {vision_ms: image, prefill_ms: prompt} = record.summary;
     return record.modes.filter((mode) => record.answers[mode]?.result?.metrics).map((mode) => {
-      const {title, result} = record.answers[mode];
-      return {title, image, prompt, writing: result.metrics.decode_time_ms};
+      const {title, result} = record.answers[mode], {decode_time_ms: writing, prefill_time_ms: own} = result.metrics;
+      const times = own == null ? {writing} : {image, prompt, writing};
+      return {title, times, total: Math.max(Object.values(times).reduce((a, b) => a + b), 1e-9)};
     });
   }
 
   /** One bar per mode. */
   function timeBars(record) {
     const box = make("div", "encoder-times");
-    const rows = timesOf(record), longest = Math.max(...rows.map((row) => row.image + row.prompt + row.writing), 1e-9);
-    for (const row of rows) {
-      const total = Math.max(row.image + row.prompt + row.writing, 1e-9), bar = make("div", "encoder-bar");
-      const words = PARTS.map(([part, name]) => `${name.toLowerCase()} ${seconds(row[part])} (${Math.round(row[part] / total * 100)} %)`);
-      for (const [part] of PARTS) {
+    const rows = timesOf(record), longest = Math.max(...rows.map((row) => row.total));
+    for (const {title, times, total} of rows) {
+      const bar = make("div", "encoder-bar"), words = [];
+      for (const [part, name] of PARTS.filter(([part]) => times[part] != null)) {
         const piece = make("i", `part-${part}`);
-        piece.style.width = `${row[part] / longest * 100}%`;
+        piece.style.width = `${times[part] / longest * 100}%`;
         bar.append(piece);
+        words.push(`${name.toLowerCase()} ${seconds(times[part])} (${Math.round(times[part] / total * 100)} %)`);
       }
       bar.setAttribute("aria-hidden", "true");
-      box.append(make("div", "encoder-row", "", make("strong", "", row.title), bar, make("span", "", words.join(", "))));
+      box.append(make("div", "encoder-row", "", make("strong", "", title), bar, make("span", "", words.join(", "))));
     }
     const key = make("p", "encoder-key");
     for (const [part, name] of PARTS) key.append(make("span", "", "", make("i", `part-${part}`), name));

@@ -54,13 +54,18 @@ vlmDlm.record = (() => {
   }
 
   /** What image and prompt took, and whether speeds can be compared. */
-  function cost({ first, parallel }) {
+  function cost({ first, parallel, runs }) {
     if (!first) return "";
     const { ms } = vlmDlm.card;
-    const times = `image ${ms(first.vision_ms)}, prompt of ${first.prompt_tokens} tokens ${ms(first.prefill_ms)}`;
-    const words = first.is_prompt_cached
-      ? "The prompt was in the cache already, so no mode had to compute it."
-      : `The prompt was computed once (${times}) and taken over by all behind the first.`;
+    const isTold = first.prefill_ms != null; // an engine may not say
+    let words = `The prompt has ${first.prompt_tokens} tokens.`;
+    if (isTold && first.is_prompt_cached) words = "The prompt was in the cache already, so no mode had to compute it.";
+    if (isTold && !first.is_prompt_cached) {
+      const times = `image ${ms(first.vision_ms)}, prompt of ${first.prompt_tokens} tokens ${ms(first.prefill_ms)}`;
+      words = `The prompt was computed once (${times}) and taken over by all behind the first.`;
+    }
+    const isApart = isTold && Object.values(runs[0] ?? {}).some((run) => !run.is_prompt_told);
+    if (isApart) words += " A mode without these times ran on an engine of its own, which computed the prompt for itself.";
     return parallel ? `${words} The modes ran at once and slowed each other down: their speeds say little.` : words;
   }
 

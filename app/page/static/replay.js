@@ -224,9 +224,10 @@ vlmDlm.replay = (() => {
       this.tracks.forEach((track) => this.drawLane(track));
       const summary = this.record.summary || {};
       const took = `took ${seconds((summary.vision_ms || 0) + (summary.prefill_ms || 0))}, once for all`;
-      const prompt = summary.is_prompt_cached ? "came from the cache" : took;
+      const came = summary.is_prompt_cached ? "came from the cache" : took;
+      const prompt = summary.prefill_ms === null ? "" : `; image and prompt ${came}`; // an engine may not say
       this.note.textContent = axis === "time"
-        ? `The engine's own clock. Each mode starts when its prompt is ready; image and prompt ${prompt}.`
+        ? `The engine's own clock. Each mode starts when its prompt is ready${prompt}.`
         : `Each mode's forward passes behind the prompt. At speed 1, ${FORWARDS_PER_S} a second.`;
       this.moveTo(share * this.end);
     }

@@ -7,8 +7,11 @@ vlmDlm.tracks = (() => {
   /** When a mode had its prompt: its clock starts there, so that all modes start together. */
   function beganAt(answer) {
     const metrics = answer.result?.metrics;
-    const prompt = metrics ? metrics.vision_time_ms + metrics.prefill_time_ms : 0;
-    return answer.tokens.length ? Math.min(prompt, answer.tokens[0][TIME]) : 0;
+    if (!answer.tokens.length) return 0;
+    const first = answer.tokens[0][TIME];
+    if (!metrics) return 0;
+    const {vision_time_ms: image, prefill_time_ms: prompt} = metrics;
+    return image == null || prompt == null ? first : Math.min(image + prompt, first); // null: the engine does not say
   }
 
   /** The moments at which tokens became final: [{time, forwards, end}], end = tokens so far. */

@@ -123,6 +123,8 @@ def test_figures_agree_with_the_events(mode: str) -> None:
         assert stats.num_rows == stats.num_tokens - 1
         assert stats.tokens_per_forward == 1.0
     assert stats.num_rows >= stats.num_forwards - 1
+    assert stats.vision_s is not None
+    assert stats.prefill_s is not None
     for seconds in (stats.queue_s, stats.vision_s, stats.prefill_s, stats.decode_s):
         assert seconds >= 0.0
     assert stats.ttft_s is not None

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,7 +20,7 @@ from tests.corpus.images import encode, noise, png
 from vlm_dlm.errors import ImageError, ImageTooLargeError, PromptError, QueueFullError
 from vlm_dlm.preflight import Checkpoint, conversation, open_checkpoint
 from vlm_dlm.processor.prompt import Message
-from vlm_dlm.request import PromptInput
+from vlm_dlm.request import GenerationRequest, PromptInput
 from vlm_dlm.runtime import Runtime
 from vlm_dlm.serving.decode_pool import DecodePool
 from vlm_dlm.serving.preparation import Preparer
@@ -37,7 +38,7 @@ def picture(width: int = 56, height: int = 30, color: str = "red") -> bytes:
 
 
 def with_preparer(
-    checkpoint: Checkpoint, use: Callable[[Preparer], Awaitable[T]], **options: int
+    checkpoint: Checkpoint, use: Callable[[Preparer], Awaitable[T]], **options: Any
 ) -> T:
     async def run() -> T:
         pool = DecodePool(1, wall_s=120.0)
@@ -56,7 +57,7 @@ def prepare(
     messages: Sequence[Message],
     images: Sequence[bytes],
     max_tokens: int = 8,
-    **options: int,
+    **options: Any,
 ) -> PromptInput:
     return with_preparer(
         checkpoint, lambda preparer: preparer.prepare(messages, images, max_tokens), **options
@@ -73,6 +74,18 @@ def test_the_input_is_the_one_the_library_makes(checkpoint: Checkpoint) -> None:
     assert prompt.num_image_tokens == expected.num_image_tokens
     for ours, theirs in zip(prompt.images, expected.images, strict=True):
         assert torch.equal(torch.as_tensor(ours.pixels), theirs.pixels)
+
+
+def test_pictures_are_kept_only_for_who_makes_pixels_itself(checkpoint: Checkpoint) -> None:
+    images = [picture(90, 200, "blue")]
+    (plain,) = prepare(checkpoint, conversation("What?", 1), images).images
+    assert plain.picture is None
+    (kept,) = prepare(checkpoint, conversation("What?", 1), images, keeps_pictures=True).images
+    assert kept.picture.size == (90, 200)
+    again = checkpoint.processor.preprocessor.array(kept.picture)
+    assert np.array_equal(again, kept.pixels)
+    request = GenerationRequest("one", PromptInput((1,), (kept,))).without_pixels()
+    assert request.prompt.images[0].picture is None
 
 
 def test_text_alone_needs_no_child(checkpoint: Checkpoint) -> None:

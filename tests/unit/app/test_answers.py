@@ -8,6 +8,7 @@ import pytest
 
 from app.answers import Answer, metrics_of, timings_of, usage_of
 from app.errors import ApiError
+from app.metrics import Metrics
 from vlm_dlm.errors import DeadlineError, EngineError
 from vlm_dlm.events import Committed, Failed, Finished, Started, Stats
 from vlm_dlm.step import Origin, Token
@@ -62,6 +63,24 @@ def test_metrics_of_a_mode_that_verifies() -> None:
     assert (spec.num_spec_steps, spec.num_accepted_draft_tokens) == (3, 6)
     assert (spec.num_draft_tokens, spec.draft_acceptance_rate) == (12, 0.5)
     assert spec.acceptance_histogram == [1, 0, 1, 0, 1]
+
+
+def test_what_an_engine_does_not_say_is_null_and_not_invented() -> None:
+    stats = replace(STATS, vision_s=None, prefill_s=None, num_prefill_forwards=None, num_cached=30)
+    metrics, timings = metrics_of(stats, "ar", "vLLM, cpu", "float32"), timings_of(stats)
+    assert (metrics.vision_time_ms, metrics.prefill_time_ms) == (None, None)
+    assert (timings.prompt_ms, timings.prompt_per_second) == (None, None)
+    assert metrics.time_to_first_token_ms == 1100.0
+    assert metrics.mean_itl_ms == 75.0  # all of the writing is behind the first token
+    assert (timings.cache_n, timings.prompt_n) == (30, 10)
+    assert usage_of([stats]).prompt_tokens_details.cached_tokens == 30
+    counted = Metrics("m", ["ar"])
+    counted.count_answer("ar", "stop", stats, 1.5)
+    text = counted.render().decode()
+    for name in ("request_prefill_time_seconds", "image_encode_time_seconds"):
+        assert f'vlm_dlm_{name}_count{{mode="ar",model_name="m"}} 0.0' in text
+    assert 'vlm_dlm_prefix_cache_hits_total{mode="ar",model_name="m"} 30.0' in text
+    assert 'vlm_dlm_request_decode_time_seconds_count{mode="ar",model_name="m"} 1.0' in text
 
 
 def test_metrics_of_a_mode_that_denoises() -> None:

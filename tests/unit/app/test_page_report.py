@@ -101,6 +101,17 @@ def test_a_report_holds_the_picture_where_one_is_given() -> None:
     assert [image["src"] for image in images] == [PNG]
 
 
+def test_what_an_engine_does_not_say_is_a_dash() -> None:
+    record = make_record()
+    metrics = record["answers"]["ar"]["result"]["metrics"]
+    metrics |= {"vision_time_ms": None, "prefill_time_ms": None}
+    record["summary"] |= {"vision_ms": None, "prefill_ms": None}
+    html = build_report(record, None)
+    assert re.search(r">Prompt<.{0,80}?<td[^>]*>–</td>", html, re.DOTALL)
+    assert "None" not in html
+    assert "NaN" not in html
+
+
 def test_several_runs_are_shown_as_median_and_spread() -> None:
     runs = [{"ar": {"tokens_per_second": speed}} for speed in (90.0, 130.0, 100.0)]
 
