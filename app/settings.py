@@ -226,11 +226,12 @@ def load_settings(
 
 
 def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Settings by their lower-case names. An unknown one is kept and refused later."""
+    """Settings by their lower-case names; one that is empty is not set, so that a compose file can
+    pass it on. An unknown one is kept and refused later."""
     return {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environment.items()
-        if name.startswith(PREFIX) and name not in OTHER_VARIABLES
+        if name.startswith(PREFIX) and name not in OTHER_VARIABLES and value
     }
 
 

@@ -97,6 +97,7 @@ def test_what_a_user_sets_arrives() -> None:
         VLM_DLM_ALLOWED_HOSTS="demo.example",
         VLM_DLM_PORT="9000",
         VLM_DLM_MODEL="org/other@abc",
+        VLM_DLM_QUANTIZE="int4",
         HF_HUB_OFFLINE="1",
         HF_TOKEN_FILE="/home/me/token",
     )
@@ -105,6 +106,7 @@ def test_what_a_user_sets_arrives() -> None:
     assert len(settings.api_keys) == 2
     assert settings.allowed_hosts == ("server", "gpu", "demo.example")
     assert settings.model == "org/other@abc"
+    assert settings.quantize == "int4"
     assert server["ports"][0]["published"] == "9000"
     assert gpu["environment"]["HF_HUB_OFFLINE"] == "1"
     assert whole["secrets"]["hf_token"]["file"] == "/home/me/token"

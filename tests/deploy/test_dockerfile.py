@@ -39,7 +39,8 @@ def test_torch_is_that_of_the_makefile() -> None:
 
 def test_pinned_packages_are_all_that_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for text in [*project["dependencies"], *project["optional-dependencies"]["app"]]:
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *extras["app"], *extras["quantize"]]:
         needed = Requirement(text)
         if needed.name != "torch":
             name = re.sub(r"[-_.]+", "-", needed.name).lower()
