@@ -79,6 +79,8 @@ def _set_runs(page: Page, num_runs: int) -> None:
     runs = page.locator("#runs input[type=number]")
     runs.fill(str(num_runs))
     runs.press("Tab")
+    expect(page.locator("#runs input[type=range]")).to_have_value(str(num_runs))
+    page.wait_for_timeout(300)  # until Gradio hands it on
 
 
 def test_a_record_keeps_the_picture_that_was_asked_about(page: Page, tmp_path: Path) -> None:

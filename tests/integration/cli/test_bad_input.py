@@ -62,7 +62,7 @@ def without_one_tensor(tmp: Path, checkpoint: Path) -> list[str]:
 
 CASES: dict[str, tuple[str, Case]] = {
     "no such image": ("'no.png' does not exist", lambda t, s, c: ["--image", str(t / "no.png")]),
-    "no image": ("not an image", lambda t, s, c: written(t / "a.txt", b"hello")),
+    "no image": ("not in a supported format", lambda t, s, c: written(t / "a.txt", b"hello")),
     "an empty path": ("the path of an image is empty", lambda t, s, c: ["--image", ""]),
     "a folder": ("is a folder", lambda t, s, c: ["--image", str(t)]),
     "cut short": (
