@@ -38,7 +38,7 @@ class ModeResult:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Answers to one prompt. image_tokens: prompt tokens that images fill, frames included.
+    """Answers to one prompt. image_tokens: prompt tokens that are cells of images, as in the API.
 
     vision_s, prefill_s: image encoding and prompt, done once for all results.
     """

@@ -236,7 +236,7 @@ class Runtime:
             model=self.checkpoint.name,
             device=self.device,
             dtype=self.dtype,
-            image_tokens=prompt.num_image_tokens,
+            image_tokens=first.num_image_tokens,
             prompt_tokens=len(prompt.token_ids),
             vision_s=first.vision_s,
             prefill_s=first.prefill_s,

@@ -41,6 +41,9 @@ class RunFigures(BaseModel):
     tokens_per_forward: Number | None = None
     num_forwards: Number | None = None
     num_wasted_positions: Number | None = None
+    vision_time_ms: Number | None = None
+    prefill_time_ms: Number | None = None
+    decode_time_ms: Number | None = None
 
 
 class RecordedAnswer(BaseModel):

@@ -23,7 +23,6 @@ from app.page.assets import script, style
 from app.page.record import Record, RecordedAnswer, checked_image, read_record
 from app.page.report_charts import Line, bar_chart, figure, step_chart
 from app.page.speeds import TOO_SHORT, queue_words, speed_of
-from app.schemas.common import RequestMetrics
 from vlm_dlm import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -100,11 +99,9 @@ def _rows(record: Record) -> list[Row]:
         ("Forwards", "of the model, behind the prompt", "num_forwards", _count),
         ("Tokens per forward", "", "tokens_per_forward", figure),
         ("Wasted positions", "computed, not in the answer", "num_wasted_positions", _count),
-    )
-    last: Sequence[tuple[str, str, Callable[[RequestMetrics], str]]] = (
-        ("Image", "0 where an earlier mode left it", lambda m: _told_ms(m.vision_time_ms)),
-        ("Prompt", "0 where an earlier mode left it", lambda m: _told_ms(m.prefill_time_ms)),
-        ("Writing", "", lambda m: _ms(m.decode_time_ms)),
+        ("Image", "0 where an earlier mode left it", "vision_time_ms", _ms),
+        ("Prompt", "0 where an earlier mode left it", "prefill_time_ms", _ms),
+        ("Writing", "", "decode_time_ms", _ms),
     )
     shown = record.shown
     modes = [mode for mode, _ in shown]
@@ -116,9 +113,6 @@ def _rows(record: Record) -> list[Row]:
     for name, meaning, key, to_text in medians:
         values = [record.median_of(mode, key) for mode in modes]
         rows.append(Row(name, meaning, ["–" if v is None else to_text(v) for v in values]))
-    for name, meaning, write in last:
-        metrics = [answer.result.metrics for _, answer in shown]
-        rows.append(Row(name, meaning, ["–" if m is None else write(m) for m in metrics]))
     return [*rows, Row("Against AR", "token by token", [_agreement(a) for _, a in shown])]
 
 
@@ -208,11 +202,6 @@ def _plain(value: Any) -> str:
 def _count(value: float) -> str:
     """A median of whole numbers may end in a half."""
     return f"{value:g}"
-
-
-def _told_ms(value: float | None) -> str:
-    """A dash for what the engine does not say."""
-    return "–" if value is None else _ms(value)
 
 
 def _ms(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import webbrowser
 from collections.abc import Callable
@@ -147,7 +148,9 @@ def _import(name: str) -> Any:
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    """Whether anybody still reads it is nothing to the server."""
+    with contextlib.suppress(OSError):
+        typer.echo(line, err=True)
 
 
 class Progress:

@@ -31,13 +31,15 @@ vlmDlm.image = (() => {
 
   /** Ctrl+V anywhere in the view takes a picture from the clipboard; text is pasted as ever. */
   function takePasted(view) {
+    let newest = null; // of several in quick succession
     document.addEventListener("paste", (event) => {
       const file = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith("image/"));
       if (!file || !view.offsetParent) return;
       event.preventDefault();
       const remove = document.querySelector('#image [aria-label="Remove Image"]');
       remove?.click(); // while one is shown there is no place for another
-      setTimeout(() => give(file), remove ? 200 : 0);
+      newest = file;
+      setTimeout(() => file === newest && give(file), 200);
     });
   }
 

@@ -135,6 +135,8 @@ def test_figures_of_several_runs_are_medians_as_on_the_card() -> None:
         "Forwards": ("num_forwards", "30"),
         "Tokens per forward": ("tokens_per_forward", "30.0"),
         "Wasted positions": ("num_wasted_positions", "30"),
+        "Prompt": ("prefill_time_ms", "30 ms"),
+        "Writing": ("decode_time_ms", "30 ms"),
     }
     names = [key for key, _ in figures.values()]
     runs = [{"ar": dict.fromkeys(names, value)} for value in (90.0, 20.0, 30.0)]
@@ -143,7 +145,10 @@ def test_figures_of_several_runs_are_medians_as_on_the_card() -> None:
 
     for name, (_, shown) in figures.items():
         assert cells(html, name)[0] == shown
-    assert "forwards and wasted positions are medians of 3 runs, all else is of the last" in html
+    assert (
+        "Figures are medians of 3 runs; answers, charts over time and the replay are of the last run"
+        in html
+    )
     assert "in the first run, once for all" in html
 
 
