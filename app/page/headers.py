@@ -29,9 +29,9 @@ HASHED_PREFIX = "/assets/"
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 
-def add_headers(path: str, headers: MutableHeaders) -> None:
+def add_headers(path: str, status: int, headers: MutableHeaders) -> None:
     """Set what an answer of the page carries."""
     for name, value in PAGE_HEADERS.items():
         headers[name] = value
-    if path.startswith(HASHED_PREFIX):
+    if path.startswith(HASHED_PREFIX) and status < 400:
         headers["Cache-Control"] = _FOR_EVER

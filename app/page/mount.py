@@ -87,7 +87,7 @@ class Page:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                add_headers(path, MutableHeaders(scope=message))
+                add_headers(path, message["status"], MutableHeaders(scope=message))
             await send(message)
 
         await self._part(path)(scope, receive, with_headers)

@@ -7,11 +7,13 @@ import threading
 import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from app.auth import Clients
 from app.errors import ApiError
+from app.page.headers import add_headers
 from app.page.mount import Page, PageMount
 from app.page.paths import is_page_path
 
@@ -60,6 +62,13 @@ def test_a_page_that_cannot_be_built_does_not_start_for_ever() -> None:
         assert reply.status_code == 503
         assert "could not be built" in reply.text
         assert "refresh" not in reply.text
+
+
+@pytest.mark.parametrize(("status", "kept"), [(200, True), (304, True), (404, False)])
+def test_only_files_that_are_there_are_kept(status: int, kept: bool) -> None:
+    headers = MutableHeaders()
+    add_headers("/assets/index-1a2b.js", status, headers)
+    assert ("immutable" in headers.get("Cache-Control", "")) == kept
 
 
 @pytest.mark.parametrize(
