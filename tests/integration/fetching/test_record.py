@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+from tests.fake_hub import FakeHub
 from tests.integration.fetching.conftest import ACCEPT, COMMIT, Fetch
 from vlm_dlm.cli.main import run
 from vlm_dlm.fetching.family import FULL_MODEL
 from vlm_dlm.fetching.record import RECORD_FILE
+from vlm_dlm.model.manifest import read_manifest
 
 ASK = ["--prompt", "What is there?", "--max-tokens", "4"]
 
@@ -69,6 +73,42 @@ def test_a_second_fetch_restores_what_was_changed(fetched: Path, fetch: Fetch) -
     edited(fetched)
     assert fetch("--to", str(fetched), *ACCEPT) == 0
     assert run(["doctor", "--model", str(fetched)]) == 0
+
+
+def test_another_revision_replaces_all_of_the_earlier_one(
+    fetched: Path, fetch: Fetch, hub: FakeHub
+) -> None:
+    """From one file to two shards: the old file would be loaded in their place."""
+    (fetched / "mine.txt").write_text("kept")
+    outside = fetched.parent / "outside.json"
+    outside.write_text("kept")
+    record = json.loads((fetched / RECORD_FILE).read_text())
+    record["files"]["../outside.json"] = {"bytes": 4, "sha256": ""}
+    (fetched / RECORD_FILE).write_text(json.dumps(record))
+    tensors = load_file(hub.folder / "model.safetensors")
+    (hub.folder / "model.safetensors").unlink()
+    (hub.folder / "LICENSE").unlink()
+    write_shards(hub.folder, tensors)
+    hub.commit = "b" * 40
+    assert fetch(f"{FULL_MODEL}@{hub.commit}", "--to", str(fetched), *ACCEPT) == 0
+    left = {path.name for path in fetched.iterdir()} - {RECORD_FILE, "mine.txt"}
+    assert left == {name for name in hub.names() if "/" not in name and not name.endswith(".py")}
+    manifest = read_manifest(fetched)
+    assert {info.file.name for info in manifest.values()} == {"one.safetensors", "two.safetensors"}
+    assert outside.is_file()
+    assert run(["doctor", "--model", str(fetched)]) == 0
+
+
+def write_shards(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """The same weights as two files and an index."""
+    names = sorted(tensors)
+    half = len(names) // 2
+    shards = {"one.safetensors": names[:half], "two.safetensors": names[half:]}
+    for file, held in shards.items():
+        save_file({name: tensors[name] for name in held}, folder / file)
+    weight_map = {name: file for file, held in shards.items() for name in held}
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def test_a_damaged_record_is_one_sentence(
