@@ -42,6 +42,7 @@ def fetch(
     from vlm_dlm.fetching.download import carry_out, check_room, make_plan, read_config
     from vlm_dlm.fetching.listing import list_repository
     from vlm_dlm.fetching.places import CachePlace, FolderPlace
+    from vlm_dlm.fetching.record import check_record
     from vlm_dlm.model.manifest import check_manifest, read_manifest
 
     listing = list_repository(repo, revision)
@@ -56,6 +57,7 @@ def fetch(
     licence = _accepted(plan, accept_license)
     with byte_progress() as progress:
         folder, record = carry_out(plan, licence, progress)
+    check_record(folder)
     check_manifest(config, read_manifest(folder))
     if json:
         write_json(_document(plan, folder, record))
