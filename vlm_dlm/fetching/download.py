@@ -30,6 +30,7 @@ from vlm_dlm.fetching.refusal import hub_refusal
 OnProgress = Callable[[str, int, int], None]
 DOWNLOADING, CHECKING = "Downloading", "Checking"
 MAX_SMALL_BYTES = 1_000_000
+PIECE_BYTES = 64 * 1024  # as much as the client reads from its connection at once
 QUICK_BYTES = 10**8  # checked before anybody wonders
 
 
@@ -151,14 +152,28 @@ def _get(listing: Listing, file: RemoteFile, out: Any, tally: _Tally) -> None:
 
     url = hf_hub_url(listing.repo, file.name, revision=listing.commit, endpoint=constants.ENDPOINT)
     num_there = out.tell()
-    http_get(
-        url,
-        out,
-        resume_size=num_there,
-        headers=build_hf_headers(token=get_token()),
-        expected_size=file.num_bytes,
-        tqdm_class=cast("Any", _bar_class(tally, num_there)),
-    )
+    with _small_pieces():
+        http_get(
+            url,
+            out,
+            resume_size=num_there,
+            headers=build_hf_headers(token=get_token()),
+            expected_size=file.num_bytes,
+            tqdm_class=cast("Any", _bar_class(tally, num_there)),
+        )
+
+
+@contextmanager
+def _small_pieces() -> Iterator[None]:
+    """The client loses the piece that it was reading when a connection breaks: 10 MiB by itself."""
+    from huggingface_hub import constants
+
+    usual = constants.DOWNLOAD_CHUNK_SIZE
+    constants.DOWNLOAD_CHUNK_SIZE = PIECE_BYTES
+    try:
+        yield
+    finally:
+        constants.DOWNLOAD_CHUNK_SIZE = usual
 
 
 def _bar_class(tally: _Tally, num_there: int) -> type:

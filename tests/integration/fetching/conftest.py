@@ -64,6 +64,5 @@ def snapshot(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client waits a second before each retry, and loses the piece that it was reading."""
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
+    """The client waits a second before each retry."""
     monkeypatch.setattr(time, "sleep", lambda seconds: None)

@@ -18,6 +18,7 @@ from huggingface_hub import constants, file_download
 from tests.fake_hub import FakeHub
 from tests.integration.fetching.conftest import ACCEPT, COMMIT, Fetch
 from vlm_dlm.cli.main import run
+from vlm_dlm.fetching.download import PIECE_BYTES
 from vlm_dlm.fetching.family import FULL_MODEL
 from vlm_dlm.fetching.record import RECORD_FILE, file_sha256
 from vlm_dlm.model.hub import resolve_checkpoint
@@ -113,7 +114,7 @@ def test_a_connection_cut_in_the_middle_goes_on_by_itself(
     size = (hub.folder / WEIGHTS).stat().st_size
     hub.cuts[WEIGHTS] = [size // 3, size // 3]
     assert fetch(*ACCEPT) == 0
-    assert size <= hub.sent[WEIGHTS] < size + 2048, "hardly a byte came twice"
+    assert size <= hub.sent[WEIGHTS] < size + 2 * PIECE_BYTES, "hardly a byte came twice"
     assert (snapshot / WEIGHTS).read_bytes() == (hub.folder / WEIGHTS).read_bytes()
 
 
@@ -130,7 +131,7 @@ def test_large_files_come_from_a_storage_that_never_sees_the_token(
     size = (hub.folder / WEIGHTS).stat().st_size
     hub.cuts[WEIGHTS] = [size // 2]
     assert fetch(*ACCEPT) == 0
-    assert size <= hub.sent[WEIGHTS] < size + 1024
+    assert size <= hub.sent[WEIGHTS] < size + PIECE_BYTES
     assert (snapshot / WEIGHTS).read_bytes() == (hub.folder / WEIGHTS).read_bytes()
 
 
@@ -153,7 +154,7 @@ def test_a_download_that_broke_off_is_resumed_by_the_next_fetch(
     hub.can_resume = can_resume
     assert fetch(*ACCEPT) == 0
     num_twice = 0 if can_resume else size // 2
-    assert size + num_twice <= hub.sent[WEIGHTS] < size + num_twice + 1024
+    assert size + num_twice <= hub.sent[WEIGHTS] < size + num_twice + PIECE_BYTES
     assert (snapshot / WEIGHTS).read_bytes() == (hub.folder / WEIGHTS).read_bytes()
     assert not [name for name in left_behind(snapshot.parents[1]) if "incomplete" in name]
 
