@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
+from safetensors.torch import load_file
 
 from tests.fake_hub import FakeHub
-from tests.integration.fetching.conftest import ACCEPT, Fetch
+from tests.integration.fetching.conftest import ACCEPT, Fetch, write_shards
 from vlm_dlm.cli.main import run
 from vlm_dlm.fetching.family import FULL_MODEL
 from vlm_dlm.model import placement
@@ -56,6 +57,26 @@ def test_a_download_that_broke_off_is_partly_here(
     checkpoint = doctor(capsys, FULL_MODEL)["checkpoint"]
     assert checkpoint["state"] == "partly here"
     assert checkpoint["missing_bytes"] == hub.facts("tokenizer.json")["size"]
+
+
+@pytest.mark.parametrize("is_sharded", [False, True], ids=["config alone", "a shard is missing"])
+def test_a_cache_that_holds_some_files_is_partly_here(
+    is_sharded: bool, hub: FakeHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As another tool leaves it."""
+    names = ["config.json"]
+    if is_sharded:
+        write_shards(hub.folder, load_file(hub.folder / "model.safetensors"))
+        (hub.folder / "model.safetensors").unlink()
+        names += ["model.safetensors.index.json", "one.safetensors"]
+    for name in names:
+        hf_hub_download(FULL_MODEL, name, revision=hub.commit)
+    checkpoint = doctor(capsys, FULL_MODEL)["checkpoint"]
+    assert checkpoint["state"] == "partly here"
+    here = sum(hub.facts(name)["size"] for name in names)
+    assert checkpoint["missing_bytes"] == checkpoint["file_bytes"] - here
+    assert run(["doctor", "--model", FULL_MODEL]) == 0
+    assert f"to download with `vlm-dlm fetch {FULL_MODEL}`" in capsys.readouterr().out
 
 
 def test_a_fetched_checkpoint_is_here_without_a_network(

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from tests.fake_hub import FakeHub
-from tests.integration.fetching.conftest import ACCEPT, COMMIT, Fetch
+from tests.integration.fetching.conftest import ACCEPT, COMMIT, Fetch, write_shards
 from vlm_dlm.cli.main import run
 from vlm_dlm.fetching.family import FULL_MODEL
 from vlm_dlm.fetching.record import RECORD_FILE
@@ -139,18 +138,6 @@ def test_another_revision_replaces_all_of_the_earlier_one(
     assert {info.file.name for info in manifest.values()} == {"one.safetensors", "two.safetensors"}
     assert outside.is_file()
     assert run(["doctor", "--model", str(fetched)]) == 0
-
-
-def write_shards(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """The same weights as two files and an index."""
-    names = sorted(tensors)
-    half = len(names) // 2
-    shards = {"one.safetensors": names[:half], "two.safetensors": names[half:]}
-    for file, held in shards.items():
-        save_file({name: tensors[name] for name in held}, folder / file)
-    weight_map = {name: file for file, held in shards.items() for name in held}
-    index = {"metadata": {}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def test_a_damaged_record_is_one_sentence(
