@@ -8,6 +8,7 @@ parts are kept here; the requests, the retries and the layout of the cache are t
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import logging
@@ -23,7 +24,13 @@ from vlm_dlm.config import ModelConfig
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.fetching.listing import CONFIG, Listing, RemoteFile
 from vlm_dlm.fetching.places import Place
-from vlm_dlm.fetching.record import Record, file_sha256, git_sha1, write_record
+from vlm_dlm.fetching.record import (
+    Record,
+    bytes_git_sha1,
+    file_sha256,
+    git_sha1,
+    write_record,
+)
 from vlm_dlm.fetching.refusal import hub_refusal
 
 # (what is being done, bytes done, bytes in all)
@@ -251,7 +258,16 @@ def read_small(listing: Listing, name: str) -> str:
         raise CheckpointError(
             f"{name} of {listing.repo} cannot be read ({type(fault).__name__}); try again"
         ) from fault
-    return buffer.getvalue().decode("utf-8", errors="replace")
+    content = buffer.getvalue()
+    checksum = (
+        bytes_git_sha1(content) if file.sha256 is None else hashlib.sha256(content).hexdigest()
+    )
+    if checksum != file.etag:
+        raise CheckpointError(
+            f"{name} of {listing.repo} arrived damaged: it does not have the checksum that the Hub "
+            "announces; run the same again"
+        )
+    return content.decode("utf-8", errors="replace")
 
 
 @contextmanager

@@ -114,6 +114,11 @@ def file_sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> st
     return _digest(path, hashlib.sha256(), on_bytes)
 
 
+def bytes_git_sha1(content: bytes) -> str:
+    """The checksum that git gives a content, its blob id."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
 def git_sha1(path: Path) -> str:
     """The checksum that git gives the content of a file, its blob id."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)

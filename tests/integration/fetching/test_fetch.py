@@ -171,6 +171,19 @@ def test_a_wrong_checksum_leaves_nothing(
     assert fetch(*ACCEPT) == 0
 
 
+@pytest.mark.parametrize("command", ["fetch", "doctor"])
+def test_a_config_that_arrives_damaged_is_not_blamed_on_the_repository(
+    command: str, hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.corrupt, hub.repo = {"config.json"}, "org/small"
+    arguments = {"fetch": ["org/small", *ACCEPT], "doctor": ["--model", "org/small"]}
+    assert run([command, *arguments[command]]) == 2
+    line = refusal(capsys)
+    assert line.startswith("Error: config.json of org/small arrived damaged: ")
+    assert line.endswith("run the same again")
+    assert not (tmp_path / "cache").exists()
+
+
 REFUSALS = {
     "gated": ("config.json", (403, "GatedRepo"), "is gated; accept its licence on the Hub"),
     "no such repository": ("", (404, "RepoNotFound"), "no public Hub repository"),
