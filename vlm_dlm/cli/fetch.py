@@ -99,11 +99,13 @@ def _show_what_comes(plan: Plan) -> None:
     typer.echo(say, err=True)
     for licence in listing.licences:
         typer.echo(f"Licence: {_licence_line(licence)}", err=True)
+    if listing.licence_url is not None:
+        typer.echo(f"Its text: {listing.licence_url}", err=True)
 
 
 def _licence_line(licence: Licence) -> str:
     name = licence.name if licence.name == licence.id else f"{licence.name} ({licence.id})"
-    return " ".join(filter(None, (f"{name}, {licence.url}", licence.note)))
+    return "\n  ".join(filter(None, (f"{name}, {licence.url}", licence.note)))
 
 
 def _show_text(listing: Listing) -> None:

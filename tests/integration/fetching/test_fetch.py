@@ -289,8 +289,12 @@ def test_without_the_right_licence_nothing_is_written(
     assert fetch(*arguments) == 2
     _, err = capsys.readouterr()
     assert expected in err
-    assert "Licence: NVIDIA Source Code License (nsclv1)" in err
-    assert "not the licence of the text-only models" in err
+    assert (
+        f"Licence: NVIDIA Source Code License (nsclv1), https://huggingface.co/{FULL_MODEL}\n"
+        in err
+    )
+    assert "\n  It is not the licence of the text-only models" in err
+    assert f"\nIts text: {hub.endpoint}/{FULL_MODEL}/blob/{COMMIT}/LICENSE\n" in err
     assert hub.asked == ["config.json"], "read, not kept"
     assert not (tmp_path / "cache").exists()
 
@@ -318,7 +322,12 @@ def test_the_licence_of_another_repository_is_what_its_card_says(
 ) -> None:
     hub.repo, hub.card = "org/small", card
     assert fetch("org/small", "--accept-license", "nsclv1") == 2
-    assert f"Licence: {shown}" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"Licence: {shown}" in err
+    assert f"Its text: {hub.endpoint}/org/small/blob/{COMMIT}/LICENSE\n" in err
+    (hub.folder / "LICENSE").unlink()
+    assert fetch("org/small", "--accept-license", "nsclv1") == 2
+    assert "Its text" not in capsys.readouterr().err
     assert fetch("org/small", "--accept-license", accepted) == 0
 
 
