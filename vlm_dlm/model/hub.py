@@ -193,7 +193,9 @@ def _fetched(repo: str, commit: str | None) -> Path | None:
 def _cached(repo: str, revision: str | None, reason: str) -> Path:
     folder = cached_snapshot(repo, revision)
     if folder is None:
-        raise CheckpointError(f"no folder {repo}, no such snapshot in the Hub cache, and {reason}")
+        raise CheckpointError(
+            f"no folder {repo}, no whole snapshot of it in the Hub cache, and {reason}"
+        )
     return folder
 
 
