@@ -74,10 +74,11 @@ def _device_text(device: DeviceFacts) -> str:
 
 
 def _checkpoint_lines(facts: CheckpointFacts) -> Iterator[tuple[str, str]]:
+    where = "on disk" if facts.state == HERE else "as published"
     yield (
         "Checkpoint",
         f"{facts.name}: {facts.num_tensors} tensors, {facts.num_parameters:,} parameters, "
-        f"{size_text(facts.file_bytes)} on disk, context {facts.max_context}",
+        f"{size_text(facts.file_bytes)} {where}, context {facts.max_context}",
     )
     if facts.state == HERE:
         yield "Files", "complete, and here"

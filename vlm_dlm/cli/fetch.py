@@ -42,6 +42,7 @@ def fetch(
     from vlm_dlm.fetching.download import carry_out, check_room, make_plan, read_config
     from vlm_dlm.fetching.listing import list_repository
     from vlm_dlm.fetching.places import CachePlace, FolderPlace
+    from vlm_dlm.fetching.record import check_record
     from vlm_dlm.model.manifest import check_manifest, read_manifest
 
     listing = list_repository(repo, revision)
@@ -56,6 +57,7 @@ def fetch(
     licence = _accepted(plan, accept_license)
     with byte_progress() as progress:
         folder, record = carry_out(plan, licence, progress)
+    check_record(folder)
     check_manifest(config, read_manifest(folder))
     if json:
         write_json(_document(plan, folder, record))
@@ -97,11 +99,13 @@ def _show_what_comes(plan: Plan) -> None:
     typer.echo(say, err=True)
     for licence in listing.licences:
         typer.echo(f"Licence: {_licence_line(licence)}", err=True)
+    if listing.licence_url is not None:
+        typer.echo(f"Its text: {listing.licence_url}", err=True)
 
 
 def _licence_line(licence: Licence) -> str:
     name = licence.name if licence.name == licence.id else f"{licence.name} ({licence.id})"
-    return " ".join(filter(None, (f"{name}, {licence.url}", licence.note)))
+    return "\n  ".join(filter(None, (f"{name}, {licence.url}", licence.note)))
 
 
 def _show_text(listing: Listing) -> None:

@@ -15,7 +15,7 @@ from vlm_dlm.defaults import choose_dtype, ram_bytes
 from vlm_dlm.diagnosis.machine import DeviceFacts, find_devices
 from vlm_dlm.diagnosis.needs import MemoryNeed, memory_needs
 from vlm_dlm.diagnosis.subject import CheckpointFacts, Subject
-from vlm_dlm.diagnosis.verdict import Verdict, judge
+from vlm_dlm.diagnosis.verdict import Verdict, count_download, judge
 from vlm_dlm.runtime import choose_device
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "pillow", "accelerate", "torchao")
@@ -43,17 +43,18 @@ def diagnose(subject: Subject) -> Diagnosis:
     needs = [
         need for place in devices for need in memory_needs(config, place.name, place.free_bytes)
     ]
-    ram = ram_bytes()
+    ram, facts = ram_bytes(), subject.facts
     offload_bytes = shutil.disk_usage(tempfile.gettempdir()).free
+    verdict = judge(needs, choose_dtype(config, "cpu", ram), offload_bytes)
     return Diagnosis(
         versions=_versions(),
         num_threads=torch.get_num_threads(),
         devices=devices,
-        checkpoint=subject.facts,
+        checkpoint=facts,
         needs=tuple(needs),
         device=device,
         dtype=choose_dtype(config, device, ram),
-        verdict=judge(needs, choose_dtype(config, "cpu", ram), offload_bytes),
+        verdict=count_download(verdict, facts.missing_bytes, facts.disk_free_bytes),
     )
 
 

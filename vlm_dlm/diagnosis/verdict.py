@@ -15,10 +15,10 @@ SPILLED = "bfloat16"  # the form that goes to disk where none fits
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """fits: whether it runs here at all. flags: of any command that loads the checkpoint.
+    """fits: whether it runs here at all, and can be downloaded.
 
-    variables: for `serve`, whose cache is else larger than there is room for. text: why, in one
-    sentence.
+    flags: of any command that loads the checkpoint. variables: for `serve`, whose cache is else
+    larger than there is room for. text: why, in one sentence.
     """
 
     fits: bool
@@ -39,6 +39,18 @@ def judge(needs: Sequence[MemoryNeed], cpu_dtype: str, disk_free_bytes: int) -> 
         if need.room_tokens >= MIN_CACHE_TOKENS:
             return _whole(need)
     return _spilled(needs, disk_free_bytes)
+
+
+def count_download(verdict: Verdict, missing_bytes: int, disk_free_bytes: int | None) -> Verdict:
+    """The verdict once the disk is counted that the files go to; None where none are missing."""
+    if not verdict.fits or disk_free_bytes is None or missing_bytes <= disk_free_bytes:
+        return verdict
+    text = (
+        f"it would run, but {_gb(missing_bytes)} are to be downloaded and the disk of the Hub's "
+        f"cache has {_gb(disk_free_bytes)} free; make room, or choose another disk with "
+        "`vlm-dlm fetch --to` or HF_HOME"
+    )
+    return Verdict(False, (), {}, text)
 
 
 def _whole(need: MemoryNeed) -> Verdict:

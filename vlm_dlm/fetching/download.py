@@ -8,6 +8,7 @@ parts are kept here; the requests, the retries and the layout of the cache are t
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import logging
@@ -23,13 +24,20 @@ from vlm_dlm.config import ModelConfig
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.fetching.listing import CONFIG, Listing, RemoteFile
 from vlm_dlm.fetching.places import Place
-from vlm_dlm.fetching.record import Record, file_sha256, git_sha1, write_record
+from vlm_dlm.fetching.record import (
+    Record,
+    bytes_git_sha1,
+    file_sha256,
+    git_sha1,
+    write_record,
+)
 from vlm_dlm.fetching.refusal import hub_refusal
 
 # (what is being done, bytes done, bytes in all)
 OnProgress = Callable[[str, int, int], None]
 DOWNLOADING, CHECKING = "Downloading", "Checking"
 MAX_SMALL_BYTES = 1_000_000
+PIECE_BYTES = 64 * 1024  # as much as the client reads from its connection at once
 QUICK_BYTES = 10**8  # checked before anybody wonders
 
 
@@ -151,14 +159,28 @@ def _get(listing: Listing, file: RemoteFile, out: Any, tally: _Tally) -> None:
 
     url = hf_hub_url(listing.repo, file.name, revision=listing.commit, endpoint=constants.ENDPOINT)
     num_there = out.tell()
-    http_get(
-        url,
-        out,
-        resume_size=num_there,
-        headers=build_hf_headers(token=get_token()),
-        expected_size=file.num_bytes,
-        tqdm_class=cast("Any", _bar_class(tally, num_there)),
-    )
+    with _small_pieces():
+        http_get(
+            url,
+            out,
+            resume_size=num_there,
+            headers=build_hf_headers(token=get_token()),
+            expected_size=file.num_bytes,
+            tqdm_class=cast("Any", _bar_class(tally, num_there)),
+        )
+
+
+@contextmanager
+def _small_pieces() -> Iterator[None]:
+    """The client loses the piece that it was reading when a connection breaks: 10 MiB by itself."""
+    from huggingface_hub import constants
+
+    usual = constants.DOWNLOAD_CHUNK_SIZE
+    constants.DOWNLOAD_CHUNK_SIZE = PIECE_BYTES
+    try:
+        yield
+    finally:
+        constants.DOWNLOAD_CHUNK_SIZE = usual
 
 
 def _bar_class(tally: _Tally, num_there: int) -> type:
@@ -236,7 +258,16 @@ def read_small(listing: Listing, name: str) -> str:
         raise CheckpointError(
             f"{name} of {listing.repo} cannot be read ({type(fault).__name__}); try again"
         ) from fault
-    return buffer.getvalue().decode("utf-8", errors="replace")
+    content = buffer.getvalue()
+    checksum = (
+        bytes_git_sha1(content) if file.sha256 is None else hashlib.sha256(content).hexdigest()
+    )
+    if checksum != file.etag:
+        raise CheckpointError(
+            f"{name} of {listing.repo} arrived damaged: it does not have the checksum that the Hub "
+            "announces; run the same again"
+        )
+    return content.decode("utf-8", errors="replace")
 
 
 @contextmanager

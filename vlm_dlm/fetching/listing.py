@@ -50,6 +50,14 @@ class Listing:
         named = (file for file in self.files if file.name.startswith("LICENSE"))
         return next(named, None)
 
+    @property
+    def licence_url(self) -> str | None:
+        """Where a browser shows that text, at this commit; None where the repository ships none."""
+        from huggingface_hub import constants
+
+        file = self.licence_file
+        return file and f"{constants.ENDPOINT}/{self.repo}/blob/{self.commit}/{file.name}"
+
 
 def list_repository(repo: str, revision: str | None, timeout_s: float = TIMEOUT_S) -> Listing:
     """Ask the Hub, and whether the files may be read. Raises CheckpointError with its answer."""

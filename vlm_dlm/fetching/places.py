@@ -155,7 +155,17 @@ class FolderPlace(Place):
             path = self.root / file.name
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(self.part(file), path)
+        self._drop_old(listing)
         return self.root
+
+    def _drop_old(self, listing: Listing) -> None:
+        """Delete what the earlier fetch brought and this revision lacks: it would be loaded."""
+        record = self.record()
+        names = set() if record is None else set(record.files)
+        for name in sorted(names - {file.name for file in listing.files}):
+            path = self.root / name
+            if path.parent.resolve().is_relative_to(self.root.resolve()):  # a record may be edited
+                path.unlink(missing_ok=True)
 
     def tidy(self) -> None:
         shutil.rmtree(self._parts, ignore_errors=True)

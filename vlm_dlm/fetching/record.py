@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from vlm_dlm.errors import CheckpointError
 RECORD_FILE = "fetched.json"
 NOT_ASKED = "not asked for"  # the licence of a checkpoint that came without `vlm-dlm fetch`
 CHUNK_BYTES = 1 << 20
+LOADED_SUFFIXES = (".json", ".jinja", ".safetensors")  # others are never read
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +71,27 @@ def check_record(folder: Path) -> None:
     record = read_record(folder)
     if record is None:
         return
-    fault = next(
-        (text for name in sorted(record.files) if (text := _fault(folder, name, record))), None
-    )
-    if fault is None:
-        added = (path.name for path in sorted(folder.glob("*.j*")) if _is_added(path, record))
-        fault = next((f"{name} was added to" for name in added), None)
+    accept = f"deleting {RECORD_FILE} there accepts the change"
+    faults = (_fault(folder, name, record) for name in sorted(record.files))
+    fault = next((text for text in faults if text is not None), None)
     if fault is not None:
         raise CheckpointError(
-            f"{fault} {folder} after it was fetched; `vlm-dlm fetch {record.repo}@{record.commit}` "
-            f"restores what it was, deleting {RECORD_FILE} there accepts the change"
+            f"{fault} {folder} after it was fetched; `{_command(folder, record)}` "
+            f"restores what it was, {accept}"
         )
+    added = next((path for path in sorted(folder.iterdir()) if _is_added(path, record)), None)
+    if added is not None:
+        raise CheckpointError(
+            f"{added.name} was added to {folder} after it was fetched; deleting {added.name} "
+            f"restores what it was, {accept}"
+        )
+
+
+def _command(folder: Path, record: Record) -> str:
+    """What fetches into this very folder."""
+    snapshot = (f"models--{record.repo.replace('/', '--')}", "snapshots", record.commit)
+    place = "" if folder.absolute().parts[-3:] == snapshot else f" --to {shlex.quote(str(folder))}"
+    return f"vlm-dlm fetch {record.repo}@{record.commit}{place}"
 
 
 def _fault(folder: Path, name: str, record: Record) -> str | None:
@@ -94,12 +106,17 @@ def _fault(folder: Path, name: str, record: Record) -> str | None:
 
 
 def _is_added(path: Path, record: Record) -> bool:
-    return path.suffix in (".json", ".jinja") and path.name not in {*record.files, RECORD_FILE}
+    return path.suffix in LOADED_SUFFIXES and path.name not in {*record.files, RECORD_FILE}
 
 
 def file_sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
     """Checksum of a file's content. on_bytes: called with the size of each piece read."""
     return _digest(path, hashlib.sha256(), on_bytes)
+
+
+def bytes_git_sha1(content: bytes) -> str:
+    """The checksum that git gives a content, its blob id."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def git_sha1(path: Path) -> str:

@@ -18,6 +18,7 @@ from vlm_dlm.errors import CheckpointError
 from vlm_dlm.fetching.family import DATA_FILES, HUB_ID, pinned_revision
 from vlm_dlm.fetching.record import NOT_ASKED, RECORD_FILE
 from vlm_dlm.fetching.refusal import hub_refusal
+from vlm_dlm.model.manifest import has_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,12 +193,15 @@ def _fetched(repo: str, commit: str | None) -> Path | None:
 def _cached(repo: str, revision: str | None, reason: str) -> Path:
     folder = cached_snapshot(repo, revision)
     if folder is None:
-        raise CheckpointError(f"no folder {repo}, no such snapshot in the Hub cache, and {reason}")
+        raise CheckpointError(
+            f"no folder {repo}, no whole snapshot of it in the Hub cache, and {reason}"
+        )
     return folder
 
 
 def cached_snapshot(repo: str, revision: str | None) -> Path | None:
-    """The complete snapshot in the Hub's cache, without asking anybody; None if there is none."""
+    """The snapshot in the Hub's cache, without asking anybody; None if there is none with all
+    weight files: other tools leave snapshots of a few files."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -207,4 +211,6 @@ def cached_snapshot(repo: str, revision: str | None) -> Path | None:
         )
     except (LocalEntryNotFoundError, OSError):
         return None
-    return Path(folder)
+    path = Path(folder)
+    is_fetched = (path / RECORD_FILE).is_file()  # whose gaps are told where it is opened
+    return path if is_fetched or has_weights(path) else None

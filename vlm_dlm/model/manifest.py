@@ -121,6 +121,22 @@ def read_manifest(folder: Path) -> dict[str, TensorInfo]:
     return manifest
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether every weight file is there, whole or not; True for a damaged index, which names none.
+
+    Hub caches may hold less: another tool asked for the config alone.
+    """
+    if (folder / SINGLE_FILE).is_file():
+        return True
+    if not (folder / INDEX_FILE).is_file():
+        return False
+    try:
+        shards = set(_read_index(folder / INDEX_FILE).values())
+    except CheckpointError:  # said when it is opened
+        return True
+    return all((folder / shard).is_file() for shard in shards)
+
+
 def _read_index(index: Path) -> dict[str, str]:
     try:
         raw = json.loads(index.read_text(encoding="utf-8"))

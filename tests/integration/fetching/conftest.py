@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import close_session, constants
+from safetensors.torch import save_file
 
 from tests.fake_hub import FakeHub, serving
 from vlm_dlm.cli.main import run
@@ -64,6 +66,17 @@ def snapshot(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client waits a second before each retry, and loses the piece that it was reading."""
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
+    """The client waits a second before each retry."""
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+
+def write_shards(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """The same weights as two files and an index."""
+    names = sorted(tensors)
+    half = len(names) // 2
+    shards = {"one.safetensors": names[:half], "two.safetensors": names[half:]}
+    for file, held in shards.items():
+        save_file({name: tensors[name] for name in held}, folder / file)
+    weight_map = {name: file for file, held in shards.items() for name in held}
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
+from safetensors.torch import load_file
 
 from tests.fake_hub import FakeHub
-from tests.integration.fetching.conftest import ACCEPT, Fetch
+from tests.integration.fetching.conftest import ACCEPT, Fetch, write_shards
 from vlm_dlm.cli.main import run
 from vlm_dlm.fetching.family import FULL_MODEL
 from vlm_dlm.model import placement
@@ -58,6 +59,26 @@ def test_a_download_that_broke_off_is_partly_here(
     assert checkpoint["missing_bytes"] == hub.facts("tokenizer.json")["size"]
 
 
+@pytest.mark.parametrize("is_sharded", [False, True], ids=["config alone", "a shard is missing"])
+def test_a_cache_that_holds_some_files_is_partly_here(
+    is_sharded: bool, hub: FakeHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As another tool leaves it."""
+    names = ["config.json"]
+    if is_sharded:
+        write_shards(hub.folder, load_file(hub.folder / "model.safetensors"))
+        (hub.folder / "model.safetensors").unlink()
+        names += ["model.safetensors.index.json", "one.safetensors"]
+    for name in names:
+        hf_hub_download(FULL_MODEL, name, revision=hub.commit)
+    checkpoint = doctor(capsys, FULL_MODEL)["checkpoint"]
+    assert checkpoint["state"] == "partly here"
+    here = sum(hub.facts(name)["size"] for name in names)
+    assert checkpoint["missing_bytes"] == checkpoint["file_bytes"] - here
+    assert run(["doctor", "--model", FULL_MODEL]) == 0
+    assert f"to download with `vlm-dlm fetch {FULL_MODEL}`" in capsys.readouterr().out
+
+
 def test_a_fetched_checkpoint_is_here_without_a_network(
     fetch: Fetch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -67,6 +88,8 @@ def test_a_fetched_checkpoint_is_here_without_a_network(
     assert facts["checkpoint"]["state"] == "here"
     assert facts["checkpoint"]["licence"] == "nsclv1, accepted"
     assert facts["checkpoint"]["name"] == FULL_MODEL
+    assert run(["doctor", "--model", FULL_MODEL]) == 0
+    assert " on disk, context" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("is_offline", [False, True], ids=["unreachable", "offline"])
@@ -79,6 +102,8 @@ def test_what_is_known_of_a_published_checkpoint_without_the_hub(
     monkeypatch.setattr(constants, "ENDPOINT", UNREACHABLE)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", is_offline)
     monkeypatch.setattr(placement, "_free_bytes", lambda device: 60 * 10**9)
+    usage = shutil.disk_usage("/")._replace(free=60 * 10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     checkpoint = doctor(capsys, FULL_MODEL)["checkpoint"]
     assert checkpoint["num_parameters"] == 8_918_034_432
     assert checkpoint["missing_bytes"] == 17_836_068_864
@@ -107,6 +132,23 @@ def test_a_checkpoint_that_does_not_fit(
     assert not any(need["fits"] for need in facts["needs"])
     assert run(["doctor", "--model", str(tiny_checkpoint)]) == 2
     assert "it does not fit, the smallest form, int" in capsys.readouterr().err
+
+
+def test_a_disk_too_small_for_the_download_is_no_fit(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    facts = doctor(capsys, FULL_MODEL, code=2)
+    assert any(need["fits"] for need in facts["needs"]), "the memory is not what is lacking"
+    assert (facts["verdict"]["fits"], facts["verdict"]["flags"]) == (False, [])
+    assert run(["doctor", "--model", FULL_MODEL]) == 2
+    out, err = capsys.readouterr()
+    expected = "it would run, but 0.4 MB are to be downloaded and the disk of the Hub's cache has"
+    assert f"Error: {FULL_MODEL}: {expected} 0.0 MB free; make room, or" in err
+    assert " as published, context" in out
+    assert " on disk, context" not in out
+    assert "vlm-dlm serve" not in out
 
 
 def test_loading_what_does_not_fit_is_refused_and_leaves_nothing(

@@ -18,6 +18,7 @@ from huggingface_hub import constants, file_download
 from tests.fake_hub import FakeHub
 from tests.integration.fetching.conftest import ACCEPT, COMMIT, Fetch
 from vlm_dlm.cli.main import run
+from vlm_dlm.fetching.download import PIECE_BYTES
 from vlm_dlm.fetching.family import FULL_MODEL
 from vlm_dlm.fetching.record import RECORD_FILE, file_sha256
 from vlm_dlm.model.hub import resolve_checkpoint
@@ -113,7 +114,7 @@ def test_a_connection_cut_in_the_middle_goes_on_by_itself(
     size = (hub.folder / WEIGHTS).stat().st_size
     hub.cuts[WEIGHTS] = [size // 3, size // 3]
     assert fetch(*ACCEPT) == 0
-    assert size <= hub.sent[WEIGHTS] < size + 2048, "hardly a byte came twice"
+    assert size <= hub.sent[WEIGHTS] < size + 2 * PIECE_BYTES, "hardly a byte came twice"
     assert (snapshot / WEIGHTS).read_bytes() == (hub.folder / WEIGHTS).read_bytes()
 
 
@@ -130,7 +131,7 @@ def test_large_files_come_from_a_storage_that_never_sees_the_token(
     size = (hub.folder / WEIGHTS).stat().st_size
     hub.cuts[WEIGHTS] = [size // 2]
     assert fetch(*ACCEPT) == 0
-    assert size <= hub.sent[WEIGHTS] < size + 1024
+    assert size <= hub.sent[WEIGHTS] < size + PIECE_BYTES
     assert (snapshot / WEIGHTS).read_bytes() == (hub.folder / WEIGHTS).read_bytes()
 
 
@@ -153,7 +154,7 @@ def test_a_download_that_broke_off_is_resumed_by_the_next_fetch(
     hub.can_resume = can_resume
     assert fetch(*ACCEPT) == 0
     num_twice = 0 if can_resume else size // 2
-    assert size + num_twice <= hub.sent[WEIGHTS] < size + num_twice + 1024
+    assert size + num_twice <= hub.sent[WEIGHTS] < size + num_twice + PIECE_BYTES
     assert (snapshot / WEIGHTS).read_bytes() == (hub.folder / WEIGHTS).read_bytes()
     assert not [name for name in left_behind(snapshot.parents[1]) if "incomplete" in name]
 
@@ -168,6 +169,19 @@ def test_a_wrong_checksum_leaves_nothing(
     assert not snapshot.exists()
     hub.corrupt = set()
     assert fetch(*ACCEPT) == 0
+
+
+@pytest.mark.parametrize("command", ["fetch", "doctor"])
+def test_a_config_that_arrives_damaged_is_not_blamed_on_the_repository(
+    command: str, hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.corrupt, hub.repo = {"config.json"}, "org/small"
+    arguments = {"fetch": ["org/small", *ACCEPT], "doctor": ["--model", "org/small"]}
+    assert run([command, *arguments[command]]) == 2
+    line = refusal(capsys)
+    assert line.startswith("Error: config.json of org/small arrived damaged: ")
+    assert line.endswith("run the same again")
+    assert not (tmp_path / "cache").exists()
 
 
 REFUSALS = {
@@ -275,8 +289,12 @@ def test_without_the_right_licence_nothing_is_written(
     assert fetch(*arguments) == 2
     _, err = capsys.readouterr()
     assert expected in err
-    assert "Licence: NVIDIA Source Code License (nsclv1)" in err
-    assert "not the licence of the text-only models" in err
+    assert (
+        f"Licence: NVIDIA Source Code License (nsclv1), https://huggingface.co/{FULL_MODEL}\n"
+        in err
+    )
+    assert "\n  It is not the licence of the text-only models" in err
+    assert f"\nIts text: {hub.endpoint}/{FULL_MODEL}/blob/{COMMIT}/LICENSE\n" in err
     assert hub.asked == ["config.json"], "read, not kept"
     assert not (tmp_path / "cache").exists()
 
@@ -304,7 +322,12 @@ def test_the_licence_of_another_repository_is_what_its_card_says(
 ) -> None:
     hub.repo, hub.card = "org/small", card
     assert fetch("org/small", "--accept-license", "nsclv1") == 2
-    assert f"Licence: {shown}" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"Licence: {shown}" in err
+    assert f"Its text: {hub.endpoint}/org/small/blob/{COMMIT}/LICENSE\n" in err
+    (hub.folder / "LICENSE").unlink()
+    assert fetch("org/small", "--accept-license", "nsclv1") == 2
+    assert "Its text" not in capsys.readouterr().err
     assert fetch("org/small", "--accept-license", accepted) == 0
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.fake_hub import FakeHub
 from vlm_dlm.errors import CheckpointError
+from vlm_dlm.fetching.download import PIECE_BYTES
 from vlm_dlm.fetching.family import FULL_MODEL
 from vlm_dlm.fetching.record import NOT_ASKED, RECORD_FILE
 from vlm_dlm.model.hub import resolve_checkpoint
@@ -41,7 +42,7 @@ def test_it_is_resumed_too(
         resolve_checkpoint(FULL_MODEL)
     assert not snapshot.exists()
     assert resolve_checkpoint(FULL_MODEL) == snapshot
-    assert size <= hub.sent[WEIGHTS] < size + 1024
+    assert size <= hub.sent[WEIGHTS] < size + PIECE_BYTES
 
 
 def test_a_snapshot_that_lacks_files_is_completed(hub: FakeHub, snapshot: Path) -> None:

@@ -25,6 +25,7 @@ REVISION = "c6706ba71b824c2c61a94a804da8255c1eb5d30d"
 def downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
     """What was asked of the cache and of the Hub, both replaced; the Hub gives what it is asked."""
     calls: list[dict[str, Any]] = []
+    (tmp_path / "model.safetensors").touch()
     monkeypatch.setattr(hub, "_told", set())
 
     def cached(repo: str, **options: Any) -> str:
