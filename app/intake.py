@@ -122,7 +122,9 @@ def resolve_mode(services: Services, model: str | None, generation_mode: str | N
     not offered; ModeError for an unknown one.
     """
     by_model = _mode_of_model(services, model)
-    wanted = None if generation_mode in (None, AUTO) else find_mode(generation_mode).name
+    wanted = None
+    if generation_mode not in (None, AUTO):
+        wanted = find_mode(generation_mode, offered_modes(services)).name
     if by_model is not None and wanted is not None and by_model != wanted:
         raise ApiError(
             400,

@@ -27,7 +27,7 @@ from app.page.mount import Page
 from app.protocol import bounded_protocol
 from app.settings import Settings
 from app.state import Services
-from vlm_dlm.errors import BadInputError, UnavailableError
+from vlm_dlm.errors import BadInputError, UnavailableError, VlmDlmError
 from vlm_dlm.preflight import open_checkpoint
 from vlm_dlm.serving import event_loop
 from vlm_dlm.serving.engine_state import EngineState
@@ -53,7 +53,8 @@ def serve(settings: Settings, say: OnLine, on_state: OnState, on_page: OnPage) -
     """Serve until told to end. say: gets lines for the operator. on_state: gets every new state of
     the engine until it is ready. on_page: gets the address of the page once both are there.
 
-    Raises BadInputError or CheckpointError before anything is started.
+    Raises BadInputError or CheckpointError before anything is started, and what the engine's first
+    load finds wrong with them.
     """
     set_up_logs(settings.log_level, settings.log_format)
     checkpoint = open_checkpoint(settings.model)
@@ -108,9 +109,11 @@ class _Server:
         self._on_state = on_state
         self._on_page = on_page
         self._ending: asyncio.Task[None] | None = None
+        self._refusal: VlmDlmError | None = None
         self._hurry = asyncio.Event()
 
     async def run(self) -> None:
+        """Raises what the engine's first load refuses."""
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._on_signal)
@@ -122,10 +125,13 @@ class _Server:
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
+        if self._refusal is not None:
+            raise self._refusal
 
     async def _watch(self) -> None:
         """Tell how loading goes, until requests are taken or never will be. A server whose engine
-        is down stays up to say so, or whatever started it would start it again and again."""
+        is down stays up to say so, or whatever started it would start it again and again; one that
+        was told to run what cannot be run ends, as every command does."""
         while not self._uvicorn.started:
             await asyncio.sleep(POLL_S)
         self._say(f"Listening on {_address(self._listener)}")
@@ -142,7 +148,11 @@ class _Server:
                 await asyncio.wait({ready}, timeout=POLL_S)
             ready.result()
         except UnavailableError:
-            if self._ending is None:
+            if self._ending is None and engine.refusal is not None:
+                self._refusal = engine.refusal
+                self._services.lifecycle.close_door()
+                self._uvicorn.should_exit = True
+            elif self._ending is None:
                 self._say(f"Not ready: {engine.state.reason}")
         else:
             await documenting

@@ -30,6 +30,8 @@ from vlm_dlm.errors import BadInputError
 PREFIX = "VLM_DLM_"
 # Variables of this prefix that are not settings of the server.
 OTHER_VARIABLES = frozenset({"VLM_DLM_DEBUG"})
+# Settings that vLLM does not take, of those that flags can set.
+OF_OWN_ENGINE = ("device", "quantize", "adapter", "single_process")
 MIB = 2**20
 _HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]")
 _ORIGIN = re.compile(
@@ -217,12 +219,29 @@ def load_settings(
         values |= layer
         origin |= dict.fromkeys(layer, name)
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = place_of(first) or "settings"
         where = origin.get(str(first["loc"][0]) if first["loc"] else "", "the settings")
         raise BadInputError(f"setting {key} (from {where}) {sentence_of(first)}") from None
+    _check_flags(given, settings)
+    return settings
+
+
+def _check_flags(given: Mapping[str, Any], settings: Settings) -> None:
+    """Raise BadInputError for a flag that changes nothing. The same setting may stay in the
+    environment of whoever has it."""
+    reasons: dict[str, str] = {}
+    if settings.vllm_alone:
+        reasons = dict.fromkeys(OF_OWN_ENGINE, "is for our own engine, and vllm_alone starts none")
+    if settings.backend != "vllm":
+        reasons["vllm_python"] = "needs backend to be vllm"
+    elif settings.vllm_url is not None:
+        reasons["vllm_python"] = "is for a vLLM that is started here, and vllm_url names another"
+    for name in given:
+        if name in reasons:
+            raise BadInputError(f"setting {name} (from the flags) {reasons[name]}")
 
 
 def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -38,14 +38,19 @@ class Checkpoint:
     processor: Processor
 
 
-def parse_modes(names: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Modes by name or alias, as 'ar,diffusion' or a list; None means all. No mode twice."""
+def parse_modes(
+    names: str | Sequence[str] | None, offered: Sequence[str] = tuple(MODES)
+) -> tuple[str, ...]:
+    """Modes by name or alias, as 'ar,diffusion' or a list; None means all. No mode twice.
+
+    offered: those that an error lists. Whether a known mode is among them is not checked.
+    """
     if names is None:
-        return tuple(MODES)
+        return tuple(offered)
     listed = names.split(",") if isinstance(names, str) else names
-    modes = tuple(find_mode(name.strip()).name for name in listed)
+    modes = tuple(find_mode(name.strip(), offered).name for name in listed)
     if not modes:
-        raise ModeError(f"no mode given; the modes are {', '.join(MODES)}")
+        raise ModeError(f"no mode given; the modes are {', '.join(offered)}")
     twice = [mode for mode in modes if modes.count(mode) > 1]
     if twice:
         raise ModeError(f"mode {twice[0]} is listed twice")

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from app.chat import chat_ask
 from app.chat_replies import ChatRun
 from app.disconnect import while_connected
-from app.intake import mode_options, resolve_mode
+from app.intake import mode_options, offered_modes, resolve_mode
 from app.page.chatting import modes_of
 from app.page.runs import Runs, Visitor, checked, invalid, told, visitor_of
 from app.page.sweeping import Progress, as_json, grid_of, sweep, sweepable
@@ -185,7 +185,8 @@ class Endpoints:
                 Question, prompt=prompt, images=_images(image), options={"max_tokens": max_tokens}
             )
             axes = thresholds or [0.7, 0.9, 1.0], block_lengths or [8, 16, 32]
-            name = find_mode(mode or sweepable(self._services)[0].name).name
+            wanted = mode or sweepable(self._services)[0].name
+            name = find_mode(wanted, offered_modes(self._services)).name
             grid = grid_of(self._services, name, *axes)
             return as_json(await _last(sweep(self._services, visitor, question, name, grid)), name)
 

@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any
 
 from app.errors import ApiError
-from app.intake import over_limit
+from app.intake import offered_modes, over_limit
 from app.page.runs import Visitor
 from app.page.speeds import speed_of
 from app.page.trial import begin_trial, judge_of
@@ -125,7 +125,8 @@ def grid_of(
 
     Raises ApiError or ModeError.
     """
-    info = next((i for i in sweepable(services) if i.name == find_mode(mode).name), None)
+    name = find_mode(mode, offered_modes(services)).name
+    info = next((i for i in sweepable(services) if i.name == name), None)
     if info is None:
         names = ", ".join(i.name for i in sweepable(services))
         raise ModeError(f"mode {mode} has nothing to sweep; those that have are {names}")

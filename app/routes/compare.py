@@ -91,12 +91,13 @@ async def compare(request: Request, services: ServicesDep, client: ClientDep) ->
 
 def params_of(services: Services, body: CompareBody) -> dict[str, Any]:
     """Checked options per mode, in the order of the modes. Raises ApiError or ModeError."""
-    modes = offered_modes(services) if body.modes is None else parse_modes(body.modes)
+    offered = offered_modes(services)
+    modes = parse_modes(body.modes, offered)
     check_offered(services, *modes)
     params = dict(mode_options(body.options, *modes))
     named: set[str] = set()
     for name, own in body.mode_options.items():
-        mode = find_mode(name).name
+        mode = find_mode(name, offered).name
         if mode in named:
             message = f"mode_options names {mode} twice, by an alias"
             raise ApiError(400, ModeError.code, message, "mode_options")

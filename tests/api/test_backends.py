@@ -64,6 +64,20 @@ def test_a_mode_that_is_not_there_is_422_with_the_list(lone: LiveServer, mode: s
         assert (error["code"], error["message"]) == ("mode_not_offered", message)
 
 
+def test_an_unknown_mode_is_told_the_modes_that_are_there(lone: LiveServer) -> None:
+    chat = {"messages": [{"role": "user", "content": "Hello"}]}
+    asked = [
+        ("generate", {**ASKED, "mode": "fast"}),
+        ("compare", {**ASKED, "modes": ["ar", "fast"]}),
+        ("compare", {**ASKED, "mode_options": {"fast": {}}}),
+        ("chat/completions", {**chat, "generation_mode": "fast"}),
+    ]
+    for path, body in asked:
+        reply = lone.http.post(f"{lone.url}/v1/{path}", json=body)
+        assert reply.status_code == 400
+        assert reply.json()["error"]["message"] == "unknown mode 'fast'; the modes are ar"
+
+
 def test_who_does_not_choose_gets_what_is_there(lone: LiveServer) -> None:
     reply = lone.http.post(f"{lone.url}/v1/generate", json=ASKED).json()
     assert reply["metrics"]["mode"] == "ar"

@@ -65,3 +65,16 @@ def test_without_the_web_packages_it_says_what_to_install() -> None:
     names = ("fastapi", "uvicorn", "pydantic_settings", "prometheus_client")
     code = f"import sys\nsys.modules.update(dict.fromkeys({names}))"
     check_refused(run(code=code), 'pip install "vlm-dlm[app]"')
+
+
+@pytest.mark.parametrize("flags", [(), ("--single-process",)])
+def test_what_only_loading_finds_ends_the_server_too(flags: tuple[str, ...]) -> None:
+    """As it ends every other command; by then the server listens and shows how loading goes."""
+    result = run("--port", "0", "--no-page", "--adapter", "./none", *flags)
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[-1] == "Error: no adapter_config.json in none"
+    assert result.stderr.count("no adapter_config.json") == 2  # and in the log
+    assert "Not ready" not in result.stderr
+    noise = ("torchao", "_pytree")  # what a package imported on the way has to say
+    assert not [line for line in result.stderr.splitlines() if any(one in line for one in noise)]

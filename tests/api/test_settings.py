@@ -152,3 +152,25 @@ def test_what_may_be_fetched(
     fetcher = services.fetcher
     assert (None if fetcher is None else fetcher.policy.schemes) == schemes
     services.preparer.close()
+
+
+VLLM = {"backend": "vllm"}
+AT = {"vllm_url": "http://a:1"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({**VLLM, "vllm_alone": True, "device": "cpu"}, "device .* for our own engine, and vllm_a"),
+        ({**VLLM, "vllm_alone": True, "quantize": "int8"}, "quantize .* for our own engine"),
+        ({**VLLM, "vllm_alone": True, "adapter": "a"}, "adapter .* for our own engine"),
+        ({**VLLM, "vllm_alone": True, "single_process": True}, "single_process .* our own engine"),
+        ({**VLLM, **AT, "vllm_python": "p"}, "vllm_python .* and vllm_url names another"),
+        ({"vllm_python": "p"}, "vllm_python .from the flags. needs backend to be vllm"),
+    ],
+)
+def test_a_flag_that_would_change_nothing(flags: dict[str, object], sentence: str) -> None:
+    with pytest.raises(BadInputError, match=sentence):
+        load_settings(flags, None, {})
+    environment = {f"VLM_DLM_{name.upper()}": str(value) for name, value in flags.items()}
+    load_settings({}, None, environment)  # what stands there may be for another day

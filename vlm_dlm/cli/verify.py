@@ -17,6 +17,8 @@ from vlm_dlm.model.hub import resolve_checkpoint
 from vlm_dlm.preflight import check_number, open_checkpoint
 
 if TYPE_CHECKING:
+    from vlm_dlm.engine.config import EngineConfig
+    from vlm_dlm.runtime import Runtime
     from vlm_dlm.verify.files import CheckpointFiles
     from vlm_dlm.verify.finding import Finding
 
@@ -44,7 +46,7 @@ def verify(
 ) -> None:
     """Check what is uncertain about a checkpoint, and say which setting to change.
 
-    Exit code 0: all as assumed. 1: something differs. 2: bad input.
+    Exit code 0: all as assumed. 1: something differs. 2: bad input, or weights that cannot be used.
     """
     check_number("prompts", prompts, 1, MAX_PROMPTS)
     check_number("max-tokens", max_tokens, 8, MAX_ANSWER)
@@ -63,37 +65,48 @@ def verify(
     if not files_only:
         asked = chain(asked, _with_weights(files, place, prompts, max_tokens, long, say))
     findings: list[Finding] = []
-    for finding in asked:
-        show(finding)
-        findings.append(finding)
+    refusal: CheckpointError | None = None
+    try:
+        for finding in asked:
+            show(finding)
+            findings.append(finding)
+    except CheckpointError as error:
+        refusal = error
     if json:
         write_json({"model": model or "embedded", "findings": [asdict(f) for f in findings]})
     if has_difference(findings):
         raise typer.Exit(1)
+    if refusal is not None:
+        raise refusal
 
 
 def _with_weights(
     files: CheckpointFiles, place: Place, num: int, max_tokens: int, is_long: bool, say: Say
 ) -> Iterator[Finding]:
-    """Findings of the checks that need weights; all skipped where they cannot be used."""
+    """Findings of the checks that need weights. Where those cannot be used all are skipped, and
+    then CheckpointError is raised."""
     say("loading")
     from vlm_dlm.verify.model_table import MODEL_CHECKS
     from vlm_dlm.verify.running import run_checks, skip_checks
     from vlm_dlm.verify.trial import Trial, trial_limits
 
     try:
-        checkpoint = open_checkpoint(place.model)
+        runtime = _loaded(place, trial_limits(files.config, max_tokens, is_long))
     except CheckpointError as error:
         yield from skip_checks(MODEL_CHECKS, f"the weights cannot be used: {error}")
-        return
+        raise
+    yield from run_checks(MODEL_CHECKS, Trial(runtime, num, max_tokens, say, is_long), say)
+
+
+def _loaded(place: Place, limits: EngineConfig) -> Runtime:
+    """Raises CheckpointError where the strict loader refuses."""
+    checkpoint = open_checkpoint(place.model)
     from vlm_dlm.runtime import Runtime
 
-    limits = trial_limits(files.config, max_tokens, is_long)
     with load_progress() as progress:
-        runtime = Runtime.load(
+        return Runtime.load(
             checkpoint, place.device, place.dtype, place.adapter, progress, limits, place.quantize
         )
-    yield from run_checks(MODEL_CHECKS, Trial(runtime, num, max_tokens, say, is_long), say)
 
 
 def _show(finding: Finding) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from vlm_dlm.decoding.autoregressive import Autoregressive
@@ -17,12 +18,12 @@ MODES: dict[str, type[DecodingMode[Any, Any, Any]]] = {
 }
 
 
-def find_mode(name: str) -> type[DecodingMode[Any, Any, Any]]:
-    """The mode of this name or alias. Raises ModeError listing the names there are."""
+def find_mode(name: str, offered: Iterable[str] = MODES) -> type[DecodingMode[Any, Any, Any]]:
+    """The mode of this name or alias, offered or not. Raises ModeError listing those offered."""
     for mode in MODES.values():
         if name == mode.name or name in mode.aliases:
             return mode
-    raise ModeError(f"unknown mode {name!r}; the modes are {', '.join(MODES)}")
+    raise ModeError(f"unknown mode {name!r}; the modes are {', '.join(offered)}")
 
 
 __all__ = ["MODES", "DecodingMode", "ModeRequest", "build_params", "find_mode"]

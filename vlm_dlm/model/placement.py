@@ -30,6 +30,12 @@ CGROUP_FILES = (  # limit, use and statistics of versions 2 and 1
     ("memory.max", "memory.current", "memory.stat"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
 )
+# What is left to do where quantized weights do not fit.
+_SMALLER = {
+    "int8": "choose int4, load without --quantize (layers then wait on disk), or see "
+    "`vlm-dlm doctor`",
+    "int4": "load without --quantize (layers then wait on disk), or see `vlm-dlm doctor`",
+}
 # Layers with residual connections run where they are; splitting one would copy its input twice.
 WHOLE_MODULES = ["DecoderLayer", "PixtralAttentionLayer", "Mistral3MultiModalProjector"]
 
@@ -166,9 +172,15 @@ def _check_disk(
 
 
 def whole_placement(
-    device: torch.device, needed: int, max_memory: MaxMemory | None, reserved_bytes: int
+    device: torch.device,
+    needed: int,
+    max_memory: MaxMemory | None,
+    reserved_bytes: int,
+    quantize: str,
 ) -> Placement:
     """Everything on `device`, for weights of `needed` bytes that cannot be offloaded.
+
+    quantize: int8 or int4, as which they are `needed`.
 
     Raises CheckpointError where they do not fit beside `reserved_bytes`.
     """
@@ -183,7 +195,7 @@ def whole_placement(
         raise CheckpointError(
             f"the quantized weights need {needed / 2**30:.1f} GiB and {device} has room for "
             f"{room / 2**30:.1f} GiB beside the cache; quantized layers cannot be offloaded, "
-            "choose int4, bfloat16 or another device"
+            f"{_SMALLER[quantize]}"
         )
     return Placement(device)
 

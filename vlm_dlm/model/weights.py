@@ -138,7 +138,7 @@ def load_model(
     else:
         check_quantize(quantize)
         needed = weight_bytes(config, dtype.itemsize, quantize)
-        placement = whole_placement(place, needed, max_memory, reserved_bytes)
+        placement = whole_placement(place, needed, max_memory, reserved_bytes, quantize)
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     total = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     done = 0

@@ -37,10 +37,10 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Why a child ended. is_fatal: starting another one would not help."""
+    """Why a child ended. refusal: it cannot run what it was told to; another could not either."""
 
     cause: str
-    is_fatal: bool = False
+    refusal: VlmDlmError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class EngineLink:
         self._num_unanswered = 0
         self._num_allowed = silence.num_first_pings
         self._cause = ""  # known before the child's end, where we end it
-        self._is_fatal = False
+        self._refusal: VlmDlmError | None = None
         self._is_lost = asyncio.Event()
 
     @property
@@ -83,7 +83,7 @@ class EngineLink:
             self._is_lost.set()
         if self._cause:
             self.child.kill()
-        return Loss(self._cause, self._is_fatal)
+        return Loss(self._cause, self._refusal)
 
     def open(self, request: GenerationRequest) -> Stream:
         """Submit. Raises what makes a request impossible to send. A child that is lost already
@@ -126,8 +126,8 @@ class EngineLink:
             case "state":
                 self._on_state(*_state_fields(frame))
             case "fatal":
-                self._is_fatal = True
-                self._cause = str(decode_error(frame))
+                self._refusal = decode_error(frame)
+                self._cause = str(self._refusal)
             case "pong":
                 pass
             case kind:

@@ -126,8 +126,7 @@ class EngineServer:
         except EngineError as error:  # memory, say, which may be there the next time
             logger.error("the engine cannot start: %s", error)
             await self._leave(os.EX_SOFTWARE)
-        except VlmDlmError as error:  # starting again would not help
-            logger.error("the engine cannot start: %s", error)
+        except VlmDlmError as error:  # starting again would not help; who started us logs it
             self._link.send(encode({"kind": "fatal", **error_fields(error)}))
             await self._leave(os.EX_CONFIG)
         except Exception:

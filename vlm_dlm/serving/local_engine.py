@@ -13,6 +13,7 @@ from functools import partial
 from typing import cast
 
 from vlm_dlm.engine.base import Capabilities, Engine
+from vlm_dlm.errors import EngineError, VlmDlmError
 from vlm_dlm.events import GenerationEvent
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
@@ -70,8 +71,12 @@ class LocalEngine(StatefulEngine):
             loaded = await asyncio.to_thread(load_engine, self._launch, checkpoint, progress)
             self._engine = loaded.engine
             await warm_up(loaded, self._progress(Phase.WARMING))
-        except Exception:
-            logger.exception("the engine cannot be loaded")
+        except Exception as error:
+            if isinstance(error, VlmDlmError) and not isinstance(error, EngineError):
+                self._refusal = error
+                logger.error("the engine cannot be loaded: %s", error)
+            else:
+                logger.exception("the engine cannot be loaded")
             self._move(Phase.DOWN, 0.0, reason=UNLOADABLE)
         else:
             self._move(Phase.READY, 1.0, device=loaded.device, dtype=loaded.dtype)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from vlm_dlm.engine.base import Engine
-from vlm_dlm.errors import UnavailableError
+from vlm_dlm.errors import UnavailableError, VlmDlmError
 from vlm_dlm.serving.engine_state import EngineState, Phase
 
 OnLost = Callable[[], None]
@@ -27,6 +27,12 @@ class ManagedEngine(Engine):
     @abstractmethod
     def state(self) -> EngineState:
         """How it is doing now. A new value at every change; never waits."""
+
+    @property
+    def refusal(self) -> VlmDlmError | None:
+        """Why it is DOWN, where its first load found that what it was told to run cannot be run:
+        a checkpoint that does not fit, say. Whoever started it can then only start another."""
+        return None
 
     def state_of(self, mode: str | None) -> EngineState:
         """How what runs this mode is doing; None: what is doing best, where several run."""
@@ -54,12 +60,17 @@ class StatefulEngine(ManagedEngine):
 
     def __init__(self) -> None:
         self._state = EngineState()
+        self._refusal: VlmDlmError | None = None
         self._changed = asyncio.Event()
         self._callbacks: list[OnLost] = []
 
     @property
     def state(self) -> EngineState:
         return self._state
+
+    @property
+    def refusal(self) -> VlmDlmError | None:
+        return self._refusal
 
     async def wait_ready(self) -> None:
         while self._state.phase is not Phase.READY:

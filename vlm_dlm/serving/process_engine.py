@@ -148,16 +148,18 @@ class ProcessEngine(StatefulEngine):
         """Log the loss, and start again or give up."""
         if self._is_closing:
             return
+        if loss.refusal is not None:
+            self._give_up(loss.refusal)
+            return
         cause = f"{loss.cause} ({ending})" if loss.cause else ending
-        output = "".join(f"\n    {line}" for line in lines)
-        logger.error("the engine process was lost: %s%s", cause, output)
+        logger.error("the engine process was lost: %s", cause)
+        for line in lines:
+            logger.error("it had written: %s", line)
         limit, now_s = self._limit, monotonic()
         self._losses.append(now_s)
         while now_s - self._losses[0] > limit.window_s:
             self._losses.popleft()
-        if loss.is_fatal:
-            self._go_down(UNLOADABLE)
-        elif len(self._losses) >= limit.max_losses:
+        if len(self._losses) >= limit.max_losses:
             self._go_down(
                 f"the engine stopped {len(self._losses)} times within {limit.window_s:g} s, "
                 f"the last time: {loss.cause or ending}"
@@ -165,10 +167,21 @@ class ProcessEngine(StatefulEngine):
         else:
             self._set(num_restarts=self.state.num_restarts + 1)
 
+    def _give_up(self, refusal: VlmDlmError) -> None:
+        """Another child could not run it either. Once one has run it, that is not the fault of
+        whoever started this."""
+        logger.error("the engine cannot be loaded: %s", refusal)
+        if self.state.num_restarts == 0:
+            self._refusal = refusal
+        self._set_down(UNLOADABLE)
+
     def _go_down(self, reason: str) -> None:
         if self._is_closing:
             return
         logger.error("the engine stays down: %s", reason)
+        self._set_down(reason)
+
+    def _set_down(self, reason: str) -> None:
         self._set(phase=Phase.DOWN, progress=0.0, reason=reason)
         self._tell_lost()
 

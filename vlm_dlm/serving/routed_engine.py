@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import cast
 
 from vlm_dlm.engine.base import Capabilities
-from vlm_dlm.errors import ModeError
+from vlm_dlm.errors import ModeError, VlmDlmError
 from vlm_dlm.events import GenerationEvent
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import EngineState, Phase
@@ -39,6 +39,12 @@ class RoutedEngine(ManagedEngine):
     def state(self) -> EngineState:
         """The worst part's, its restarts those of all."""
         return replace(min(self._states, key=_rank), num_restarts=self._num_restarts)
+
+    @property
+    def refusal(self) -> VlmDlmError | None:
+        """The first part's that has one."""
+        found = (part.refusal for part in self._parts)
+        return next((refusal for refusal in found if refusal is not None), None)
 
     def state_of(self, mode: str | None) -> EngineState:
         return max(self._states, key=_rank) if mode is None else self._route(mode).state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vlm_dlm.verify import record_check as record
 from vlm_dlm.verify import template_checks as template
 from vlm_dlm.verify import tensor_checks as tensors
 from vlm_dlm.verify import token_checks as tokens
@@ -30,6 +31,12 @@ FILE_CHECKS: tuple[Check[CheckpointFiles], ...] = (
         "the checkpoint brings no draft adapter; one that is given fits",
         "--adapter DIR, such as the checkpoint's folder linear_spec_lora",
         tensors.draft_adapter,
+    ),
+    Check(
+        "recorded_files",
+        "a fetched checkpoint is what was fetched",
+        "none: fetch it again, or delete fetched.json to accept the change",
+        record.recorded_files,
     ),
     Check("chat_markers", "<|im_start|> 10, <|im_end|> 11", OTHER_FILE, tokens.chat_markers),
     Check(

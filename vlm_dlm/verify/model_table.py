@@ -70,7 +70,7 @@ MODEL_CHECKS: tuple[Check[Trial], ...] = (
     Check(
         "threshold_rounding",
         "in bfloat16 a confidence of 0.8984375 passes a threshold of 0.9",
-        "is_native_confidence of diffusion",
+        "is_native_confidence of BlockDiffusionParams, in Python only",
         model.threshold_rounding,
     ),
 )

@@ -72,12 +72,13 @@ class Trial:
         ]
 
     def long_prompt(self, num_tokens: int) -> PreparedPrompt:
-        """The first question behind a system message that makes it at least `num_tokens` long."""
+        """The first question, its turn made at least `num_tokens` long: behind a system message of
+        that length the embedded model answers nothing."""
         encode = self.runtime.checkpoint.processor.tokenizer.encode_text
         filler = FILLER * (num_tokens // len(encode(FILLER)) + 1)
         first = self.prompts[0]
         text = TEXT_QUESTIONS[0] if self.config.vision is None else SCENE_QUESTION
-        return self.runtime.prompt(text, first.images, system=filler, max_tokens=self.max_tokens)
+        return self.runtime.prompt(filler + text, first.images, max_tokens=self.max_tokens)
 
     @property
     def is_exact(self) -> bool:

@@ -168,9 +168,12 @@ def test_what_does_not_go_together_is_refused(
         load_model(tiny_checkpoint, max_memory={"cpu": "1GB"}, quantize="int8")
     with pytest.raises(CheckpointError, match="a quantized model cannot be saved"):
         save_model(load_model(tiny_checkpoint, quantize="int8"), tmp_path)
-    monkeypatch.setattr(placement, "_free_bytes", lambda device: 150_000)
-    with pytest.raises(CheckpointError, match="quantized layers cannot be offloaded"):
+    monkeypatch.setattr(placement, "_free_bytes", lambda device: 50_000)
+    offloading = "quantized layers cannot be offloaded, "
+    with pytest.raises(CheckpointError, match=f"{offloading}choose int4, load without --quantize"):
         load_model(tiny_checkpoint, quantize="int8")
+    with pytest.raises(CheckpointError, match=f"{offloading}load without --quantize"):
+        load_model(tiny_checkpoint, quantize="int4")
     assert not list(tmp_path.iterdir())
 
 

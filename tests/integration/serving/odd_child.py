@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from vlm_dlm.engine.scripted_engine import ScriptedEngine
+from vlm_dlm.errors import CheckpointError
 from vlm_dlm.serving import engine_process
 from vlm_dlm.serving.engine_process import EngineServer
 from vlm_dlm.serving.launch import Launch
@@ -47,6 +48,10 @@ def compute(launch: Launch) -> None:
         pass
 
 
+def refuse(launch: Launch) -> None:
+    raise CheckpointError("the weights are gone")
+
+
 def main() -> None:
     odd = os.environ.get(ODD, "")
     if odd == "no start":
@@ -63,6 +68,8 @@ def main() -> None:
         ScriptedEngine.on_broken = break_soon
     if odd == "busy":
         engine_process.prepare = compute
+    if odd == "unusable":
+        engine_process.prepare = refuse
     engine_process.main()
 
 

@@ -18,6 +18,7 @@ from tests.integration.serving.process_harness import (
     STUCK,
     collect,
     is_alive,
+    kill,
     num_ends,
     ready,
     request,
@@ -219,11 +220,27 @@ def test_a_checkpoint_that_cannot_be_loaded_is_not_tried_again(
             await settle(engine)
         assert str(tmp_path) not in str(refusal.value)
         assert engine.state.num_restarts == 0
+        assert isinstance(engine.refusal, CheckpointError)
+        assert str(tmp_path) in str(engine.refusal)
         await engine.close()
 
     with caplog.at_level(logging.ERROR):
         asyncio.run(run())
-    assert str(tmp_path) in caplog.text
+    assert caplog.text.count(str(tmp_path)) == 1
+
+
+def test_a_checkpoint_that_is_lost_while_serving_is_no_refusal(odd: pytest.MonkeyPatch) -> None:
+    """It ran once: whoever started the server asked for nothing impossible."""
+
+    async def run() -> None:
+        async with ready(QUICK) as engine:
+            odd.setenv(ODD, "unusable")
+            kill(engine)
+            await until(lambda: engine.state.phase is Phase.DOWN)
+            assert engine.state.reason.startswith("the engine cannot be loaded")
+            assert engine.refusal is None
+
+    asyncio.run(run())
 
 
 def test_closing_gives_running_streams_their_last_event(odd: pytest.MonkeyPatch) -> None:

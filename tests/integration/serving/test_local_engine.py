@@ -73,6 +73,7 @@ def test_a_checkpoint_that_cannot_be_loaded_is_told_without_its_path(tmp_path: P
         with pytest.raises(UnavailableError, match="cannot be loaded") as refusal:
             await engine.wait_ready()
         assert str(tmp_path) not in str(refusal.value)
+        assert str(tmp_path) in str(engine.refusal)
         await engine.close()
 
     asyncio.run(run())

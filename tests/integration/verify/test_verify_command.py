@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from vlm_dlm.cli.main import run
+from vlm_dlm.model import placement
 from vlm_dlm.verify.checks import FILE_CHECKS
 from vlm_dlm.verify.model_table import MODEL_CHECKS
 
@@ -44,7 +45,7 @@ def test_the_embedded_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     verdicts = {name: finding["verdict"] for name, finding in found.items()}
     assert code == 0, verdicts
     sure = ("alignment", "mask_id", "linear_lossless", "quadratic_lossless", "no_thoughts")
-    assert {verdicts[name] for name in sure} == {"confirmed"}
+    assert {verdicts[name] for name in (*sure, "quadratic_positions")} == {"confirmed"}
     rates = ("diffusion_rate", "linear_rate")
     assert all("no figures are published" in found[name]["evidence"] for name in rates)
 
@@ -58,6 +59,35 @@ def test_what_differs_is_exit_code_1_and_stops_no_other_check(
     assert found["image_tokens"]["verdict"] == "differs"
     assert {found[check.name]["verdict"] for check in MODEL_CHECKS} == {"skipped"}
     assert "maps <|image_pad|> to 20" in found["alignment"]["evidence"]
+
+
+def test_weights_that_cannot_be_used_are_exit_code_2_behind_the_findings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = tmp_path / "refused"
+    refused.mkdir()
+    for path in EMBEDDED.iterdir():
+        (refused / path.name).symlink_to(path)
+    broken = refused / "preprocessor_config.json"
+    broken.unlink(missing_ok=True)
+    broken.write_text("{", encoding="utf-8")  # which no check of files reads
+    assert run(["verify", "--json", "--model", str(refused)]) == 2
+    said = capsys.readouterr()
+    found = {one["check"]: one for one in json.loads(said.out)["findings"]}
+    assert list(found) == NAMES
+    assert {found[check.name]["verdict"] for check in MODEL_CHECKS} == {"skipped"}
+    assert said.err.splitlines()[-1].startswith("Error: ")
+
+
+def test_weights_that_do_not_fit_are_exit_code_2_behind_the_findings(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torchao", reason="torchao is not installed (extra quantize)")
+    monkeypatch.setattr(placement, "_free_bytes", lambda device: 1)
+    assert run(["verify", "--quantize", "int4"]) == 2
+    said = capsys.readouterr()
+    assert "skipped        alignment: " in said.out
+    assert "quantized layers cannot be offloaded" in said.err
 
 
 def test_files_only_and_what_a_person_reads(

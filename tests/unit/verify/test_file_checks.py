@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from vlm_dlm.errors import CheckpointError
+from vlm_dlm.fetching.record import Record, file_sha256, write_record
 from vlm_dlm.verify.checks import FILE_CHECKS
 from vlm_dlm.verify.files import CheckpointFiles
 from vlm_dlm.verify.finding import Finding
@@ -19,7 +20,8 @@ from vlm_dlm.verify.running import run_checks
 
 EMBEDDED = Path(__file__).parents[3] / "assets" / "embedded"
 Doctor = Callable[[Path], object]
-NO_VERDICT_HERE = {"vocabulary"}  # needs the full vocabulary: tests/unit/processor/test_tekken.py
+# One needs the full vocabulary (tests/unit/processor/test_tekken.py), one a fetched folder.
+NO_VERDICT_HERE = {"vocabulary", "recorded_files"}
 
 
 def findings(folder: Path, adapter: Path | None = None) -> dict[str, Finding]:
@@ -119,6 +121,14 @@ def write_adapter(folder: Path, rank: int = 4) -> Path:
     return folder
 
 
+def fetched(folder: Path, num_more: int = 0) -> None:
+    """As `vlm-dlm fetch` leaves it, config.json having lost `num_more` bytes since."""
+    files = {path.name: (path.stat().st_size, file_sha256(path)) for path in folder.iterdir()}
+    num_bytes, sha256 = files["config.json"]
+    files["config.json"] = (num_bytes + num_more, sha256)
+    write_record(folder, Record("some/model", "c" * 40, "a licence", files))
+
+
 SYSTEM = "'<|im_start|>system\\n' + system + '<|im_end|>\\n'"
 DOCTORED: dict[str, tuple[str, Doctor, str]] = {
     "a tensor is missing": (
@@ -130,6 +140,11 @@ DOCTORED: dict[str, tuple[str, Doctor, str]] = {
         "stray_tensors",
         tensors(lambda found: found.update({"encoder.extra": found["encoder.norm.weight"]})),
         "encoder.extra",
+    ),
+    "a file that has changed": (
+        "recorded_files",
+        lambda folder: fetched(folder, num_more=1),
+        "config.json was changed in",
     ),
     "another dtype": ("storage_dtype", tensors(lambda found: None), "stored as F32"),
     "an adapter is there": ("draft_adapter", bring_adapter, "12 tensors of rank 4, scale 4"),
@@ -166,6 +181,13 @@ def test_the_embedded_checkpoint_is_as_assumed() -> None:
     skipped = {name for name, finding in found.items() if finding.verdict == "skipped"}
     assert skipped == NO_VERDICT_HERE
     assert all(finding.evidence and finding.setting for finding in found.values())
+
+
+def test_a_fetched_checkpoint_that_is_as_it_was(copy: Path) -> None:
+    fetched(copy)
+    finding = findings(copy)["recorded_files"]
+    assert finding.verdict == "confirmed"
+    assert f"some/model@{'c' * 40}" in finding.evidence
 
 
 @pytest.mark.parametrize("case", DOCTORED)

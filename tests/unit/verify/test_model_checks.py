@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vlm_dlm.config import ModelConfig, VisionConfig
+from vlm_dlm.decoding.block_diffusion import BlockDiffusionParams
 from vlm_dlm.events import Stats
 from vlm_dlm.report import Answer
 from vlm_dlm.verify import model_checks as checks
@@ -169,6 +170,12 @@ def test_every_check_but_that_of_torch_is_seen_to_give_both_verdicts() -> None:
 
 def test_how_this_torch_rounds() -> None:
     assert look("threshold_rounding").verdict == "confirmed"
+
+
+def test_a_setting_that_no_flag_has_says_where_it_is() -> None:
+    (check,) = (check for check in MODEL_CHECKS if check.name == "threshold_rounding")
+    assert check.setting == "is_native_confidence of BlockDiffusionParams, in Python only"
+    assert "is_native_confidence" in {one.name for one in fields(BlockDiffusionParams)}
 
 
 def test_the_published_targets() -> None:
