@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.checkpoints import write_tiny_checkpoint
-from tests.e2e.server import Server
+from tests.e2e.server import Server, eventually
 
 QUESTION = {"type": "text", "text": "Hello"}
 
@@ -42,4 +42,4 @@ def test_text_is_answered_and_an_image_refused(tmp_path: Path, scene_file: Path)
         assert reply["error"]["message"] == "this model reads text only; 1 images were given"
         status, _ = ask(server, [QUESTION])
         assert status == 200
-        assert "reads text only" in server.get("/", timeout_s=60)
+        eventually(lambda: "reads text only" in server.get("/"), 60)  # the page comes up beside
