@@ -52,7 +52,7 @@ def _lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     yield from _checkpoint_lines(diagnosis.checkpoint)
     for need in diagnosis.needs:
         yield "Memory", _need_text(need)
-    yield "By itself", f"{diagnosis.dtype} on {diagnosis.device}"
+    yield "Without flags", f"{diagnosis.dtype} on {diagnosis.device}"
     yield "Verdict", diagnosis.verdict.text
     if diagnosis.verdict.fits:
         yield "Use", _command(diagnosis)
