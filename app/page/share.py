@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 MAX_PROMPT_CHARS = 4000  # of a link; browsers and proxies cut longer ones
 MAX_SEED = 2**53
-# The page's script may come later than Gradio's parts.
+# The page's script may come later than Gradio's parts. What the link does not name is left alone:
+# a visitor may have changed it meanwhile.
 _FILL = """async (...values) => {
   for (let i = 0; i < 100 && !window.vlmDlm?.code; i++) await new Promise((r) => setTimeout(r, 50));
-  return window.vlmDlm?.code ? vlmDlm.code.settings(SPECS, values) : values;
+  const filled = window.vlmDlm?.code ? vlmDlm.code.settings(SPECS, values) : values;
+  return filled.map((value, i) => (value === values[i] ? { __type__: "update" } : value));
 }"""
 
 

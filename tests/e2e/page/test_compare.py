@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.e2e.page.conftest import Visit
-from tests.e2e.page.views import choose_image, panel, start, wait_until_done
+from tests.e2e.page.views import choose_image, panel, set_number, start, wait_until_done
 from tests.e2e.server import Server
 
 # From the one numbered `held` on, requests get their answers when `window.go` is called.
@@ -76,11 +76,7 @@ def _file(folder: Path, colour: str) -> Path:
 
 def _set_runs(page: Page, num_runs: int) -> None:
     page.get_by_role("button", name="Settings").first.click()
-    runs = page.locator("#runs input[type=number]")
-    runs.fill(str(num_runs))
-    runs.press("Tab")
-    expect(page.locator("#runs input[type=range]")).to_have_value(str(num_runs))
-    page.wait_for_timeout(300)  # until Gradio hands it on
+    set_number(page, "runs", num_runs)
 
 
 def test_a_record_keeps_the_picture_that_was_asked_about(page: Page, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.e2e.server import ROOT
+from tests.e2e.server import ROOT, eventually
 
 EXAMPLES = ROOT / "assets" / "examples"
 SHAPES = EXAMPLES / "shapes.png"
@@ -36,11 +36,23 @@ def start(page: Page) -> None:
 def ask_for_much(page: Page, at_once: bool = False) -> None:
     """Have answers be as long as the page allows, in all modes together if wanted."""
     page.get_by_role("button", name="Settings").first.click()
-    most = page.locator("#most input[type=number]")
-    most.fill("1024")
-    most.press("Tab")
+    set_number(page, "most", 1024)
     if at_once:
         page.get_by_label("All modes at once").check()
+
+
+def set_number(page: Page, name: str, value: int) -> None:
+    """Set a slider by its number, as often as it takes: a part that has only just come up does not
+    listen yet."""
+    number, slider = (page.locator(f"#{name} input[type={kind}]") for kind in ("number", "range"))
+
+    def is_set() -> bool:
+        number.fill(str(value))
+        number.press("Tab")
+        page.wait_for_timeout(300)  # until it is handed on
+        return slider.input_value() == str(value)
+
+    eventually(is_set, 10)
 
 
 def wait_until_done(page: Page) -> None:
