@@ -13,8 +13,6 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from app.main import create_app
-from app.settings import Settings
 from vlm_dlm.engine.base import Capabilities
 from vlm_dlm.engine.scripted_engine import Script, ScriptedEngine
 from vlm_dlm.events import GenerationEvent
@@ -23,6 +21,8 @@ from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.managed import ManagedEngine, StatefulEngine
 from vlm_dlm.serving.service import Service
+from vlm_dlm_app.main import create_app
+from vlm_dlm_app.settings import Settings
 
 BASE_URL = "http://127.0.0.1"
 

@@ -18,9 +18,6 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
-from app.main import create_app
-from app.settings import Settings
-from app.state import Services
 from vlm_dlm.engine.base import Capabilities
 from vlm_dlm.engine.scripted_engine import Script, ScriptedEngine
 from vlm_dlm.events import GenerationEvent
@@ -28,6 +25,9 @@ from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.managed import ManagedEngine, StatefulEngine
+from vlm_dlm_app.main import create_app
+from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.state import Services
 
 PATIENCE_S = 10.0
 
@@ -113,7 +113,7 @@ def live_server(
     played = PlayedEngine(script)
     app = create_app(settings or Settings(), engine or played, checkpoint)
     listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as app/server.py does
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as vlm_dlm_app/server.py does
     config = uvicorn.Config(
         app, loop="asyncio", ws="none", lifespan="on", log_config=None, access_log=False
     )

@@ -9,10 +9,6 @@ from typing import Any
 import openai
 import pytest
 
-from app.image_sources import image_contents
-from app.main import build_services
-from app.media.fetcher import Fetcher
-from app.settings import Settings
 from tests.api.conftest import WORDS
 from tests.api.serving import (
     LiveServer,
@@ -27,6 +23,10 @@ from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.errors import ImageTooLargeError
 from vlm_dlm.preflight import Checkpoint
+from vlm_dlm_app.image_sources import image_contents
+from vlm_dlm_app.main import build_services
+from vlm_dlm_app.media.fetcher import Fetcher
+from vlm_dlm_app.settings import Settings
 
 ANSWER = "".join(WORDS)
 QUESTION: list[Any] = [{"role": "user", "content": "What is this?"}]

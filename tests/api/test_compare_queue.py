@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from app import comparison
-from app.settings import Settings
 from tests.api.modes import ScriptedModes, running
 from vlm_dlm.engine.scripted_engine import Script
+from vlm_dlm_app import comparison
+from vlm_dlm_app.settings import Settings
 
 PATH = "/v1/compare"
 ASK: dict[str, Any] = {"prompt": "What is this?"}

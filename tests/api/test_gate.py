@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from app.auth import Clients
-from app.errors import ApiError
-from app.middleware.gate import Gate, is_loopback
-from app.middleware.guard import Guard
+from vlm_dlm_app.auth import Clients
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.middleware.gate import Gate, is_loopback
+from vlm_dlm_app.middleware.guard import Guard
 
 
 def test_clients_are_told_apart_by_key_then_by_address() -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.errors import ApiError
-from app.json_shape import MAX_PARTS, check_shape
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.json_shape import MAX_PARTS, check_shape
 
 DEPTH = 4
 LEAVES = st.none() | st.booleans() | st.integers() | st.text('ab"\\[]{}é\n', max_size=8)

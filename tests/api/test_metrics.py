@@ -14,14 +14,14 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.live_metrics import LiveMetrics
-from app.metrics import PREFIX, Metrics
 from tests.api.modes import ScriptedModes, running
 from tests.api.serving import LiveServer, until
 from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.events import Stats
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
+from vlm_dlm_app.live_metrics import LiveMetrics
+from vlm_dlm_app.metrics import PREFIX, Metrics
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 MESSAGES: Any = [{"role": "user", "content": "What is in the picture?\r\nINFO forged"}]
@@ -210,11 +210,11 @@ def test_series_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answer_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == "app.tracking"]
+    return [r.getMessage() for r in caplog.records if r.name == "vlm_dlm_app.tracking"]
 
 
 def request_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == "app.requests"]
+    return [r.getMessage() for r in caplog.records if r.name == "vlm_dlm_app.requests"]
 
 
 def test_one_line_per_answer_with_its_cause_and_no_text(

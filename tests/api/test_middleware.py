@@ -14,9 +14,9 @@ import openai
 import pytest
 from pydantic import SecretStr
 
-from app.settings import Settings
 from tests.api.serving import LiveServer, live_server, until
 from vlm_dlm.preflight import Checkpoint
+from vlm_dlm_app.settings import Settings
 
 MAX_BODY = 200_000
 PAGE = "https://page.example"

@@ -8,10 +8,17 @@ from time import process_time
 import httpx
 import pytest
 
-from app.errors import ApiError
-from app.multipart import MAX_HEADER_BYTES, MAX_PART_HEADERS, MAX_PARTS, Form, FormShape, parse_form
-from app.settings import Settings
 from tests.api.modes import ScriptedModes, running
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.multipart import (
+    MAX_HEADER_BYTES,
+    MAX_PART_HEADERS,
+    MAX_PARTS,
+    Form,
+    FormShape,
+    parse_form,
+)
+from vlm_dlm_app.settings import Settings
 
 TYPE = "multipart/form-data; boundary=b"
 SHAPE = FormShape(

@@ -11,11 +11,11 @@ from starlette.datastructures import MutableHeaders
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from app.auth import Clients
-from app.errors import ApiError
-from app.page.headers import add_headers
-from app.page.mount import Page, PageMount
-from app.page.paths import is_page_path
+from vlm_dlm_app.auth import Clients
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.page.headers import add_headers
+from vlm_dlm_app.page.mount import Page, PageMount
+from vlm_dlm_app.page.paths import is_page_path
 
 
 def app_of(page: Page) -> Starlette:

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from app.page.report_route import router
-from app.settings import Settings
 from tests.api.serving import LiveServer, data_uri, live_server, png
 from tests.unit.app.page_records import make_record
 from vlm_dlm.preflight import Checkpoint
+from vlm_dlm_app.page.report_route import router
+from vlm_dlm_app.settings import Settings
 
 
 @pytest.fixture(scope="module")

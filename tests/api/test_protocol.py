@@ -16,9 +16,9 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from app.logs import JsonFormatter, LineFormatter
-from app.protocol import MAX_HEAD_BYTES, BoundedProtocol
 from tests.api.serving import until
+from vlm_dlm_app.logs import JsonFormatter, LineFormatter
+from vlm_dlm_app.protocol import MAX_HEAD_BYTES, BoundedProtocol
 
 
 class Impatient(BoundedProtocol):
@@ -110,11 +110,13 @@ def test_what_is_not_http_is_refused_in_our_form(port: int, head: bytes) -> None
 def test_a_refused_connection_has_an_id_and_a_line_in_the_log(
     port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "app.requests"):
+    with caplog.at_level(logging.INFO, "vlm_dlm_app.requests"):
         said = talk(port, b"NONSENSE\r\nX-Request-Id: mine\r\n\r\n")
     found = re.search(rb"X-Request-Id: ([0-9a-f]{32})\r\n", said)
     assert found
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "app.requests"]
+    (line,) = [
+        record.getMessage() for record in caplog.records if record.name == "vlm_dlm_app.requests"
+    ]
     assert line == f"request request={found[1].decode()} status=400 cause=bad_request"
 
 
@@ -197,7 +199,7 @@ def test_a_slow_answer_is_not_closed() -> None:
 
 
 def record(message: str, *args: object) -> logging.LogRecord:
-    return logging.LogRecord("app", logging.INFO, __file__, 1, message, args, None)
+    return logging.LogRecord("vlm_dlm_app", logging.INFO, __file__, 1, message, args, None)
 
 
 def test_no_message_can_begin_a_line_of_its_own() -> None:

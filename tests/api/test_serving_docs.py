@@ -10,14 +10,14 @@ from typing import Any, cast
 
 import typer
 
-from app import errors as app_errors
-from app.main import create_app
-from app.metrics import PREFIX
-from app.settings import Settings
 from tests.api.serving import PlayedEngine
 from vlm_dlm import errors
 from vlm_dlm.cli.main import app as cli
 from vlm_dlm.preflight import Checkpoint
+from vlm_dlm_app import errors as app_errors
+from vlm_dlm_app.main import create_app
+from vlm_dlm_app.metrics import PREFIX
+from vlm_dlm_app.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = {"Settings": "serving", "Errors": "serving", "Addresses": "api", "Metrics": "operate"}
@@ -71,7 +71,7 @@ def raised_codes() -> set[tuple[int, str]]:
     found: set[tuple[int, str]] = set()
     for path in (ROOT / "app").rglob("*.py"):
         if (
-            ROOT / "app" / "page"
+            ROOT / "app" / "vlm_dlm_app" / "page"
         ) in path.parents:  # what its views say is shown there, and no answer over HTTP
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

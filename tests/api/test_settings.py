@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.launching import launch_of
-from app.main import build_services
-from app.settings import Settings, load_settings
 from tests.api.serving import PlayedEngine
 from vlm_dlm.errors import BadInputError
 from vlm_dlm.preflight import Checkpoint
+from vlm_dlm_app.launching import launch_of
+from vlm_dlm_app.main import build_services
+from vlm_dlm_app.settings import Settings, load_settings
 
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:

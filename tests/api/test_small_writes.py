@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from app.server import _bind
-from app.settings import Settings
+from vlm_dlm_app.server import _bind
+from vlm_dlm_app.settings import Settings
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

@@ -8,12 +8,12 @@ import httpx
 import openai
 import pytest
 
-from app.auth import OPEN_PATHS
 from tests.api.serving import LiveServer, live_server
 from vlm_dlm import __version__
 from vlm_dlm.decoding import MODES
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.serving.engine_state import Phase
+from vlm_dlm_app.auth import OPEN_PATHS
 
 READY_PATHS = ("/health", "/health/ready", "/v1/health/ready")
 

@@ -51,7 +51,7 @@ ip link set lo up
 QUESTIONS = """
 import base64, json, os, pathlib, urllib.error, urllib.request
 
-import app
+import vlm_dlm_app
 
 def ask(path, body=None, host="localhost"):
     data = None if body is None else json.dumps(body).encode()
@@ -72,7 +72,7 @@ def writable(folder):
         return False
     return True
 
-picture = pathlib.Path(app.__file__).parent / "_examples" / "shapes.png"
+picture = pathlib.Path(vlm_dlm_app.__file__).parent / "_examples" / "shapes.png"
 image = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
 whole = json.loads(ask("/v1/compare", {"prompt": "Describe the image.", "images": [image]})[1])
 status = dict(line.split(":", 1) for line in open("/proc/1/status") if ":" in line)

@@ -13,12 +13,12 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.main import create_app
-from app.settings import Settings
 from tests.api.serving import PlayedEngine
 from tests.deploy.tools import find_tool, run
 from vlm_dlm.events import Stats
 from vlm_dlm.preflight import open_checkpoint
+from vlm_dlm_app.main import create_app
+from vlm_dlm_app.settings import Settings
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 DASHBOARD: dict[str, Any] = json.loads(

@@ -124,8 +124,8 @@ def serve(
 
 
 def _run(flags: dict[str, Any], config: Path | None, on_page: Callable[[str], object]) -> None:
-    settings = _import("app.settings").load_settings(flags, config)
-    _import("app.server").serve(settings, _say, Progress(), on_page)
+    settings = _import("vlm_dlm_app.settings").load_settings(flags, config)
+    _import("vlm_dlm_app.server").serve(settings, _say, Progress(), on_page)
 
 
 def _show(address: str) -> None:
@@ -142,7 +142,7 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in ("app", "vlm_dlm"):
+        if (error.name or "").partition(".")[0] in ("vlm_dlm_app", "vlm_dlm"):
             raise
         raise BadInputError(NEEDS) from None
 

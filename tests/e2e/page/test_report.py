@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from app.page.report import build_report
 from tests.e2e.page.browser import NARROW, PATIENCE_MS, WIDE, Visitor
 from tests.e2e.page.conftest import Visit
 from tests.e2e.page.views import SHAPES, choose_image, start
 from tests.e2e.server import Server
 from tests.unit.app.page_records import AR_TEXT, make_record
 from tests.unit.app.test_page_report import HOSTILE, hostile_record
+from vlm_dlm_app.page.report import build_report
 
 ANSWER = "".join(AR_TEXT)
 _STATES = "all => all.map((each) => each.dataset.state || 'final')"

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from app.media.fetcher import UNREACHABLE, Fetcher, FetchPolicy, Resolve
 from tests.unit.app.hostile_urls import HOSTILE_NAMES, HOSTILE_URLS
 from vlm_dlm.errors import ImageError
+from vlm_dlm_app.media.fetcher import UNREACHABLE, Fetcher, FetchPolicy, Resolve
 
 PUBLIC = "93.184.215.14"
 

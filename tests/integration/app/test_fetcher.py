@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from app.media import fetcher as module
-from app.media.fetcher import BAD_REPLY, UNREACHABLE, Fetcher, FetchPolicy
 from tests.corpus.images import picture
 from vlm_dlm.errors import ImageError, ImageTooLargeError, QueueFullError
+from vlm_dlm_app.media import fetcher as module
+from vlm_dlm_app.media.fetcher import BAD_REPLY, UNREACHABLE, Fetcher, FetchPolicy
 
 PUBLIC = "93.184.215.14"
 Reply = Callable[[StreamReader, StreamWriter], Awaitable[None]]

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from app.answers import Answer, metrics_of, timings_of, usage_of
-from app.errors import ApiError
-from app.metrics import Metrics
 from vlm_dlm.errors import DeadlineError, EngineError
 from vlm_dlm.events import Committed, Failed, Finished, Started, Stats
 from vlm_dlm.step import Origin, Token
+from vlm_dlm_app.answers import Answer, metrics_of, timings_of, usage_of
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.metrics import Metrics
 
 STATS = Stats(
     num_prompt_tokens=40,

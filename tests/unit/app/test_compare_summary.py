@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
-from app.comparison import Comparison, Judge
-from app.schemas.compare import Summary
 from tests.unit.app.test_answers import STATS
 from vlm_dlm.events import Finished, GenerationEvent, Stats
 from vlm_dlm.request import GenerationRequest, PromptInput
 from vlm_dlm.serving.service import Ticket
+from vlm_dlm_app.comparison import Comparison, Judge
+from vlm_dlm_app.schemas.compare import Summary
 
 COPIED = replace(STATS, vision_s=0.0, prefill_s=0.002, is_prompt_reused=True)
 UNTOLD = replace(STATS, vision_s=None, prefill_s=None)

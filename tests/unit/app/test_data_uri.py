@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.media.data_uri import MIME_TYPES, is_data_uri, parse_data_uri
 from vlm_dlm.errors import ImageError
+from vlm_dlm_app.media.data_uri import MIME_TYPES, is_data_uri, parse_data_uri
 
 LIMIT = 2**20
 PREFIX = "data:image/png;base64,"

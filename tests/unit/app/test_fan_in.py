@@ -8,13 +8,13 @@ from contextlib import aclosing
 
 import pytest
 
-from app.fan_in import Group, merged
-from app.patience import patiently
 from vlm_dlm.engine.scripted_engine import Script, ScriptedEngine
 from vlm_dlm.errors import DeadlineError, EngineError
 from vlm_dlm.events import Finished
 from vlm_dlm.request import GenerationRequest, PromptInput
 from vlm_dlm.serving.service import Service, ServiceConfig, Ticket
+from vlm_dlm_app.fan_in import Group, merged
+from vlm_dlm_app.patience import patiently
 
 
 class Streams:

@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import pytest
 
-from app.errors import ApiError
-from app.idempotency import IdempotencyStore, digest_of
-from app.shared_run import Chunks, Follower
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.idempotency import IdempotencyStore, digest_of
+from vlm_dlm_app.shared_run import Chunks, Follower
 
 NAME = ("client", "/route", "key")
 
@@ -150,7 +150,7 @@ def test_the_digest_tells_where_pieces_end(monkeypatch: pytest.MonkeyPatch) -> N
     async def run() -> None:
         here = await digest_of([b"ab", b"c"])
         assert here != await digest_of([b"a", b"bc"])
-        monkeypatch.setattr("app.idempotency.MAX_BYTES_HASHED_HERE", 2)
+        monkeypatch.setattr("vlm_dlm_app.idempotency.MAX_BYTES_HASHED_HERE", 2)
         assert here == await digest_of([b"ab", b"c"])
 
     asyncio.run(run())

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from app.page.about import ENDPOINTS, about_text
-from app.page.endpoints import NAMES
-from app.settings import Settings
-from app.state import Services
 from vlm_dlm.engine.scripted_engine import ScriptedEngine
+from vlm_dlm_app.page.about import ENDPOINTS, about_text
+from vlm_dlm_app.page.endpoints import NAMES
+from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.state import Services
 
 
 def about(**changes: Any) -> str:

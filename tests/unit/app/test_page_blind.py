@@ -5,11 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-from app.page.blind import Round, reveal, vote_of
-from app.schemas.compare import ModeResult
-from app.state import Services
 from tests.unit.app.page_records import make_record
 from vlm_dlm.engine.scripted_engine import ScriptedEngine
+from vlm_dlm_app.page.blind import Round, reveal, vote_of
+from vlm_dlm_app.schemas.compare import ModeResult
+from vlm_dlm_app.state import Services
 
 SERVICES = cast("Services", SimpleNamespace(engine=ScriptedEngine()))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.page.charts import MAX_POINTS, bars, tokens_over_time
+from vlm_dlm_app.page.charts import MAX_POINTS, bars, tokens_over_time
 
 
 def record(**answers: Any) -> dict[str, Any]:

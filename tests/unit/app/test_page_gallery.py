@@ -6,7 +6,13 @@ import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
-from app.page.gallery import EXAMPLES, QUESTIONS, examples_folder, gallery_html, questions_html
+from vlm_dlm_app.page.gallery import (
+    EXAMPLES,
+    QUESTIONS,
+    examples_folder,
+    gallery_html,
+    questions_html,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,4 +51,4 @@ def test_the_wheel_carries_every_example() -> None:
     carried = build["targets"]["wheel"]["force-include"]
     for example in EXAMPLES:
         assert (folder / example.file).is_file()
-        assert carried[f"assets/examples/{example.file}"] == f"app/_examples/{example.file}"
+        assert carried[f"assets/examples/{example.file}"] == f"vlm_dlm_app/_examples/{example.file}"

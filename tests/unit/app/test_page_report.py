@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.errors import ApiError
-from app.page.report import build_report
-from app.page.report_charts import Line, bar_chart, step_chart, ticks
 from tests.unit.app.page_records import make_record
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.page.report import build_report
+from vlm_dlm_app.page.report_charts import Line, bar_chart, step_chart, ticks
 
 PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(20)).decode()
 HOSTILE = (

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from app.errors import ApiError
-from app.lifecycle import Lifecycle
-from app.page import runs as page_runs
-from app.page.leaving import STREAM_PATH, Followers, Leaving
-from app.page.runs import Runs, Visitor
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.lifecycle import Lifecycle
+from vlm_dlm_app.page import runs as page_runs
+from vlm_dlm_app.page.leaving import STREAM_PATH, Followers, Leaving
+from vlm_dlm_app.page.runs import Runs, Visitor
 
 VISITOR = Visitor("tab", "client", "request", has_stream=True)
 

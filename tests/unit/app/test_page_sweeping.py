@@ -7,9 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from app.errors import ApiError
-from app.page.sweep import BLOCK_LENGTHS, OVER, RUNNING, progress_html
-from app.page.sweeping import (
+from vlm_dlm.engine.scripted_engine import ScriptedEngine
+from vlm_dlm.errors import ModeError
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.page.sweep import BLOCK_LENGTHS, OVER, RUNNING, progress_html
+from vlm_dlm_app.page.sweeping import (
     MAX_POINTS,
     Point,
     Progress,
@@ -19,9 +21,7 @@ from app.page.sweeping import (
     possible_lengths,
     sweepable,
 )
-from app.state import Services
-from vlm_dlm.engine.scripted_engine import ScriptedEngine
-from vlm_dlm.errors import ModeError
+from vlm_dlm_app.state import Services
 
 SERVICES = cast("Services", SimpleNamespace(engine=ScriptedEngine()))
 

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from app.page.votes import COLUMNS, as_csv, read_votes, tally
+from vlm_dlm_app.page.votes import COLUMNS, as_csv, read_votes, tally
 
 
 def vote(choice: str, winner: str, question: str = "What?") -> dict[str, Any]:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from app.auth import OPEN_PATHS
-from app.idempotency import MAX_STORED_BYTES
-from app.media.fetcher import FetchPolicy
-from app.middleware.gate import LOOPBACK_NAMES, is_loopback
-from app.page.layout import CACHE_S
-from app.protocol import MAX_HEAD_BYTES, BoundedProtocol
-from app.settings import Settings
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.model.hub import DATA_FILES
 from vlm_dlm.serving.decode_worker import ChildLimits
+from vlm_dlm_app.auth import OPEN_PATHS
+from vlm_dlm_app.idempotency import MAX_STORED_BYTES
+from vlm_dlm_app.media.fetcher import FetchPolicy
+from vlm_dlm_app.middleware.gate import LOOPBACK_NAMES, is_loopback
+from vlm_dlm_app.page.layout import CACHE_S
+from vlm_dlm_app.protocol import MAX_HEAD_BYTES, BoundedProtocol
+from vlm_dlm_app.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 SECURITY, OPERATE = (

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
-from app.disconnect import while_connected
-from app.streaming import DONE, KEEP_ALIVE, EventStreamResponse, primed, sse
 from vlm_dlm.errors import EngineError, QueueFullError
+from vlm_dlm_app.disconnect import while_connected
+from vlm_dlm_app.streaming import DONE, KEEP_ALIVE, EventStreamResponse, primed, sse
 
 
 class Source:

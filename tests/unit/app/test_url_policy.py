@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.media.fetcher import Fetcher, FetchPolicy
-from app.media.url_policy import Target, follow, is_public, parse_url
 from tests.unit.app.hostile_urls import HOSTILE_NAMES, HOSTILE_URLS
 from vlm_dlm.errors import ImageError
+from vlm_dlm_app.media.fetcher import Fetcher, FetchPolicy
+from vlm_dlm_app.media.url_policy import Target, follow, is_public, parse_url
 
 BOTH = ("https", "http")
 LENIENT = FetchPolicy(allow_http=True, ports=(80, 443, 8080))
@@ -215,4 +215,4 @@ def test_nothing_else_in_the_server_can_fetch() -> None:
     files = [*(root / "app").rglob("*.py"), *(root / "vlm_dlm" / "serving").rglob("*.py")]
     assert len(files) > 20
     found = {str(path.relative_to(root)) for path in files if others.search(path.read_text())}
-    assert found == {"app/media/fetcher.py", "vlm_dlm/serving/vllm/client.py"}
+    assert found == {"app/vlm_dlm_app/media/fetcher.py", "vlm_dlm/serving/vllm/client.py"}

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from app.schemas.common import Text
-from app.schemas.generate import Question
-from app.validation import place_of, sentence_of
+from vlm_dlm_app.schemas.common import Text
+from vlm_dlm_app.schemas.generate import Question
+from vlm_dlm_app.validation import place_of, sentence_of
 
 
 class _Body(BaseModel):

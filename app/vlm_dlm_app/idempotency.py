@@ -1,0 +1,192 @@
+"""One run for all requests with the same Idempotency-Key: who comes later joins or replays."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+from fastapi import Request
+
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.shared_run import Chunks, Follower, Run
+from vlm_dlm_app.state import Services
+
+HEADER = "Idempotency-Key"
+MAX_KEY_CHARS = 255
+MAX_RUNS = 256
+MAX_STORED_BYTES = 64 * 2**20
+LINGER_S = 10.0  # for the last one who left to come back
+MAX_BYTES_HASHED_HERE = 2**17  # a fraction of a millisecond; more is hashed in a thread
+
+
+def _always() -> bool:
+    return True
+
+
+async def replayed_stream(
+    services: Services,
+    request: Request,
+    client: str,
+    body: Sequence[bytes],
+    produce: Callable[[], Chunks],
+    is_good: Callable[[], bool] = _always,
+) -> Chunks | Follower:
+    """The chunks of a streamed answer, to be closed (`aclose`) by who follows them.
+
+    Without an Idempotency-Key they are simply `produce()`. With one, the same client asking the
+    same route with an equal `body` gets the chunks of the run that is under way or has ended well,
+    from the first one on. `produce` must not watch the client's connection: it may outlive it. An
+    error that it raises goes to everybody who follows, and nothing is kept.
+
+    body: what the answer depends on, in pieces; for multipart a form without the boundary, which
+    differs from try to try. is_good: asked at the end, False if the answer is not worth keeping.
+    Raises ApiError: 400 for a key that is none, 422 for the key of another body.
+    """
+    key = key_of(request)
+    if key is None:
+        return produce()
+    digest = await digest_of(body)
+    store = services.idempotency
+    return store.follow((client, request.url.path, key), digest, produce, is_good)
+
+
+async def replayed_reply(
+    services: Services,
+    request: Request,
+    client: str,
+    body: Sequence[bytes],
+    produce: Callable[[], Awaitable[bytes]],
+    is_good: Callable[[], bool] = _always,
+) -> bytes:
+    """A whole answer, as `replayed_stream` does it for streams.
+
+    To notice a client who leaves: `await while_connected(request, replayed_reply(...))`.
+    """
+    if key_of(request) is None:
+        return await produce()
+
+    async def one_chunk() -> Chunks:
+        yield await produce()
+
+    follower = await replayed_stream(services, request, client, body, one_chunk, is_good)
+    try:
+        return b"".join([chunk async for chunk in follower])
+    finally:
+        await follower.aclose()
+
+
+def key_of(request: Request) -> str | None:
+    """The request's key, None without one. Raises ApiError (400) for one of a wrong form."""
+    keys = request.headers.getlist(HEADER)
+    if not keys:
+        return None
+    key = keys[0]
+    if len(keys) > 1 or not (0 < len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()):
+        message = f"{HEADER} must be 1 to {MAX_KEY_CHARS} printable ASCII characters, given once"
+        raise ApiError(400, "bad_idempotency_key", message, HEADER)
+    return key
+
+
+async def digest_of(body: Sequence[bytes]) -> bytes:
+    """SHA-256 of the pieces' own digests; of large bodies computed off the event loop."""
+    if sum(map(len, body)) > MAX_BYTES_HASHED_HERE:
+        return await asyncio.to_thread(_digest, body)
+    return _digest(body)
+
+
+def _digest(body: Sequence[bytes]) -> bytes:
+    return hashlib.sha256(b"".join(hashlib.sha256(piece).digest() for piece in body)).digest()
+
+
+@dataclass(slots=True)
+class _Entry:
+    """ended_s: moment of its good end, None while it runs."""
+
+    digest: bytes
+    run: Run
+    ended_s: float | None = None
+
+
+class IdempotencyStore:
+    """Runs under way, and answers kept for `keep_s` seconds, the oldest dropped first.
+
+    max_bytes bounds what is kept of answers that have ended. linger_s: how long a run goes on that
+    nobody follows.
+    """
+
+    def __init__(
+        self,
+        keep_s: float = 600.0,
+        max_runs: int = MAX_RUNS,
+        max_bytes: int = MAX_STORED_BYTES,
+        clock: Callable[[], float] = monotonic,
+        linger_s: float = LINGER_S,
+    ) -> None:
+        self.keep_s = keep_s
+        self.linger_s = linger_s
+        self.max_runs = max_runs
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+        self._clock = clock
+        self._entries: OrderedDict[tuple[str, ...], _Entry] = OrderedDict()
+        self._open: set[Run] = set()  # abandoned ones too, until they have ended
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def close(self) -> None:
+        """End every run that goes on, and wait until they have ended."""
+        runs = list(self._open)
+        for run in runs:
+            run.stop()
+        await asyncio.gather(*(run.ended() for run in runs))
+
+    def follow(
+        self,
+        name: tuple[str, ...],
+        digest: bytes,
+        produce: Callable[[], Chunks],
+        is_good: Callable[[], bool] = _always,
+    ) -> Follower:
+        """Join the run of this name, or start it. digest: of the body that it answers.
+
+        Raises ApiError (422) if the run's is another.
+        """
+        self._drop_old()
+        entry = self._entries.get(name)
+        if entry is None or entry.run.is_abandoned:
+            run = Run(produce, is_good, self.linger_s)
+            entry = self._entries[name] = _Entry(digest, run)
+            self._open.add(run)
+            run.start(lambda is_good: self._settle(name, entry, is_good))
+        elif entry.digest != digest:
+            message = f"this {HEADER} belongs to a request with another body"
+            raise ApiError(422, "idempotency_mismatch", message, HEADER)
+        self._entries.move_to_end(name)
+        return Follower(entry.run)
+
+    def _settle(self, name: tuple[str, ...], entry: _Entry, is_good: bool) -> None:
+        """A run has ended: keep it, or make way for another try."""
+        self._open.discard(entry.run)
+        if self._entries.get(name) is not entry:  # abandoned, and another took its place
+            return
+        if not is_good:
+            del self._entries[name]
+            return
+        entry.ended_s = self._clock()
+        self.num_bytes += entry.run.num_bytes
+        self._drop_old()
+
+    def _drop_old(self) -> None:
+        now = self._clock()
+        for name, entry in list(self._entries.items()):
+            if entry.ended_s is None:
+                continue
+            is_over = len(self._entries) > self.max_runs or self.num_bytes > self.max_bytes
+            if is_over or now - entry.ended_s >= self.keep_s:
+                del self._entries[name]
+                self.num_bytes -= entry.run.num_bytes

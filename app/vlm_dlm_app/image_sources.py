@@ -1,0 +1,72 @@
+"""What clients write for an image, to the bytes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from vlm_dlm.errors import ImageError, ImageTooLargeError
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.media.data_uri import is_data_uri, parse_data_uri
+from vlm_dlm_app.state import Services
+
+URL_SCHEMES = ("http://", "https://")
+THREAD_CHARS = 2**18  # longer data URIs are decoded off the event loop
+
+
+def fetch_place(
+    services: Services, sources: Sequence[bytes | str], client: str
+) -> AbstractContextManager[None]:
+    """The right to fetch, to be had before `image_contents` and kept while its files are held.
+
+    Nothing to fetch needs none. Raises QueueFullError when it is entered.
+    """
+    if services.fetcher is None or not any(map(_is_url, sources)):
+        return nullcontext()
+    return services.fetcher.place(client)
+
+
+async def image_contents(services: Services, sources: Sequence[bytes | str]) -> list[bytes]:
+    """The files behind all sources of one request, undecoded, one after another.
+
+    sources: contents of files, data URIs, or http(s) URLs where those are fetched. Raises
+    ImageError, or ApiError for a URL where none is fetched.
+    """
+    limit = services.settings.max_body_bytes
+    fetcher = services.fetcher
+    ends_s = None if fetcher is None else fetcher.new_deadline()  # one for all of them
+    contents: list[bytes] = []
+    num_bytes = 0
+    for source in sources:
+        is_file = isinstance(source, bytes)
+        content = source if is_file else await _content(services, source, ends_s)
+        num_bytes += len(content)
+        if num_bytes > limit:
+            raise ImageTooLargeError(
+                f"the images have more than {limit} bytes together, which is the limit"
+            )
+        contents.append(content)
+    return contents
+
+
+def _is_url(source: bytes | str) -> bool:
+    return isinstance(source, str) and source[:8].lower().startswith(URL_SCHEMES)
+
+
+async def _content(services: Services, source: str, ends_s: float | None) -> bytes:
+    if is_data_uri(source):
+        max_bytes = services.settings.max_image_bytes
+        if len(source) <= THREAD_CHARS:
+            return parse_data_uri(source, max_bytes)
+        return await asyncio.to_thread(parse_data_uri, source, max_bytes)
+    if not _is_url(source):
+        raise ImageError("an image must be a data URI of the form data:image/png;base64,...")
+    if services.fetcher is None:
+        raise ApiError(
+            400,
+            "image_urls_off",
+            "this server does not fetch images; send the image itself as a data URI",
+            "image_url",
+        )
+    return await services.fetcher.fetch(source, ends_s)

@@ -1,0 +1,256 @@
+"""From what a client asks for to what the service takes: limits, images, modes, tickets.
+
+Order: what is refused by looking at the request alone, then whether there is room, and only then
+work on images and text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+from vlm_dlm.decoding import MODES, find_mode
+from vlm_dlm.errors import (
+    DeadlineError,
+    ImageError,
+    ModeError,
+    PromptError,
+)
+from vlm_dlm.preflight import mode_params
+from vlm_dlm.processor.prompt import Message, TextPart
+from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
+from vlm_dlm.serving.fair_queue import Priority
+from vlm_dlm.serving.service import Ticket
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.image_sources import fetch_place, image_contents
+from vlm_dlm_app.schemas.common import AnswerOptions, ModeOptions
+from vlm_dlm_app.state import Services
+
+DEFAULT_MODE = "linear_spec"
+DEFAULT_MAX_TOKENS = 256
+AUTO = "auto"
+# The modes' options by the engine's names -> by the names of requests. A request sets no others.
+OPTION_FIELDS = {
+    "threshold": "threshold",
+    "block_length": "block_length",
+    "steps": "max_denoising_steps",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked, whichever route it came by.
+
+    images: contents of files, data URIs or http(s) URLs, in the order in which `messages` number
+    them; nobody has looked at them yet. deadline_s: seconds for the whole answer, preparation
+    included, None for no limit. arrived_s: when they began, on the monotonic clock.
+    """
+
+    messages: tuple[Message, ...]
+    images: tuple[bytes | str, ...] = ()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    priority: Priority = Priority.INTERACTIVE
+    deadline_s: float | None = None
+    enable_thinking: bool = False
+    arrived_s: float = field(default_factory=monotonic)
+
+    @property
+    def rest_s(self) -> float | None:
+        """What is left of the deadline, at least 1 ms; None if there is none."""
+        if self.deadline_s is None:
+            return None
+        return max(self.deadline_s - (monotonic() - self.arrived_s), 0.001)
+
+
+async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput:
+    """The prompt, with its images fetched, decoded and scaled.
+
+    Raises ApiError or VlmDlmError: what is over a limit, then UnavailableError or QueueFullError
+    where there is no room now for this client, in the queue or to fetch its images, before any of
+    them is touched; then ImageError and PromptError, or DeadlineError.
+    """
+    check_conversation(services, ask.messages)
+    check_num_images(services, len(ask.images))
+    services.service.check_room(client)
+    try:
+        async with asyncio.timeout(ask.rest_s):
+            with fetch_place(services, ask.images, client):  # until nobody holds fetched files
+                images = await image_contents(services, ask.images)
+                return await services.preparer.prepare(
+                    ask.messages, images, ask.sampling.max_tokens, ask.enable_thinking, client
+                )
+    except TimeoutError:
+        message = "the deadline passed while the request was being prepared"
+        raise DeadlineError(message) from None
+
+
+def ticket(
+    ask: Ask,
+    prompt: PromptInput,
+    client: str,
+    mode: str,
+    params: Any,
+    *,
+    seed_offset: int = 0,
+    keep_prompt: bool = False,
+) -> Ticket:
+    """One answer for the service, under an id of its own. seed_offset: for further answers to the
+    same request, which must differ from the first."""
+    sampling = ask.sampling
+    if seed_offset and sampling.seed is not None:
+        sampling = replace(sampling, seed=(sampling.seed + seed_offset) % 2**63)
+    request = GenerationRequest(
+        request_id=uuid4().hex,  # never the client's own, which may come twice
+        prompt=prompt,
+        mode=mode,
+        params=params,
+        sampling=sampling,
+        keep_prompt=keep_prompt,
+    )
+    return Ticket(request, client, ask.priority, ask.rest_s)
+
+
+def resolve_mode(services: Services, model: str | None, generation_mode: str | None = None) -> str:
+    """The mode that a model id (NAME, NAME:MODE) and a mode's name or alias ask for.
+
+    Neither, or 'auto', means `linear_spec`, or the first mode where that is not there. Raises
+    ApiError: 404 for a model that is not served, 400 for a contradiction, 422 for a mode that is
+    not offered; ModeError for an unknown one.
+    """
+    by_model = _mode_of_model(services, model)
+    wanted = None
+    if generation_mode not in (None, AUTO):
+        wanted = find_mode(generation_mode, offered_modes(services)).name
+    if by_model is not None and wanted is not None and by_model != wanted:
+        raise ApiError(
+            400,
+            ModeError.code,
+            f"the model asks for mode {by_model} and generation_mode for {wanted}",
+            "generation_mode",
+        )
+    mode = by_model or wanted or default_mode(services)
+    check_offered(services, mode)
+    return mode
+
+
+def offered_modes(services: Services) -> tuple[str, ...]:
+    """Those that the engine has, in its order."""
+    return tuple(info.name for info in services.engine.capabilities.modes)
+
+
+def default_mode(services: Services) -> str:
+    """What writes where a request does not choose."""
+    offered = offered_modes(services)
+    return DEFAULT_MODE if DEFAULT_MODE in offered else offered[0]
+
+
+def check_offered(services: Services, *modes: str) -> None:
+    """Raise ApiError, 422, for the first mode that the engine lacks."""
+    offered = offered_modes(services)
+    for mode in modes:
+        if mode not in offered:
+            message = f"mode {mode} is not offered here; the modes are {', '.join(offered)}"
+            raise ApiError(422, "mode_not_offered", message)
+
+
+def model_id(services: Services, mode: str | None = None) -> str:
+    """The id under which clients know a mode; without one, the model itself."""
+    name = services.settings.model_name
+    return name if mode is None else f"{name}:{mode}"
+
+
+def mode_options(options: ModeOptions, *modes: str) -> Mapping[str, Any]:
+    """Checked Params per mode from threshold, block_length and max_denoising_steps.
+
+    Of several modes each takes what it has. Raises ModeError for an option that none has, or a
+    value that cannot be run.
+    """
+    return mode_params(modes, given_options(options), is_shared=len(modes) > 1)
+
+
+def given_options(options: ModeOptions) -> dict[str, Any]:
+    """What a request sets of the modes' options, by the engine's names."""
+    values = {name: getattr(options, field) for name, field in OPTION_FIELDS.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def sampling_of(
+    services: Services, options: AnswerOptions, max_tokens: int | None = None
+) -> SamplingParams:
+    """How tokens are chosen: greedy, 256 tokens at most, unless the client says otherwise.
+
+    max_tokens: in place of the one in `options`. Raises ApiError for what is over a limit.
+    """
+    limits = services.settings
+    wanted = max_tokens or options.max_tokens or min(DEFAULT_MAX_TOKENS, limits.max_tokens_limit)
+    if wanted > limits.max_tokens_limit:
+        raise over_limit("max_tokens", f"is {wanted}", limits.max_tokens_limit)
+    return SamplingParams(
+        temperature=0.0 if options.temperature is None else options.temperature,
+        top_p=1.0 if options.top_p is None else options.top_p,
+        seed=options.seed,
+        max_tokens=wanted,
+        stop=_stop_of(services, options.stop),
+    )
+
+
+def priority_of(options: AnswerOptions) -> Priority:
+    """Interactive unless the client says otherwise."""
+    return Priority.BATCH if options.priority == "batch" else Priority.INTERACTIVE
+
+
+def deadline_of(services: Services, options: AnswerOptions) -> float:
+    """Seconds for the whole answer: the client's, or the server's own."""
+    return services.settings.deadline_s if options.deadline_s is None else options.deadline_s
+
+
+def over_limit(param: str, found: str, limit: int) -> ApiError:
+    """A request beyond what this server allows. found: as in 'is 9000'."""
+    return ApiError(400, "over_limit", f"{param} {found}; the limit is {limit}", param)
+
+
+def check_num_images(services: Services, num_images: int) -> None:
+    """Raise ImageError for more images than one request may bring."""
+    limit = services.settings.max_images
+    if num_images > limit:
+        raise ImageError(f"{num_images} images were given; the limit is {limit}")
+
+
+def check_conversation(services: Services, messages: Sequence[Message]) -> None:
+    """Raise PromptError for too many messages or too much text."""
+    limits = services.settings
+    if len(messages) > limits.max_messages:
+        raise PromptError(
+            f"{len(messages)} messages were given; the limit is {limits.max_messages}"
+        )
+    parts = (part for message in messages for part in message.parts)
+    num_chars = sum(len(part.text) for part in parts if isinstance(part, TextPart))
+    if num_chars > limits.max_prompt_chars:
+        raise PromptError(
+            f"the messages have {num_chars} characters; the limit is {limits.max_prompt_chars}"
+        )
+
+
+def _mode_of_model(services: Services, model: str | None) -> str | None:
+    if model is None:
+        return None
+    name, _, suffix = model.partition(":")
+    is_mode = not suffix or any(suffix == m.name or suffix in m.aliases for m in MODES.values())
+    if name != services.settings.model_name or not is_mode or model.endswith(":"):
+        message = f"there is no model {model[:100]!r} here; the model is {model_id(services)}"
+        raise ApiError(404, "model_not_found", message, "model")
+    return find_mode(suffix).name if suffix else None
+
+
+def _stop_of(services: Services, stop: Sequence[str] | None) -> tuple[str, ...]:
+    limits, texts = services.settings, tuple(stop or ())
+    if len(texts) > limits.max_stop:
+        raise over_limit("stop", f"has {len(texts)} strings", limits.max_stop)
+    longest = max(map(len, texts), default=0)
+    if longest > limits.max_stop_chars:
+        raise over_limit("stop", f"has a string of {longest} characters", limits.max_stop_chars)
+    return texts

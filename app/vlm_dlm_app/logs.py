@@ -1,0 +1,46 @@
+"""Where log lines go and what they look like: text or JSON on stderr, one line per record."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+
+TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+class LineFormatter(logging.Formatter):
+    """Text. Line ends inside a message are written as \\n, those of a traceback stay."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = _on_one_line(record.message)
+        return super().formatMessage(record)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line, its traceback included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def set_up_logs(level: str, log_format: str) -> None:
+    """Send everything from `level` up to stderr. Other packages only speak up from warnings on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if log_format == "json" else LineFormatter(TEXT))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in ("vlm_dlm_app", "vlm_dlm"):
+        logging.getLogger(name).setLevel(level.upper())
+
+
+def _on_one_line(text: str) -> str:
+    """Control characters escaped, so that nobody can write a line or a colour of their own."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,198 @@
+"""Composes the server: parts, routes, middleware. Knows no concrete engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from vlm_dlm import __version__
+from vlm_dlm.preflight import Checkpoint
+from vlm_dlm.processor.image_input import ImageLimits
+from vlm_dlm.serving.decode_pool import DecodePool
+from vlm_dlm.serving.managed import ManagedEngine
+from vlm_dlm.serving.preparation import Preparer
+from vlm_dlm.serving.service import Service, ServiceConfig
+from vlm_dlm_app.auth import OPEN_PATHS, Clients
+from vlm_dlm_app.errors import error_responses, install_error_handlers
+from vlm_dlm_app.idempotency import IdempotencyStore
+from vlm_dlm_app.lifecycle import Lifecycle
+from vlm_dlm_app.live_metrics import LiveMetrics
+from vlm_dlm_app.media.fetcher import Fetcher, FetchPolicy
+from vlm_dlm_app.metrics import Metrics
+from vlm_dlm_app.middleware.body import Body, BodyLimits
+from vlm_dlm_app.middleware.door import Door
+from vlm_dlm_app.middleware.envelope import ID_HEADER, Envelope
+from vlm_dlm_app.middleware.gate import Gate
+from vlm_dlm_app.middleware.guard import Guard
+from vlm_dlm_app.middleware.head import Head
+from vlm_dlm_app.middleware.keys import Keys
+from vlm_dlm_app.page import report_route
+from vlm_dlm_app.page.build import build_page
+from vlm_dlm_app.page.extras import check_extras
+from vlm_dlm_app.page.mount import Page, PageMount
+from vlm_dlm_app.routes import chat, compare, generate, models, status
+from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.state import Services
+
+ROUTES = (chat, generate, compare, models, status)
+# A picture is decoded to at most this many times the model's own longest side, then scaled.
+DECODE_SIDES = 2
+
+
+def create_app(
+    settings: Settings, engine: ManagedEngine, checkpoint: Checkpoint, *, has_page: bool = False
+) -> FastAPI:
+    """The whole HTTP interface, with the page at / if asked for.
+
+    Its lifespan starts the engine, which goes on loading by itself, and closes everything in the
+    end.
+    """
+    if has_page:
+        check_extras(settings)
+    services = build_services(settings, engine, checkpoint)
+    page = Page(lambda: build_page(services)) if has_page else None
+    app = FastAPI(
+        title="vlm-dlm",
+        summary="One vision-language model, four ways to write with it.",
+        version=__version__,
+        docs_url=None,  # they load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=error_responses(403, 500),
+        lifespan=_lifespan(services, page),
+        middleware=_middleware(services),
+    )
+    app.state.services = services
+    app.state.page = page
+    install_error_handlers(app)
+    for module in ROUTES:
+        app.include_router(module.router)
+    if page is not None:
+        app.include_router(report_route.router)
+        app.router.routes.append(PageMount(page, settings.page_mcp))
+    if settings.api_keys:
+        _declare_keys(app, settings.protect_metrics)
+    return app
+
+
+def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkpoint) -> Services:
+    """All parts, none of them started. Raises BadInputError for settings the engine cannot run."""
+    max_running = settings.max_running or engine.capabilities.max_running
+    preparer = _preparer(settings, checkpoint, max_running, engine.capabilities.needs_pictures)
+    queue = ServiceConfig(
+        max_waiting=settings.max_waiting,
+        max_waiting_tokens=settings.max_waiting_tokens,
+        max_running=settings.max_running,
+        deadline_s=settings.deadline_s,
+    )
+    policy = FetchPolicy(settings.allow_http_urls, max_bytes=settings.max_image_bytes)
+    services = Services(
+        settings=settings,
+        checkpoint=checkpoint,
+        engine=engine,
+        service=Service(engine, queue),
+        preparer=preparer,
+        fetcher=Fetcher(policy) if settings.allow_image_urls else None,
+        metrics=Metrics(settings.model_name, [mode.name for mode in engine.capabilities.modes]),
+        idempotency=IdempotencyStore(settings.idempotency_s),
+        lifecycle=Lifecycle(),
+        began_s=int(time.time()),
+    )
+    services.metrics.add(LiveMetrics(services))
+    return services
+
+
+def _preparer(
+    settings: Settings, checkpoint: Checkpoint, max_running: int, needs_pictures: bool
+) -> Preparer:
+    limits = ImageLimits(max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
+    vision = checkpoint.config.vision
+    max_side = None if vision is None else DECODE_SIDES * vision.image_size
+    return Preparer(
+        checkpoint,
+        DecodePool(limits=limits, max_side=max_side),
+        max_request_pixels=settings.max_request_pixels,
+        max_preparing=max(settings.max_waiting, max_running),
+        keeps_pictures=needs_pictures,
+    )
+
+
+def _lifespan(
+    services: Services, page: Page | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        decoder = services.preparer.decoder
+        starting = asyncio.create_task(decoder.start())  # takes a moment; nobody waits for it
+        try:
+            await services.engine.start()
+            async with nullcontext() if page is None else page.running():
+                yield
+        finally:
+            services.lifecycle.close_door()
+            starting.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await starting
+            await services.idempotency.close()
+            await services.engine.close()
+            services.preparer.close()
+            await decoder.close()
+            if services.fetcher is not None:
+                services.fetcher.close()
+
+    return lifespan
+
+
+def _middleware(services: Services) -> list[Middleware]:
+    """From the outside in."""
+    settings, metrics = services.settings, services.metrics
+    keys = [key.get_secret_value() for key in settings.api_keys]
+    limits = BodyLimits(
+        max_bytes=settings.max_body_bytes,
+        max_held_bytes=max(settings.max_held_body_bytes, settings.max_body_bytes),
+        max_depth=settings.max_json_depth,
+        limit_s=settings.body_s,
+    )
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.allow_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=[ID_HEADER, "Retry-After"],
+    )
+    return [
+        Middleware(Envelope),
+        Middleware(Guard),
+        Middleware(Gate, settings.host, settings.allowed_hosts, settings.allow_origins),
+        *([cors] if settings.allow_origins else []),
+        Middleware(Guard),  # once more, so that errors from here on carry the headers of CORS
+        Middleware(Keys, Clients(keys, settings.protect_metrics)),
+        Middleware(Door, services.lifecycle, metrics),
+        Middleware(Body, limits, metrics),
+        Middleware(Head),
+    ]
+
+
+def _declare_keys(app: FastAPI, protect_metrics: bool) -> None:
+    """Say in the OpenAPI document which addresses ask for a key."""
+    plain = app.openapi
+    is_open = OPEN_PATHS if protect_metrics else OPEN_PATHS | {"/metrics"}
+
+    def openapi() -> dict[str, Any]:
+        document = plain()
+        parts = document.setdefault("components", {})
+        parts["securitySchemes"] = {"api_key": {"type": "http", "scheme": "bearer"}}
+        for path, operations in document["paths"].items():
+            if path not in is_open:
+                for operation in operations.values():
+                    operation["security"] = [{"api_key": []}]
+        return document
+
+    app.openapi = openapi

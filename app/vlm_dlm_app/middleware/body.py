@@ -1,0 +1,144 @@
+"""Bodies: bounded in bytes, in time, in depth, and all of them together in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vlm_dlm.errors import QueueFullError
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.json_shape import check_shape
+from vlm_dlm_app.metrics import Metrics
+from vlm_dlm_app.middleware.gate import SAFE_METHODS
+
+# Smaller ones are never refused for those of others: what they hold is bounded by connections.
+SMALL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """max_bytes: of one body. max_held_bytes: of all larger bodies being worked on, half of it for
+    one client, but always one body. limit_s: for one to arrive."""
+
+    max_bytes: int
+    max_held_bytes: int
+    max_depth: int
+    limit_s: float
+
+    @property
+    def max_client_bytes(self) -> int:
+        return max(self.max_held_bytes // 2, self.max_bytes)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One body. num_held_bytes: as far as it counts against the limits of all."""
+
+    client: str
+    chunks: list[bytes] = field(default_factory=list[bytes])
+    num_bytes: int = 0
+    num_held_bytes: int = 0
+
+
+class Body:
+    """Reads the whole body before the route runs; requests that have none pass. Raises ApiError
+    (400, 408, 413) or QueueFullError."""
+
+    def __init__(self, app: ASGIApp, limits: BodyLimits, metrics: Metrics) -> None:
+        self.app = app
+        self.limits = limits
+        self.metrics = metrics
+        self._held_bytes: Counter[str] = Counter()  # by client; without those who hold nothing
+
+    @property
+    def num_held_bytes(self) -> int:
+        return self._held_bytes.total()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in SAFE_METHODS:
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        self._check_length(headers)
+        reading = _Reading(scope.get("state", {}).get("client", ""))
+        try:
+            try:
+                async with asyncio.timeout(self.limits.limit_s):
+                    await self._read(receive, reading)
+            except TimeoutError:
+                message = f"the body did not arrive in time; the limit is {self.limits.limit_s:g} s"
+                raise ApiError(408, "body_timeout", message) from None
+            body = b"".join(reading.chunks)
+            reading.chunks.clear()
+            if _is_json(headers):
+                check_shape(body, self.limits.max_depth)
+            replayed = _replay(body, receive)
+            del body  # the route alone decides how long it is kept
+            await self.app(scope, replayed, send)
+        finally:
+            self._let_go(reading)
+
+    def _check_length(self, headers: Headers) -> None:
+        """Refuse by the length that was announced, before anything is read."""
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
+            raise ApiError(400, "bad_body", "the body could not be read")
+        if len(length) > 15 or int(length) > self.limits.max_bytes:
+            raise self._too_large()
+
+    async def _read(self, receive: Receive, reading: _Reading) -> None:
+        has_more = True
+        while has_more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            chunk: bytes = message.get("body", b"")
+            has_more = message.get("more_body", False)
+            reading.chunks.append(chunk)
+            reading.num_bytes += len(chunk)
+            if reading.num_bytes > self.limits.max_bytes:
+                raise self._too_large()
+            if reading.num_bytes > SMALL_BYTES:
+                self._hold(reading)
+
+    def _hold(self, reading: _Reading) -> None:
+        """Count what has come in. Raises QueueFullError where it is too much."""
+        limits = self.limits
+        self._held_bytes[reading.client] += reading.num_bytes - reading.num_held_bytes
+        reading.num_held_bytes = reading.num_bytes
+        is_full = self.num_held_bytes > limits.max_held_bytes
+        if is_full or self._held_bytes[reading.client] > limits.max_client_bytes:
+            self.metrics.count_refusal(QueueFullError.code)
+            whose = "" if is_full else " for one client"
+            raise QueueFullError(f"as many bodies are being read as fit into memory{whose}")
+
+    def _let_go(self, reading: _Reading) -> None:
+        self._held_bytes[reading.client] -= reading.num_held_bytes
+        if not self._held_bytes[reading.client]:
+            del self._held_bytes[reading.client]
+
+    def _too_large(self) -> ApiError:
+        limit = self.limits.max_bytes
+        return ApiError(
+            413, "body_too_large", f"the body is larger than the limit of {limit} bytes"
+        )
+
+
+def _is_json(headers: Headers) -> bool:
+    content_type = headers.get("content-type", "")
+    return not content_type or "json" in content_type.lower()
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The body in one message, then what else the server has to say: that the client left."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replayed

@@ -1,0 +1,163 @@
+"""Multipart forms, strictly and in bounded time: nothing on disk, names of files unread.
+
+The body is in memory already (its size was checked as it came in), so that it is split in one pass.
+What standards allow but no client sends (preambles, padded boundaries, encoded parts) is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+from python_multipart.multipart import parse_options_header
+
+from vlm_dlm_app.errors import ApiError
+
+MEDIA_TYPE = "multipart/form-data"
+MAX_PARTS = 64
+MAX_PART_HEADERS = 8
+MAX_HEADER_BYTES = 8192  # all headers of one part; names of files can be long
+MAX_BOUNDARY_CHARS = 70
+_BREAK = b"\r\n"
+_PLAIN_ENCODINGS = frozenset({b"7bit", b"8bit", b"binary"})
+
+
+@dataclass(frozen=True, slots=True)
+class FormShape:
+    """What a form may hold. files, texts: names of fields. repeatable: those that may come more
+    than once. max_file_bytes, max_text_bytes: of one part."""
+
+    files: Set[str]
+    texts: Set[str]
+    repeatable: Set[str]
+    max_file_bytes: int
+    max_text_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Contents by field, in the order sent."""
+
+    files: dict[str, list[bytes]] = field(default_factory=dict[str, list[bytes]])
+    texts: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    name: str
+    is_file: bool
+    content: bytes
+
+
+def parse_form(content_type: str, body: bytes, shape: FormShape) -> Form:
+    """The form's fields. Raises ApiError: 400 for what is no form, 413 for what is too large, 422
+    for fields that are unknown, repeated or of the wrong kind."""
+    form = Form()
+    for raw in _split(body, _boundary(content_type)):
+        part = _read_part(raw)
+        _check(part, shape, form)
+        if part.is_file:
+            form.files.setdefault(part.name, []).append(part.content)
+        else:
+            form.texts.setdefault(part.name, []).append(_decode(part))
+    return form
+
+
+def _malformed(message: str) -> ApiError:
+    return ApiError(400, "bad_form", message)
+
+
+def _wrong(name: str, sentence: str) -> ApiError:
+    shown = name[:100]
+    return ApiError(422, "invalid_value", f"{shown} {sentence}", shown)
+
+
+def _boundary(content_type: str) -> bytes:
+    boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+    if not 1 <= len(boundary) <= MAX_BOUNDARY_CHARS:
+        raise _malformed(
+            f"the form's boundary must have 1 to {MAX_BOUNDARY_CHARS} characters, "
+            f"not {len(boundary)}"
+        )
+    return boundary
+
+
+def _split(body: bytes, boundary: bytes) -> Sequence[bytes]:
+    """The parts between the boundaries, each from its headers on."""
+    delimiter = _BREAK + b"--" + boundary
+    # One split more than parts are allowed, so that no body costs more than one pass.
+    first, *pieces = (_BREAK + body).split(delimiter, MAX_PARTS + 2)
+    if first:
+        raise _malformed("the form must begin with its boundary")
+    ends = next((i for i, piece in enumerate(pieces) if piece.startswith(b"--")), None)
+    if ends is None or ends > MAX_PARTS:
+        if len(pieces) > MAX_PARTS:
+            raise ApiError(
+                413, "too_many_parts", f"the form has too many parts; the limit is {MAX_PARTS}"
+            )
+        raise _malformed("the form ends before its last boundary")
+    if not all(piece.startswith(_BREAK) for piece in pieces[:ends]):
+        raise _malformed("a boundary of the form is followed by something else than a line break")
+    return [piece[len(_BREAK) :] for piece in pieces[:ends]]
+
+
+def _read_part(raw: bytes) -> _Part:
+    end = raw.find(_BREAK * 2, 0, MAX_HEADER_BYTES + 4)
+    if end < 0:
+        if len(raw) > MAX_HEADER_BYTES:
+            raise ApiError(
+                413,
+                "part_headers_too_large",
+                f"a part's headers are too large; the limit is {MAX_HEADER_BYTES} bytes",
+            )
+        raise _malformed("a part of the form has no content")
+    headers = _headers(raw[:end])
+    if headers.get(b"content-transfer-encoding", b"binary").lower() not in _PLAIN_ENCODINGS:
+        raise _malformed("a part of the form is encoded; parts must be sent as they are")
+    kind, options = parse_options_header(headers.get(b"content-disposition"))
+    if kind != b"form-data" or b"name" not in options:
+        raise _malformed("a part of the form does not name its field")
+    # The name of a file is not even decoded: nothing here may depend on it.
+    name = options[b"name"].decode("utf-8", "replace")
+    return _Part(name, b"filename" in options, raw[end + 4 :])
+
+
+def _headers(raw: bytes) -> Mapping[bytes, bytes]:
+    lines = raw.split(_BREAK, MAX_PART_HEADERS)
+    if len(lines) > MAX_PART_HEADERS:
+        raise ApiError(413, "too_many_headers", f"a part has more than {MAX_PART_HEADERS} headers")
+    headers: dict[bytes, bytes] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        key = name.lower()
+        if not colon or not key or key != key.strip() or key in headers:
+            raise _malformed("a part of the form has a malformed or repeated header")
+        headers[key] = value.strip()
+    return headers
+
+
+def _check(part: _Part, shape: FormShape, form: Form) -> None:
+    name = part.name
+    if name not in shape.files and name not in shape.texts:
+        raise _wrong(name, "is not known here")
+    if part.is_file and name not in shape.files:
+        raise _wrong(name, "must be text, not a file")
+    if not part.is_file and name not in shape.texts:
+        raise _wrong(name, "must be a file")
+    if name not in shape.repeatable and (name in form.files or name in form.texts):
+        raise _wrong(name, "is given twice")
+    limit = shape.max_file_bytes if part.is_file else shape.max_text_bytes
+    if len(part.content) > limit:
+        raise ApiError(
+            413,
+            "field_too_large",
+            f"{name} has {len(part.content)} bytes; the limit is {limit}",
+            name,
+        )
+
+
+def _decode(part: _Part) -> str:
+    try:
+        return part.content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _wrong(part.name, "must be UTF-8 text") from None

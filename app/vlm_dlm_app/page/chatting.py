@@ -1,0 +1,156 @@
+"""A conversation about images: what was said, what the model is asked next, and its answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vlm_dlm.engine.base import ModeInfo
+from vlm_dlm.errors import ImageError
+from vlm_dlm.processor.prompt import ImagePart, Message, TextPart
+from vlm_dlm_app.answers import Answer, metrics_of
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.intake import Ask, deadline_of, prepare, resolve_mode, sampling_of, ticket
+from vlm_dlm_app.page.runs import Visitor
+from vlm_dlm_app.page.speeds import TOO_SHORT, queue_words, speed_of
+from vlm_dlm_app.page.trial import check_readable, own_params
+from vlm_dlm_app.schemas.common import AnswerOptions, RequestMetrics
+from vlm_dlm_app.state import Services
+from vlm_dlm_app.tracking import preparing, tracked
+
+STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One question and its answer. images: numbers of those that came with the question, in the
+    visitor's own list. note: a line under the answer: its figures, or why it broke off."""
+
+    question: str
+    images: tuple[int, ...] = ()
+    answer: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the next answer is written. threshold, block_length: 0 for what suits the mode."""
+
+    mode: str
+    max_tokens: int
+    threshold: float = 0.0
+    block_length: float = 0
+
+
+def images_of(text: str) -> list[str]:
+    """The visitor's images, as their browser sends them: a JSON list of data URIs.
+
+    Raises ImageError.
+    """
+    check_readable(text)
+    try:
+        found: Any = json.loads(text or "[]")
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):  # pyright: ignore[reportUnknownVariableType]
+        raise ImageError("the images of this conversation cannot be read; start a new one")
+    return found  # pyright: ignore[reportUnknownVariableType]
+
+
+def next_turn(turns: Sequence[Turn], question: str, num_images: int) -> Turn:
+    """A question with the newest image, unless that was shown before. Raises ApiError."""
+    if not question.strip():
+        raise ApiError(400, "bad_input", "write a question first")
+    newest = num_images - 1
+    is_new = newest >= 0 and all(newest not in turn.images for turn in turns)
+    return Turn(question.strip(), (newest,) if is_new else ())
+
+
+def ask_of_turns(
+    services: Services, turns: Sequence[Turn], images: Sequence[str], options: AnswerOptions
+) -> Ask:
+    """The whole conversation; the last turn is the one to be answered. Raises ApiError."""
+    shown: list[str] = []
+    messages: list[Message] = []
+    for turn in turns:
+        first = len(shown)
+        shown += [images[number] for number in turn.images if number < len(images)]
+        pictures = (ImagePart(index) for index in range(first, len(shown)))
+        messages.append(Message("user", (*pictures, TextPart(turn.question))))
+        if turn is not turns[-1]:
+            messages.append(Message.of("assistant", turn.answer))
+    return Ask(
+        messages=tuple(messages),
+        images=tuple(shown),
+        sampling=sampling_of(services, options),
+        deadline_s=deadline_of(services, options),
+    )
+
+
+async def answer(
+    services: Services,
+    visitor: Visitor,
+    turns: Sequence[Turn],
+    images: Sequence[str],
+    settings: Settings,
+) -> AsyncGenerator[Turn]:
+    """The last turn as its answer grows. Closing it ends the answer.
+
+    Raises ApiError or VlmDlmError.
+    """
+    turn = replace(turns[-1], answer="", note="waiting …")
+    yield turn
+    name = resolve_mode(services, None, settings.mode)
+    info = next(info for info in modes_of(services) if info.name == name)
+    params = own_params(info, settings.threshold, settings.block_length)
+    options = AnswerOptions(max_tokens=settings.max_tokens)
+    ask = ask_of_turns(services, turns, images, options)
+    async with preparing(services):
+        prompt = await prepare(services, ask, visitor.client)
+    own = ticket(ask, prompt, visitor.client, name, params)
+    found = Answer()
+    events = tracked(services, own, visitor.request_id, arrived_s=ask.arrived_s)
+    async with aclosing(events):
+        async for event in events:
+            if found.add(event):
+                yield replace(turn, answer=found.text, note="writing …")
+    stats = found.finished()
+    figures = metrics_of(stats, name, *services.runs_on(name))
+    line = figures_line(title_of(services, name), stats.num_tokens, figures)
+    if not found.text.strip():
+        line += " · it wrote no text"
+    if found.finish_reason == "length":
+        line += " · cut at the limit of tokens"
+    yield replace(turn, answer=found.text, note=line)
+
+
+def title_of(services: Services, mode: str) -> str:
+    """What a mode is called."""
+    return next((i.title for i in modes_of(services) if i.name == mode), mode)
+
+
+def modes_of(services: Services) -> tuple[ModeInfo, ...]:
+    """All that this engine offers."""
+    return services.engine.capabilities.modes
+
+
+def figures_line(
+    title: str, num_tokens: int, figures: RequestMetrics, *, has_first: bool = True
+) -> str:
+    """The engine's figures for one answer, on one line. has_first: with the time to the first
+    token, which only compares where each answer had to do the same for it."""
+    speed = speed_of(num_tokens, figures.tokens_per_second)
+    parts = [
+        title,
+        f"{num_tokens} token{'' if num_tokens == 1 else 's'}",
+        f"speed {TOO_SHORT}" if speed is None else f"{speed:.1f} tokens/s",
+        f"{figures.tokens_per_forward:.2f} tokens per forward",
+    ]
+    first_ms = figures.time_to_first_token_ms
+    if has_first and first_ms is not None:
+        words = queue_words(figures.queue_time_ms)
+        parts.append(f"first token after {first_ms:.0f} ms{words}")
+    return " · ".join(parts)

@@ -1,0 +1,248 @@
+"""The page's own interface for programs: named endpoints for `gradio_client`, and tools for MCP
+where that is switched on. Names, parameters and what comes back are stable.
+
+Each is a plain way to what the HTTP interface does, with the same limits, queue and figures. Images
+are text (data URIs), so nothing is uploaded and kept.
+"""
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# Annotations are read by Gradio as they are, so they must not be postponed.
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import gradio as gr
+from gradio.events import api
+from pydantic import ValidationError
+from starlette.requests import Request
+
+from vlm_dlm.decoding import find_mode
+from vlm_dlm_app.chat import chat_ask
+from vlm_dlm_app.chat_replies import ChatRun
+from vlm_dlm_app.disconnect import while_connected
+from vlm_dlm_app.intake import mode_options, offered_modes, resolve_mode
+from vlm_dlm_app.page.chatting import modes_of
+from vlm_dlm_app.page.runs import Runs, Visitor, checked, invalid, told, visitor_of
+from vlm_dlm_app.page.sweeping import Progress, as_json, grid_of, sweep, sweepable
+from vlm_dlm_app.question import ask_of
+from vlm_dlm_app.routes.compare import CompareRun, params_of
+from vlm_dlm_app.routes.generate import GenerateRun
+from vlm_dlm_app.routes.models import mode_detail
+from vlm_dlm_app.schemas.chat import ChatRequest
+from vlm_dlm_app.schemas.compare import CompareBody
+from vlm_dlm_app.schemas.generate import GenerateBody, Question
+
+if TYPE_CHECKING:
+    from vlm_dlm_app.state import Services
+
+NAMES = ("modes", "generate", "compare", "chat", "sweep", "report")
+
+
+def add(services: "Services", runs: Runs) -> None:
+    """Register all endpoints."""
+    calls = Endpoints(services, runs)
+    # Gradio calls a tool that waits in its queue by a request to the host that the caller named;
+    # one that does not wait is called right here. The engine's queue is the same for both.
+    for name in NAMES:
+        api(getattr(calls, name), api_name=name, queue=not services.settings.page_mcp)
+
+
+class Endpoints:
+    """One method per endpoint; its words are the endpoint's documentation."""
+
+    def __init__(self, services: "Services", runs: Runs) -> None:
+        self._services = services
+        self._runs = runs
+
+    async def modes(self) -> list[dict[str, Any]]:
+        """The decoding modes of the loaded model.
+
+        Returns:
+            One object per mode: name, title, is_lossless (greedy answers equal those of `ar`),
+            options (which of threshold, block_length and max_denoising_steps it takes).
+        """
+        return [mode_detail(info).model_dump() for info in modes_of(self._services)]
+
+    async def generate(
+        self,
+        prompt: str,
+        image: str = "",
+        mode: str = "",
+        options: dict[str, Any] | None = None,
+        request: gr.Request | None = None,
+    ) -> dict[str, Any]:
+        """Answer a question about an image in one mode.
+
+        Args:
+            prompt: the question.
+            image: the image as a data URI (data:image/png;base64,...); empty for none.
+            mode: a mode's name; empty for linear_spec.
+            options: max_tokens, temperature, top_p, seed, stop, threshold, block_length,
+                max_denoising_steps, as /v1/generate takes them.
+
+        Returns:
+            The reply of POST /v1/generate: text, finish_reason, usage, timings, metrics.
+        """
+
+        async def work(visitor: Visitor) -> bytes:
+            values = {"prompt": prompt, "images": _images(image), "mode": mode or None}
+            body = checked(GenerateBody, **values, options=options or {})
+            name = resolve_mode(self._services, None, body.mode)
+            ask = ask_of(self._services, body, ())
+            params = mode_options(body.options, name)[name]
+            run = GenerateRun(self._services, ask, name, params, visitor.client, visitor.request_id)
+            return await run.whole()
+
+        return json.loads(await self._answered(request, work))
+
+    async def compare(
+        self,
+        prompt: str,
+        image: str = "",
+        modes: list[str] | None = None,
+        options: dict[str, Any] | None = None,
+        request: gr.Request | None = None,
+    ) -> dict[str, Any]:
+        """Answer one question in several modes and say how the answers differ.
+
+        Args:
+            prompt: the question.
+            image: the image as a data URI; empty for none.
+            modes: names of modes, in the order in which they run; all of them without.
+            options: as for generate; each mode takes those that it has.
+
+        Returns:
+            The reply of POST /v1/compare: results (one per mode) and summary.
+        """
+
+        async def work(visitor: Visitor) -> bytes:
+            values = {"prompt": prompt, "images": _images(image), "modes": modes}
+            body = checked(CompareBody, **values, options=options or {})
+            ask, params = ask_of(self._services, body, ()), params_of(self._services, body)
+            run = CompareRun(self._services, ask, params, visitor.client, visitor.request_id)
+            return await run.whole()
+
+        return json.loads(await self._answered(request, work))
+
+    async def chat(
+        self,
+        messages: list[dict[str, Any]],
+        mode: str = "",
+        options: dict[str, Any] | None = None,
+        request: gr.Request | None = None,
+    ) -> dict[str, Any]:
+        """Answer the last message of a conversation.
+
+        Args:
+            messages: as OpenAI's API takes them: role and content; content is text, or parts of
+                type text and image_url, whose url is a data URI.
+            mode: a mode's name; empty for linear_spec.
+            options: as for generate.
+
+        Returns:
+            The reply of POST /v1/chat/completions.
+        """
+
+        async def work(visitor: Visitor) -> bytes:
+            given = {**(options or {}), "messages": messages, "generation_mode": mode or None}
+            asked = chat_ask(self._services, checked(ChatRequest, **given))
+            return await ChatRun(self._services, asked, visitor.client, visitor.request_id).whole()
+
+        return json.loads(await self._answered(request, work))
+
+    async def sweep(
+        self,
+        prompt: str,
+        image: str = "",
+        mode: str = "",
+        thresholds: list[float] | None = None,
+        block_lengths: list[int] | None = None,
+        max_tokens: int = 128,
+        request: gr.Request | None = None,
+    ) -> dict[str, Any]:
+        """Answer one question once per combination of threshold and block length.
+
+        Args:
+            prompt: the question.
+            image: the image as a data URI; empty for none.
+            mode: a mode with at least one of these options; empty for the first that has.
+            thresholds: by default 0.7, 0.9 and 1; ignored by a mode without a threshold.
+            block_lengths: by default 8, 16 and 32; ignored by a mode without a block length;
+                lengths that the mode cannot do are left out, unless it can do none.
+            max_tokens: of each answer.
+
+        Returns:
+            points (threshold, block_length, tokens_per_second, tokens_per_forward, num_tokens,
+            agreement: share of leading tokens equal to those of `ar`; a speed is null where the
+            answer is too short to measure), best (the fastest that
+            agrees to at least least_agreement) and reference (the speed of `ar`).
+        """
+
+        async def work(visitor: Visitor) -> dict[str, Any]:
+            question = checked(
+                Question, prompt=prompt, images=_images(image), options={"max_tokens": max_tokens}
+            )
+            axes = thresholds or [0.7, 0.9, 1.0], block_lengths or [8, 16, 32]
+            wanted = mode or sweepable(self._services)[0].name
+            name = find_mode(wanted, offered_modes(self._services)).name
+            grid = grid_of(self._services, name, *axes)
+            return as_json(await _last(sweep(self._services, visitor, question, name, grid)), name)
+
+        return await self._answered(request, work)
+
+    async def report(
+        self, record: dict[str, Any], image: str = "", request: gr.Request | None = None
+    ) -> str:
+        """A comparison as one HTML file that opens offline, replay included.
+
+        Args:
+            record: a comparison in the format vlm-dlm.comparison/1, as the page gives it away.
+            image: the picture to put into it, as a data URI; empty leaves it out. Take metadata
+                out before.
+
+        Returns:
+            The file's text.
+        """
+
+        async def work(visitor: Visitor) -> str:
+            from vlm_dlm_app.page.report import build_report
+
+            try:
+                return await asyncio.to_thread(build_report, record, image or None)
+            except ValidationError as error:
+                raise invalid(error) from None
+
+        return await self._answered(request, work)
+
+    async def _answered(
+        self, request: gr.Request | None, work: Callable[[Visitor], Coroutine[Any, Any, Any]]
+    ) -> Any:
+        """What `work` gives; it ends when its client leaves. Raises gr.Error, in one sentence."""
+        try:
+            visitor = visitor_of(request)
+            running = self._runs.whole(visitor, work(visitor))
+            # Whoever has no session stays connected until there is an answer.
+            return await (while_connected(request, running) if _is_tool(request) else running)
+        except Exception as error:
+            raise told(error) from None
+
+
+def _is_tool(request: object) -> TypeGuard[Request]:
+    """Whether it is MCP's own request, which belongs to no session."""
+    return isinstance(request, Request)
+
+
+def _images(image: str) -> list[str]:
+    return [image] if image else []
+
+
+async def _last(steps: AsyncGenerator[Progress]) -> Progress:
+    """How it ended."""
+    found: Progress | None = None
+    async with aclosing(steps):
+        async for step in steps:
+            found = step
+    assert found is not None, "a sweep says at least that it begins"
+    return found

@@ -1,0 +1,132 @@
+"""A comparison as the page keeps it: what the report, the charts and the JSON twin are made of."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from statistics import median
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from vlm_dlm.step import Origin
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.schemas.compare import MAX_MODES, ModeResult, Summary
+
+FORMAT = "vlm-dlm.comparison/1"
+MAX_TOKENS = 8192  # of one answer
+MAX_RUNS = 100
+_IMAGE = re.compile(r"data:image/(png|jpeg|webp);base64,([A-Za-z0-9+/]+={0,2})")
+_SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Milliseconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+# id, origin, block, step, confidence, margin, text, time_ms, num_forwards
+TokenRow = tuple[
+    Count, Origin, Count, Count, Number | None, Number | None, str, Milliseconds, Count
+]
+
+
+class RunFigures(BaseModel):
+    """One mode in one of several runs, under the names of its metrics."""
+
+    tokens_per_second: Number | None = None
+    time_to_first_token_ms: Number | None = None
+    time_to_first_sentence_ms: Number | None = None
+    queue_time_ms: Number | None = None
+    tokens_per_forward: Number | None = None
+    num_forwards: Number | None = None
+    num_wasted_positions: Number | None = None
+    vision_time_ms: Number | None = None
+    prefill_time_ms: Number | None = None
+    decode_time_ms: Number | None = None
+
+
+class RecordedAnswer(BaseModel):
+    """What one mode wrote, with the moment at which each token became final."""
+
+    title: Name
+    result: ModeResult
+    tokens: Annotated[list[TokenRow], Field(max_length=MAX_TOKENS)]
+
+    @property
+    def began_ms(self) -> float:
+        """When its prompt was ready, on the clock of its tokens."""
+        metrics = self.result.metrics
+        if metrics is None or not self.tokens:
+            return 0.0
+        first = self.tokens[0][7]
+        if metrics.vision_time_ms is None or metrics.prefill_time_ms is None:
+            return first
+        return min(metrics.vision_time_ms + metrics.prefill_time_ms, first)
+
+
+class RecordedImage(BaseModel):
+    """Size of the picture as it was given, in pixels. Its name stays with whoever has the file."""
+
+    width: Count
+    height: Count
+
+
+class Record(BaseModel):
+    """One comparison. modes: in order. runs: figures by mode, one entry per run; fields that are
+    not known here are dropped."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    format: Literal["vlm-dlm.comparison/1"]
+    created: Annotated[str, Field(max_length=40)]
+    model: Name
+    prompt: str
+    modes: Annotated[list[Name], Field(min_length=1, max_length=MAX_MODES)]
+    options: dict[Name, JsonValue] = Field(default={}, max_length=32)
+    mode_options: dict[Name, JsonValue] = Field(default={}, max_length=MAX_MODES)
+    parallel: bool = False
+    summary: Summary
+    answers: Annotated[dict[Name, RecordedAnswer], Field(max_length=MAX_MODES)]
+    runs: Annotated[list[dict[Name, RunFigures]], Field(max_length=MAX_RUNS)] = []
+    image: RecordedImage | None = None
+
+    @property
+    def shown(self) -> list[tuple[str, RecordedAnswer]]:
+        """Modes with an answer, in order."""
+        return [(mode, self.answers[mode]) for mode in self.modes if mode in self.answers]
+
+    def values_of(self, mode: str, figure: str) -> list[float]:
+        """One figure in every run that has it. Of a record with one run, or none, that of the
+        answer stands for what the run does not tell. figure: a field of `RunFigures`."""
+        told = [getattr(run[mode], figure) for run in self.runs if mode in run]
+        known: list[float] = [value for value in told if value is not None]
+        metrics = self.answers[mode].result.metrics
+        if known or metrics is None or len(told) > 1:
+            return known
+        value: float | None = getattr(metrics, figure)
+        return [] if value is None else [value]
+
+    def median_of(self, mode: str, figure: str) -> float | None:
+        """Of all runs, None where no run tells."""
+        return median(values) if (values := self.values_of(mode, figure)) else None
+
+
+def read_record(raw: object) -> Record:
+    """Checked as JSON, which also finds text that cannot be written. Raises pydantic's
+    ValidationError."""
+    return Record.model_validate_json(json.dumps(raw))
+
+
+def checked_image(image: str) -> str:
+    """A picture as a data URI, and nothing else. Raises ApiError."""
+    found = _IMAGE.fullmatch(image)
+    if found is not None:
+        try:
+            content = base64.b64decode(found[2], validate=True)
+        except binascii.Error:
+            content = b""
+        if content.startswith(_SIGNATURES[found[1]]):
+            return image
+    message = "the image of a report must be a data URI of a PNG, JPEG or WebP file"
+    raise ApiError(400, "bad_input", message, "image")

@@ -1,0 +1,265 @@
+"""The server's settings: built once, frozen, passed down. Flags > environment > file > defaults."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from vlm_dlm.errors import BadInputError
+from vlm_dlm_app.validation import place_of, sentence_of
+
+PREFIX = "VLM_DLM_"
+# Variables of this prefix that are not settings of the server.
+OTHER_VARIABLES = frozenset({"VLM_DLM_DEBUG"})
+# Settings that vLLM does not take, of those that flags can set.
+OF_OWN_ENGINE = ("device", "quantize", "adapter", "single_process")
+MIB = 2**20
+_HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]")
+_ORIGIN = re.compile(
+    r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?"
+)
+
+Count = Annotated[int, Field(ge=1)]
+Texts = Annotated[tuple[str, ...], NoDecode]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set; docs/serving.md says what each is. Sizes in bytes, `_s` in
+    seconds. engine, script_words, script_step_s: an engine that replays words instead of running a
+    model, for tests and for work on the page. backend, vllm_*: which engine runs the mode `ar`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, protected_namespaces=()
+    )
+
+    model: str | None = None
+    model_name: str = Field(default="vlm-dlm", pattern=r"^[A-Za-z0-9._/-]{1,100}$")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    quantize: Literal["int8", "int4"] | None = None
+    adapter: str | None = None
+    single_process: bool = False
+    engine: Literal["torch", "scripted"] = "torch"
+    script_words: Texts = ()
+    script_step_s: float = Field(default=0.0, ge=0, le=60, allow_inf_nan=False)
+
+    backend: Literal["own", "vllm"] = "own"
+    vllm_alone: bool = False
+    vllm_python: str | None = None
+    vllm_url: str | None = None
+    vllm_args: str | None = None
+    vllm_model: str | None = None
+    vllm_api_key: SecretStr | None = None
+
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    port: int = Field(default=8000, ge=0, le=65535)
+    api_keys: Secrets = ()
+    protect_metrics: bool = False
+    allowed_hosts: Texts = ()
+    allow_origins: Texts = ()
+    allow_image_urls: bool = False
+    allow_http_urls: bool = False
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    max_body_bytes: Count = 25 * MIB
+    max_held_body_bytes: Count = 256 * MIB
+    body_s: float = Field(default=60.0, gt=0, le=3600, allow_inf_nan=False)
+    send_s: float = Field(default=30.0, gt=0, le=3600, allow_inf_nan=False)
+    max_images: Count = 8
+    max_image_bytes: Count = 20 * MIB
+    max_image_pixels: Count = 40_000_000
+    max_request_pixels: Count = 80_000_000
+    max_prompt_chars: Count = 32_000
+    max_messages: Count = 64
+    max_json_depth: Count = 32
+    max_tokens_limit: Count = 4096
+    max_n: Count = 4
+    max_stop: Count = 4
+    max_stop_chars: Count = 64
+
+    max_waiting: Count = 64
+    max_waiting_tokens: Count = 65536
+    max_running: Count | None = None
+    max_cache_tokens: Annotated[int, Field(ge=256)] | None = None
+    deadline_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+    drain_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
+    page: bool = True
+    page_mcp: bool = False
+
+    idempotency_s: float = Field(default=600.0, ge=0, allow_inf_nan=False)
+
+    @field_validator("api_keys", "allow_origins", "allowed_hosts", "script_words", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Lists are written with commas in the environment."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _check_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in keys:
+            text = key.get_secret_value()
+            if not (text and text.isascii() and text.isprintable() and " " not in text):
+                raise ValueError("holds a key that is empty or not plain printable ASCII")
+        return keys
+
+    @field_validator("allow_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    "takes origins such as https://example.org, without a path; "
+                    "every origin (*) is not offered"
+                )
+        return tuple(origin.lower() for origin in origins)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError("takes host names such as example.org, without scheme and port")
+        return tuple(host.lower() for host in hosts)
+
+    @field_validator("vllm_url")
+    @classmethod
+    def _check_vllm_url(cls, url: str | None) -> str | None:
+        if url is not None and not _ORIGIN.fullmatch(url):
+            raise ValueError("takes an address such as http://gpu-host:8000, without a path")
+        return url
+
+    @field_validator("vllm_args")
+    @classmethod
+    def _check_vllm_args(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if text and info.data.get("vllm_url"):
+            raise ValueError("is for a vLLM that is started here, and vllm_url names another")
+        try:
+            shlex.split(text or "")
+        except ValueError:
+            raise ValueError("has a quotation mark without its other half") from None
+        return text
+
+    @field_validator("vllm_model", "vllm_api_key")
+    @classmethod
+    def _check_vllm_elsewhere(cls, value: Any, info: ValidationInfo) -> Any:
+        if value and not info.data.get("vllm_url"):
+            raise ValueError("needs vllm_url")
+        return value
+
+    @field_validator("vllm_alone", "vllm_url", "vllm_args")
+    @classmethod
+    def _check_backend(cls, value: Any, info: ValidationInfo) -> Any:
+        """vllm_python may stay in the environment of whoever has it."""
+        if value and info.data.get("backend") != "vllm":
+            raise ValueError("needs backend to be vllm")
+        return value
+
+    @field_validator("allow_http_urls")
+    @classmethod
+    def _check_http_urls(cls, is_allowed: bool, info: ValidationInfo) -> bool:
+        if is_allowed and not info.data.get("allow_image_urls"):
+            raise ValueError("needs allow_image_urls")
+        return is_allowed
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """`load_settings` gathers the values, so that a plain Settings() reads nothing."""
+        return (init_settings,)
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Settings from flags (None counts as not given), the environment and a TOML file.
+
+    Raises BadInputError naming the key, where it was set and what it takes.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    layers = {
+        "the settings file": _read_file(file),
+        "the environment": _read_environment(os.environ if environment is None else environment),
+        "the flags": given,
+    }
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for name, layer in layers.items():
+        values |= layer
+        origin |= dict.fromkeys(layer, name)
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = place_of(first) or "settings"
+        where = origin.get(str(first["loc"][0]) if first["loc"] else "", "the settings")
+        raise BadInputError(f"setting {key} (from {where}) {sentence_of(first)}") from None
+    _check_flags(given, settings)
+    return settings
+
+
+def _check_flags(given: Mapping[str, Any], settings: Settings) -> None:
+    """Raise BadInputError for a flag that changes nothing. The same setting may stay in the
+    environment of whoever has it."""
+    reasons: dict[str, str] = {}
+    if settings.vllm_alone:
+        reasons = dict.fromkeys(OF_OWN_ENGINE, "is for our own engine, and vllm_alone starts none")
+    if settings.backend != "vllm":
+        reasons["vllm_python"] = "needs backend to be vllm"
+    elif settings.vllm_url is not None:
+        reasons["vllm_python"] = "is for a vLLM that is started here, and vllm_url names another"
+    for name in given:
+        if name in reasons:
+            raise BadInputError(f"setting {name} (from the flags) {reasons[name]}")
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Settings by their lower-case names; one that is empty is not set, so that a compose file can
+    pass it on. An unknown one is kept and refused later."""
+    return {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and name not in OTHER_VARIABLES and value
+    }
+
+
+def _read_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError:
+        raise BadInputError(f"the settings file {file} cannot be read") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise BadInputError(f"the settings file {file} is not valid TOML") from None
