@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
@@ -96,13 +96,16 @@ class ApiError(Exception):
         return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
 
+ShortText = Annotated[str, Field(max_length=MAX_MESSAGE_CHARS)]
+
+
 class ErrorDetail(BaseModel):
     """What went wrong, and which field is at fault if one is."""
 
-    message: str
-    type: str
-    param: str | None
-    code: str | None
+    message: ShortText
+    type: ShortText
+    param: ShortText | None
+    code: ShortText | None
 
 
 class ErrorReply(BaseModel):

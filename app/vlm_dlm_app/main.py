@@ -37,6 +37,7 @@ from vlm_dlm_app.page import report_route
 from vlm_dlm_app.page.build import build_page
 from vlm_dlm_app.page.extras import check_extras
 from vlm_dlm_app.page.mount import Page, PageMount
+from vlm_dlm_app.parsing import BodyWorker
 from vlm_dlm_app.routes import chat, compare, generate, models, status
 from vlm_dlm_app.settings import Settings
 from vlm_dlm_app.state import Services
@@ -103,6 +104,7 @@ def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkp
         metrics=Metrics(settings.model_name, [mode.name for mode in engine.capabilities.modes]),
         idempotency=IdempotencyStore(settings.idempotency_s),
         lifecycle=Lifecycle(),
+        worker=BodyWorker(),
         began_s=int(time.time()),
     )
     services.metrics.add(LiveMetrics(services))
@@ -144,6 +146,7 @@ def _lifespan(
             await services.engine.close()
             services.preparer.close()
             await decoder.close()
+            services.worker.close()
             if services.fetcher is not None:
                 services.fetcher.close()
 
@@ -175,7 +178,7 @@ def _middleware(services: Services) -> list[Middleware]:
         Middleware(Guard),  # once more, so that errors from here on carry the headers of CORS
         Middleware(Keys, Clients(keys, settings.protect_metrics)),
         Middleware(Door, services.lifecycle, metrics),
-        Middleware(Body, limits, metrics),
+        Middleware(Body, limits, metrics, services.worker),
         Middleware(Head),
     ]
 

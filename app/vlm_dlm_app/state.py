@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vlm_dlm_app.lifecycle import Lifecycle
     from vlm_dlm_app.media.fetcher import Fetcher
     from vlm_dlm_app.metrics import Metrics
+    from vlm_dlm_app.parsing import BodyWorker
     from vlm_dlm_app.settings import Settings
 
 
@@ -32,6 +33,7 @@ class Services:
     metrics: Metrics
     idempotency: IdempotencyStore
     lifecycle: Lifecycle
+    worker: BodyWorker
     began_s: int
 
     def runs_on(self, mode: str) -> tuple[str, str]:

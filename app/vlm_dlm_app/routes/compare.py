@@ -68,7 +68,7 @@ async def compare(request: Request, services: ServicesDep, client: ClientDep) ->
     `options.include_drafts`), `result`; then comes one `summary`. A mode that fails has a result
     with its `error`; only when all of them fail is the whole reply an error.
     """
-    received = await read_body(request, services.settings, CompareBody, FIELDS)
+    received = await read_body(request, CompareBody, FIELDS)
     body = received.body
     params = params_of(services, body)
     ask = ask_of(services, body, received.files)
@@ -81,7 +81,7 @@ async def compare(request: Request, services: ServicesDep, client: ClientDep) ->
         is_parallel=body.parallel,
         drafts=DraftPace.of(body.options),
     )
-    shared = services, request, client, received.pieces
+    shared = services, request, client, received.digest
     if body.stream:
         chunks = await replayed_stream(*shared, run.chunks, run.is_whole)
         return EventStreamResponse(await while_connected(request, primed(chunks)))

@@ -49,7 +49,7 @@ async def generate(request: Request, services: ServicesDep, client: ClientDep) -
     With `stream` the events are `started`, `text` (its texts joined are the answer), `draft` (the
     block being written; only with `options.include_drafts`) and `result` (the whole reply).
     """
-    received = await read_body(request, services.settings, GenerateBody, FIELDS)
+    received = await read_body(request, GenerateBody, FIELDS)
     body = received.body
     mode = resolve_mode(services, None, body.mode)
     run = GenerateRun(
@@ -62,9 +62,9 @@ async def generate(request: Request, services: ServicesDep, client: ClientDep) -
         drafts=DraftPace.of(body.options),
     )
     if body.stream:
-        chunks = await replayed_stream(services, request, client, received.pieces, run.chunks)
+        chunks = await replayed_stream(services, request, client, received.digest, run.chunks)
         return EventStreamResponse(await while_connected(request, primed(chunks)))
-    reply = replayed_reply(services, request, client, received.pieces, run.whole)
+    reply = replayed_reply(services, request, client, received.digest, run.whole)
     return Response(await while_connected(request, reply), media_type="application/json")
 
 

@@ -6,10 +6,13 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from vlm_dlm_app.schemas.bounds import BoundedModel, Several
 from vlm_dlm_app.schemas.common import (
     MAX_INT,
+    Address,
     AnswerOptions,
     Flag,
+    Name,
     RequestMetrics,
     Text,
     Timings,
@@ -17,18 +20,16 @@ from vlm_dlm_app.schemas.common import (
     Whole,
 )
 
-# So many objects fit into memory; what a request may really have is in the settings.
-MAX_ENTRIES = 1024
 ROLES = ("system", "developer", "user", "assistant")
 
 
-class ImageUrl(BaseModel):
+class ImageUrl(BoundedModel):
     """url: a data URI, or http(s) where the server fetches those. detail has no effect: every
     image is scaled to the model's own size."""
 
     model_config = ConfigDict(extra="allow")
 
-    url: Text
+    url: Address
     detail: Literal["auto", "low", "high"] | None = None
 
 
@@ -44,19 +45,19 @@ def _as_parts(value: Any) -> Any:
     raise ValueError("must be text or a list of parts")
 
 
-class ContentPart(BaseModel):
+class ContentPart(BoundedModel):
     """A piece of a message: type `text` with `text`, or type `image_url` with `image_url`."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: Text
+    type: Name
     text: Text | None = None
     image_url: Annotated[ImageUrl, BeforeValidator(_as_image_url)] | None = None
 
 
 Content = Annotated[
     list[ContentPart],
-    Field(max_length=MAX_ENTRIES),
+    Several(),
     BeforeValidator(_as_parts),
     WithJsonSchema(
         {
@@ -94,16 +95,16 @@ Content = Annotated[
 ]
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(BoundedModel):
     """One turn. Text is text: nothing in it can act as a marker of the conversation."""
 
     model_config = ConfigDict(extra="allow")
 
-    role: Annotated[Text, Field(examples=list(ROLES))]
+    role: Annotated[Name, Field(examples=list(ROLES))]
     content: Content | None = None
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(BoundedModel):
     """include_usage: one more chunk at the end, with empty `choices`, that carries usage, timings
     and metrics. include_drafts: the block being denoised or drafted, as events named `draft`
     whose data has empty `choices` and object `vlm_dlm.draft`. include_obfuscation: never done here,
@@ -122,13 +123,13 @@ class ChatRequest(AnswerOptions):
 
     model_config = ConfigDict(extra="allow", populate_by_name=True, protected_namespaces=())
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_ENTRIES)]
-    model: Text | None = None
+    messages: Annotated[list[ChatMessage], Several(at_least=1)]
+    model: Name | None = None
     stream: Flag | None = None
     stream_options: StreamOptions | None = None
     max_completion_tokens: Annotated[Whole, Field(ge=1, le=MAX_INT)] | None = None
     n: Annotated[Whole, Field(ge=1, le=MAX_INT)] | None = None
-    generation_mode: Annotated[Text, Field(max_length=64)] | None = None
+    generation_mode: Name | None = None
 
 
 class ChatAnswer(BaseModel):

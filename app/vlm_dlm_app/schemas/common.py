@@ -15,6 +15,15 @@ from pydantic import (
     model_validator,
 )
 
+from vlm_dlm_app.schemas.bounds import (
+    MAX_ADDRESS_CHARS,
+    MAX_NAME_CHARS,
+    MAX_TEXT_CHARS,
+    BoundedModel,
+    Said,
+    Several,
+)
+
 MAX_INT = 2**31 - 1
 
 
@@ -32,7 +41,11 @@ def _is_whole(text: str) -> str:
 Whole = Annotated[int, Field(strict=True)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(strict=True), AfterValidator(_is_whole)]
+Text = Annotated[str, Field(strict=True, max_length=MAX_TEXT_CHARS), AfterValidator(_is_whole)]
+Name = Annotated[str, Field(strict=True, max_length=MAX_NAME_CHARS), AfterValidator(_is_whole)]
+Address = Annotated[
+    str, Field(strict=True, max_length=MAX_ADDRESS_CHARS), AfterValidator(_is_whole)
+]
 
 
 def _one_or_several(value: Any) -> Any:
@@ -46,7 +59,7 @@ def _one_or_several(value: Any) -> Any:
 # One text or several; always several once it is read.
 Texts = Annotated[
     list[Text],
-    Field(max_length=1024),
+    Several(),
     BeforeValidator(_one_or_several),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
@@ -55,7 +68,7 @@ Texts = Annotated[
 STEP_CAPS = ("max_denoising_steps", "num_inference_steps", "steps")
 
 
-class ModeOptions(BaseModel):
+class ModeOptions(BoundedModel):
     """What modes of writing can be told. Null counts as not given.
 
     The cap on steps has three names, as servers of diffusion models differ; one of them may be
@@ -138,7 +151,7 @@ class SpeculativeDecoding(BaseModel):
 
     mean_acceptance_length: float
     draft_acceptance_rate: float | None
-    acceptance_histogram: list[int]
+    acceptance_histogram: Annotated[list[int], Several()]
     num_spec_steps: int
     num_accepted_draft_tokens: int
     num_draft_tokens: int
@@ -167,7 +180,7 @@ class RequestMetrics(BaseModel):
 
     model_config = ConfigDict(protected_namespaces=())
 
-    mode: str
+    mode: Said
     time_to_first_token_ms: float | None
     time_to_first_sentence_ms: float | None
     generation_time_ms: float
@@ -183,5 +196,5 @@ class RequestMetrics(BaseModel):
     num_wasted_positions: int
     speculative_decoding: SpeculativeDecoding | None
     diffusion: Diffusion | None
-    device: str
-    dtype: str
+    device: Said
+    dtype: Said
