@@ -23,6 +23,7 @@ from vlm_dlm.errors import BadInputError, UnavailableError, VlmDlmError
 from vlm_dlm.preflight import open_checkpoint
 from vlm_dlm.serving import event_loop
 from vlm_dlm.serving.engine_state import EngineState
+from vlm_dlm_app.connections import Connections
 from vlm_dlm_app.launching import build_engine
 from vlm_dlm_app.logs import set_up_logs
 from vlm_dlm_app.main import create_app
@@ -42,6 +43,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 FLUSH_S, LAST_EVENTS_S = 2.0, 0.5
 POLL_S = 0.05
 MAX_OPEN_FILES = 65536
+# Of those, what is no connection: libraries, pipes to children, uploads.
+OTHER_FILES = 128
 NO_KEYS = "anybody who can reach {host} may ask: set api_keys, or bind to 127.0.0.1"
 
 OnLine = Callable[[str], None]
@@ -62,10 +65,11 @@ def serve(settings: Settings, say: OnLine, on_state: OnState, on_page: OnPage) -
         settings, build_engine(settings, checkpoint), checkpoint, has_page=settings.page
     )
     listener = _bind(settings)
-    _allow_many_files()
+    max_connections = min(settings.max_connections, _allow_many_files() - OTHER_FILES)
+    registry = Connections(max_connections, settings.max_client_connections)
     config = uvicorn.Config(
         app,
-        http=bounded_protocol(settings.send_s),
+        http=bounded_protocol(settings.send_s, registry),
         loop="none",
         ws="none",
         lifespan="on",
@@ -73,6 +77,7 @@ def serve(settings: Settings, say: OnLine, on_state: OnState, on_page: OnPage) -
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=settings.keep_alive_s,  # pyright: ignore[reportArgumentType]
         timeout_graceful_shutdown=1,
     )
     if not settings.api_keys and not is_loopback(settings.host):
@@ -224,10 +229,12 @@ def _browsable(listener: socket.socket) -> str:
     return _address_of(names.get(str(host), str(host)), port)
 
 
-def _allow_many_files() -> None:
-    """Every connection is an open file; the usual limit is low for a server."""
+def _allow_many_files() -> int:
+    """Every connection is an open file; the usual limit is low for a server. Returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else soft

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 
+    max_connections: Count = 1024
+    max_client_connections: Count = 512
+    keep_alive_s: float = Field(default=75.0, gt=0, le=3600, allow_inf_nan=False)
     max_body_bytes: Count = 25 * MIB
     max_held_body_bytes: Count = 256 * MIB
     body_s: float = Field(default=60.0, gt=0, le=3600, allow_inf_nan=False)
