@@ -29,7 +29,7 @@ class ImageUrl(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     url: Text
-    detail: Literal["auto", "low", "high"] | None = None
+    detail: Any = None
 
 
 def _as_image_url(value: Any) -> Any:
@@ -78,7 +78,7 @@ Content = Annotated[
                                         "required": ["url"],
                                         "properties": {
                                             "url": {"type": "string"},
-                                            "detail": {"enum": ["auto", "low", "high"]},
+                                            "detail": {"type": "string"},
                                         },
                                         "additionalProperties": False,
                                     },
