@@ -12,11 +12,12 @@ import resource
 import struct
 import sys
 from enum import IntEnum
-from io import BytesIO
 from typing import BinaryIO, NamedTuple
 
 # Imported now, because nothing can be opened later; each registers itself or is used by the others.
 from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
     GifImagePlugin,
     Image,
     ImageColor,
@@ -30,9 +31,11 @@ from PIL import (
 )
 
 from vlm_dlm.errors import ImageError
-from vlm_dlm.processor.image_input import ImageLimits, upright_rgb
+from vlm_dlm.processor.image_input import ImageLimits, open_image, upright_rgb
 
 PRELOADED = (
+    AvifImagePlugin,
+    BmpImagePlugin,
     GifImagePlugin,
     ImageColor,
     ImageFile,
@@ -44,16 +47,12 @@ PRELOADED = (
     WebPImagePlugin,
 )
 READY = b"R"
-# Up to here a picture goes out pixel for pixel, so that an answer does not depend on how the image
-# came in: the model's resize has no antialiasing and would see any earlier one. It covers photos of
-# common cameras; above, the memory of the receiver counts for more.
-MAX_WHOLE_PIXELS = 16_000_000
 _STANDARD_STREAMS = 3
 
 
 class Request(NamedTuple):
     """Followed by `num_bytes` of image data. width, height: what the header promised.
-    max_side: for pictures above MAX_WHOLE_PIXELS, 0 for no limit."""
+    max_side: as `upright_rgb` takes it."""
 
     num_bytes: int
     width: int
@@ -88,6 +87,7 @@ def main() -> None:
     memory_bytes, cpu_s = (int(text) for text in sys.argv[1:3])
     Image.MAX_IMAGE_PIXELS = None  # the size is compared with the promise right after opening
     Image.preinit()
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each thread would cost address space
     _give_up_rights(memory_bytes)
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     _write(sink, READY)
@@ -114,28 +114,21 @@ def _decode(request: Request, data: bytes) -> tuple[Outcome, Image.Image | None]
     promised = request.width, request.height
     limits = ImageLimits(max_pixels=math.prod(promised), max_side=max(promised))
     try:
-        image = Image.open(BytesIO(data), formats=limits.formats)
-    except MemoryError:
-        raise
-    except Exception:  # header parsers raise many types on hostile bytes; none may pass
-        return Outcome.DAMAGED, None
-    if image.size != promised:
-        return Outcome.CONTRADICTION, None
-    try:
-        picture = upright_rgb(image, limits=limits, apply_exif=bool(request.apply_exif))
+        image = open_image(data, limits)
+        if image.size != promised:
+            return Outcome.CONTRADICTION, None
+        with image:
+            picture = upright_rgb(
+                image,
+                limits=limits,
+                apply_exif=bool(request.apply_exif),
+                data=data,
+                max_side=request.max_side,
+            )
     except ImageError as error:
         is_memory = isinstance(error.__context__, MemoryError)
         return (Outcome.TOO_LARGE if is_memory else Outcome.DAMAGED), None
-    image.close()
-    return Outcome.OK, _shrunk(picture, request.max_side)
-
-
-def _shrunk(picture: Image.Image, max_side: int) -> Image.Image:
-    longest = max(picture.size)
-    if not max_side or longest <= max_side or math.prod(picture.size) <= MAX_WHOLE_PIXELS:
-        return picture
-    width, height = (max(1, round(side * max_side / longest)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return Outcome.OK, picture
 
 
 def _give_up_rights(memory_bytes: int) -> None:

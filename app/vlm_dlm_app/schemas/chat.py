@@ -30,7 +30,7 @@ class ImageUrl(BoundedModel):
     model_config = ConfigDict(extra="allow")
 
     url: Address
-    detail: Literal["auto", "low", "high"] | None = None
+    detail: Any = None
 
 
 def _as_image_url(value: Any) -> Any:
@@ -79,7 +79,7 @@ Content = Annotated[
                                         "required": ["url"],
                                         "properties": {
                                             "url": {"type": "string"},
-                                            "detail": {"enum": ["auto", "low", "high"]},
+                                            "detail": {"type": "string"},
                                         },
                                         "additionalProperties": False,
                                     },

@@ -124,7 +124,7 @@ vlmDlm.compare = (() => {
       this.image = image;
       this.imageFailed = wasGiven && !image;
       const isShown = image ? image.width !== null : !wasGiven;
-      this.setAlert(isShown ? "" : "This file cannot be shown as an image. Choose a PNG, JPEG, WebP or GIF.");
+      this.setAlert(isShown ? "" : "This file cannot be shown as an image. Choose a JPEG, PNG, WebP, GIF, BMP or AVIF.");
       for (const listener of this.imageListeners) listener(image);
     },
 
