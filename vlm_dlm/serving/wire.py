@@ -226,7 +226,8 @@ def _typed(value: Any, kind: type) -> Any:
 
 
 def _sampling(raw: dict[str, Any]) -> SamplingParams:
-    values: dict[str, Any] = {**raw, "stop": tuple(_typed(raw["stop"], list))}
+    lists = {name: tuple(_typed(raw[name], list)) for name in ("stop", "stop_token_ids")}
+    values: dict[str, Any] = {**raw, **lists}
     return SamplingParams(**values)
 
 
