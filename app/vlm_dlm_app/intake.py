@@ -195,6 +195,12 @@ def sampling_of(
         seed=options.seed,
         max_tokens=wanted,
         stop=_stop_of(services, options.stop),
+        top_k=max(options.top_k or 0, 0),
+        min_p=options.min_p or 0.0,
+        min_tokens=options.min_tokens or 0,
+        ignore_eos=bool(options.ignore_eos),
+        stop_token_ids=_stop_token_ids_of(services, options.stop_token_ids),
+        skip_special_tokens=options.skip_special_tokens is not False,
     )
 
 
@@ -254,3 +260,12 @@ def _stop_of(services: Services, stop: Sequence[str] | None) -> tuple[str, ...]:
     if longest > limits.max_stop_chars:
         raise over_limit("stop", f"has a string of {longest} characters", limits.max_stop_chars)
     return texts
+
+
+def _stop_token_ids_of(services: Services, token_ids: Sequence[int] | None) -> tuple[int, ...]:
+    size = services.checkpoint.config.vocab_size
+    unknown = next((token_id for token_id in token_ids or () if token_id >= size), None)
+    if unknown is not None:
+        message = f"stop_token_ids has {unknown}; this model's ids are 0 to {size - 1}"
+        raise ApiError(400, "bad_input", message, "stop_token_ids")
+    return tuple(token_ids or ())

@@ -105,13 +105,15 @@ class ChatMessage(BaseModel):
 
 class StreamOptions(BaseModel):
     """include_usage: one more chunk at the end, with empty `choices`, that carries usage, timings
-    and metrics. include_drafts: the block being denoised or drafted, as events named `draft`
+    and metrics. continuous_usage_stats: with it, every chunk has the usage so far, as in vLLM.
+    include_drafts: the block being denoised or drafted, as events named `draft`
     whose data has empty `choices` and object `vlm_dlm.draft`. include_obfuscation: never done here,
     so true is refused."""
 
     model_config = ConfigDict(extra="forbid")
 
     include_usage: Flag | None = None
+    continuous_usage_stats: Flag | None = None
     include_drafts: Flag | None = None
     include_obfuscation: Flag | None = None
 
