@@ -118,8 +118,8 @@ def resolve_mode(services: Services, model: str | None, generation_mode: str | N
     """The mode that a model id (NAME, NAME:MODE) and a mode's name or alias ask for.
 
     Neither, or 'auto', means `linear_spec`, or the first mode where that is not there. Raises
-    ApiError: 404 for a model that is not served, 400 for a contradiction, 422 for a mode that is
-    not offered; ModeError for an unknown one.
+    ApiError: 404 for a model that is not served, 400 for a contradiction or a mode
+    that is not offered; ModeError for an unknown one.
     """
     by_model = _mode_of_model(services, model)
     wanted = None
@@ -149,12 +149,12 @@ def default_mode(services: Services) -> str:
 
 
 def check_offered(services: Services, *modes: str) -> None:
-    """Raise ApiError, 422, for the first mode that the engine lacks."""
+    """Raise ApiError, 400, for the first mode that the engine lacks."""
     offered = offered_modes(services)
     for mode in modes:
         if mode not in offered:
             message = f"mode {mode} is not offered here; the modes are {', '.join(offered)}"
-            raise ApiError(422, "mode_not_offered", message)
+            raise ApiError(400, "mode_not_offered", message)
 
 
 def model_id(services: Services, mode: str | None = None) -> str:

@@ -1,0 +1,107 @@
+"""Messages of a chat request: shapes only. What they mean is read by `vlm_dlm_app.conversation`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from vlm_dlm_app.schemas.bounds import MAX_ENTRIES, BoundedModel, Several
+from vlm_dlm_app.schemas.common import Address, Name, Text
+
+MAX_CALLS = 128  # of one message
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_PART_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "examples": ["text", "image_url"]},
+        "text": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "image_url": {
+            "description": "An object with `url`, or the URL itself",
+            "examples": [{"url": "data:image/png;base64,..."}],
+        },
+    },
+}
+
+
+def _as_parts(value: Any) -> Any:
+    """A text or one part is a list of one; texts in a list are parts."""
+    if isinstance(value, str | dict):
+        value = [value]
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise ValueError("must be text or a list of parts")
+    entries = cast("list[Any]", value)
+    if len(entries) > MAX_ENTRIES:
+        raise ValueError(f"has more entries than the limit, which is {MAX_ENTRIES}")
+    return [{"type": "text", "text": part} if isinstance(part, str) else part for part in entries]
+
+
+class ContentPart(BoundedModel):
+    """A piece of a message. What stands beside its text is read by `vlm_dlm_app.parts`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Name | None = None
+    text: Text | None = None
+
+
+Content = Annotated[
+    list[ContentPart],
+    Several(),
+    BeforeValidator(_as_parts),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                _PART_SCHEMA,
+                {
+                    "type": "array",
+                    "maxItems": MAX_ENTRIES,
+                    "items": {"anyOf": [{"type": "string"}, _PART_SCHEMA]},
+                },
+            ]
+        }
+    ),
+]
+
+
+class FunctionCall(BoundedModel):
+    """name: of the tool. arguments: JSON, as text or as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Name
+    arguments: Any = None
+
+
+class CustomCall(BoundedModel):
+    """A call of a tool that takes plain text."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Name
+    input: Text | None = None
+
+
+class ToolCall(BoundedModel):
+    """A call that an earlier answer has made."""
+
+    model_config = ConfigDict(extra="allow")
+
+    function: FunctionCall | None = None
+    custom: CustomCall | None = None
+
+
+class ChatMessage(BoundedModel):
+    """One turn. Text is text: nothing in it can act as a marker of the conversation."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Annotated[Name, Field(examples=list(ROLES))]
+    content: Content | None = None
+    tool_calls: Annotated[list[ToolCall], Several(MAX_CALLS)] | None = None
+    function_call: FunctionCall | None = None
+    refusal: Text | None = None
+    images: Annotated[list[Address], Several()] | None = None
