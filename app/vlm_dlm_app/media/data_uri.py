@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import binascii
-
 from vlm_dlm.errors import ImageError, ImageFormatError, ImageTooLargeError
+from vlm_dlm_app.media.base64_pieces import decode_base64
 
 MIME_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp", "image/gif")
 _SCHEME = "data:"
@@ -51,12 +50,7 @@ def _decoded(text: str, start: int, max_bytes: int) -> bytes:
     num_bytes = num_chars // 4 * 3 - num_padding
     if num_bytes > max_bytes:
         raise ImageTooLargeError(f"the image has {num_bytes} bytes; the limit is {max_bytes}")
-    payload = text[start:]
-    if num_breaks:
-        payload = payload.replace("\n", "").replace("\r", "")
     try:
-        if num_chars % 4 or payload.endswith("==="):  # not refused by every Python
-            raise ValueError
-        return binascii.a2b_base64(payload, strict_mode=True)
+        return decode_base64(text, start)
     except ValueError:  # binascii.Error, or text that is not ASCII
         raise ImageError("the image's data URI is not valid base64") from None
