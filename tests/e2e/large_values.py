@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
@@ -19,6 +20,8 @@ from vlm_dlm_app.schemas.generate import GenerateBody
 TOTAL = 25 * 2**20 - 8192  # of the largest body that is taken, with room for the rest of it
 # What a parser may still get, of each kind; then the same until the body is full.
 WITHIN = {"numbers": 199_000, "lists": 49_000, "objects": 49_000, "texts": 99_000, "fields": 66_000}
+
+_BOUNDS = re.compile(r"(, )?(Ge|Gt|Le|Lt)\([^)]*\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +57,10 @@ def places() -> list[Place]:
 
 
 def one_per_type(all_places: list[Place]) -> list[Place]:
-    """The first place of each type on each route."""
-    found: dict[tuple[str, str], Place] = {}
+    """The first place of each type; bounds of numbers make no difference."""
+    found: dict[str, Place] = {}
     for place in all_places:
-        found.setdefault((place.path, place.type), place)
+        found.setdefault(_BOUNDS.sub("", place.type), place)
     return list(found.values())
 
 
