@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 from fastapi import Request
@@ -18,6 +17,7 @@ from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.idempotency import HEADER as KEY_HEADER
 from vlm_dlm_app.idempotency import digest_of
 from vlm_dlm_app.json_shape import check_shape
+from vlm_dlm_app.json_text import without_escapes
 from vlm_dlm_app.state import services_of
 
 JSON = "application/json"
@@ -129,10 +129,13 @@ def _types(request: Request) -> tuple[str, str]:
 
 async def _read_json(request: Request, model: type[BodyT]) -> Received[BodyT]:
     def read(raw: bytes, is_hashed: bool) -> Received[BodyT]:
+        digest = digest_of((raw,)) if is_hashed else b""
+        raw = without_escapes(raw)
         value = _parse_json(raw)
         if value is NOT_JSON:
             raise ApiError(400, "invalid_json", _fault(raw))
-        return Received(_validated(model, value), digest=digest_of((raw,)) if is_hashed else b"")
+        del raw
+        return Received(_validated(model, value), digest=digest)
 
     return await _read(request, read)
 
@@ -144,13 +147,10 @@ async def _read(
     worker = (await services_of(request)).worker
     is_hashed = KEY_HEADER in request.headers
     chunks = [chunk async for chunk in request.stream()]  # one, from the middleware
-    raw = b"".join(chunks)
+    bodies = [b"".join(chunks)]
     chunks.clear()
     client = request.scope.get("state", {}).get("client", "")
-    work = partial(read, raw, is_hashed)
-    num_bytes = len(raw)
-    del raw
-    return await worker.run(client, num_bytes, work)
+    return await worker.run(client, len(bodies[0]), lambda: read(bodies.pop(), is_hashed))
 
 
 def _fault(raw: bytes) -> str:

@@ -19,12 +19,14 @@ class Unpacker:
     def __init__(self, coding: str) -> None:
         self._is_gzip = coding == "gzip"
         self._num_members = 1
+        self._has_begun = False
         self._head = b""
         self._stream = zlib.decompressobj(_GZIP) if self._is_gzip else None
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         """What comes out, at most PIECE_BYTES at a time, so that whoever asks can stop. Raises
         ApiError (400) for data that is not what it claims to be."""
+        self._has_begun |= bool(data)
         if self._stream is None:
             data = self._head = self._head + data
             if len(data) < 2:
@@ -45,8 +47,9 @@ class Unpacker:
                 return
 
     def finish(self) -> None:
-        """Raises ApiError (400) for a body that is cut short."""
-        if self._stream is None or not self._stream.eof:
+        """Raises ApiError (400) for a body that is cut short; none at all is no fault."""
+        is_over = self._stream is not None and self._stream.eof
+        if self._has_begun and not is_over:
             raise _broken()
 
     def _count_member(self) -> None:

@@ -7,6 +7,11 @@ from vlm_dlm_app.errors import ApiError
 _MARK = b"\xef\xbb\xbf"
 _UTF32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+# What encoders write for characters of base64, and what they mean.
+_ESCAPES = (
+    *((b"\\/", b"/"), (b"\\u002B", b"+"), (b"\\u002b", b"+")),
+    *((b"\\u003D", b"="), (b"\\u003d", b"=")),
+)
 
 
 def without_mark(body: bytes) -> bytes:
@@ -17,6 +22,16 @@ def without_mark(body: bytes) -> bytes:
     if found is not None:
         message = f"the JSON is in {found}; it must be in UTF-8"
         raise ApiError(400, "invalid_json", message)
+    return body
+
+
+def without_escapes(body: bytes) -> bytes:
+    """The same JSON with the characters of base64 as they are: a parser takes a text with escapes
+    twice into memory, which for a picture is much."""
+    if b"\\\\" in body:  # an escape may begin with the second of them, and then is none
+        return body
+    for escape, character in _ESCAPES:
+        body = body.replace(escape, character)
     return body
 
 

@@ -161,11 +161,10 @@ class _Server:
                 self._say(f"Not ready: {engine.state.reason}")
         else:
             await documenting
-            # what is here now stays for good: no collection under load need look at it again
-            gc.collect()
-            gc.freeze()
+            _freeze()
             self._say("Ready")
             if self._page is not None and await self._page.wait():
+                _freeze()
                 self._on_page(f"{_browsable(self._listener)}/")
         finally:
             ready.cancel()
@@ -211,6 +210,12 @@ def _bind(settings: Settings) -> socket.socket:
             f"cannot listen on {host} port {port}: it is taken, or not an address of this machine; "
             "--host and --port choose another"
         ) from None
+
+
+def _freeze() -> None:
+    """What is here now stays for good: no collection under load need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _address(listener: socket.socket) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import shutil
 import subprocess
@@ -149,7 +150,7 @@ def test_any_number_of_them_in_any_pieces(asks: list[tuple[str, bool]], cuts: li
     sent = b"".join(outer(ask, is_chunked) for ask, is_chunked in asks) + LAST
     protocol, seen = spied()
     edges = [0, *sorted(cut for cut in cuts if cut < len(sent)), len(sent)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         protocol.data_received(sent[start:end])
     assert seen == [*[("/outer", INNER.decode())] * len(asks), ("/last", "hi")]
 

@@ -10,21 +10,19 @@ import binascii
 
 from vlm_dlm.errors import ImageError, ImageTooLargeError
 from vlm_dlm.processor.image_kinds import kind_of
+from vlm_dlm_app.media.base64_pieces import SPACES, decode_base64, letters_of
 
 SCHEME = "data:"
 FORM = "data:image/png;base64,..."
 _MAX_HEADER = 1024
-_SPACES = " \t\r\n\f\v"
 # More than one space for each character is padding that makes a body large and its image small.
 _FREE_SPACES = 64
 _HEAD_CHARS = 4096
-_ESCAPES = {"%2b": "+", "%2f": "/", "%3d": "=", "%0a": "", "%0d": "", "%20": "", "%09": ""}
-_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 def is_data_uri(text: str) -> bool:
     """Whether `text` claims to be one."""
-    return text[:64].lstrip(_SPACES)[: len(SCHEME)].lower() == SCHEME
+    return text[:64].lstrip(SPACES)[: len(SCHEME)].lower() == SCHEME
 
 
 def parse_data_uri(text: str, max_bytes: int) -> bytes:
@@ -37,7 +35,7 @@ def parse_data_uri(text: str, max_bytes: int) -> bytes:
     if not is_data_uri(text) or comma < start:
         raise ImageError(f"the image is not a data URI of the form {FORM}")
     parameters = text[start + len(SCHEME) : comma].split(";")
-    if "base64" not in (one.strip(_SPACES).lower() for one in parameters[1:]):
+    if "base64" not in (one.strip(SPACES).lower() for one in parameters[1:]):
         raise ImageError(f"the image's data URI must be base64, in the form {FORM}")
     return _decoded(text, comma + 1, max_bytes)
 
@@ -48,7 +46,7 @@ def parse_base64(text: str, max_bytes: int) -> bytes | None:
     Raises ImageError, or ImageTooLargeError before anything is decoded.
     """
     try:
-        head = _letters(text[:_HEAD_CHARS].rpartition("%")[0] or text[:_HEAD_CHARS])
+        head = letters_of(text[:_HEAD_CHARS].rpartition("%")[0] or text[:_HEAD_CHARS])
         is_picture = kind_of(binascii.a2b_base64(head[: len(head) // 4 * 4])) is not None
     except ValueError:
         return None
@@ -56,7 +54,7 @@ def parse_base64(text: str, max_bytes: int) -> bytes | None:
 
 
 def _decoded(text: str, start: int, max_bytes: int) -> bytes:
-    num_spaces = sum(text.count(space, start) for space in _SPACES)
+    num_spaces = sum(text.count(space, start) for space in SPACES)
     num_escapes = text.count("%", start)
     num_chars = len(text) - start - num_spaces - 2 * num_escapes
     if num_chars <= 0:
@@ -71,23 +69,11 @@ def _decoded(text: str, start: int, max_bytes: int) -> bytes:
     if num_bytes > max_bytes:
         raise ImageTooLargeError(f"the image has {num_bytes} bytes; the limit is {max_bytes}")
     try:
-        letters = _letters(text[start:])
-        bare = letters[:-4] + letters[-4:].rstrip(b"=")
-        if not bare:
-            raise ImageError("the image is empty")
-        if b"=" in bare or len(bare) % 4 == 1:
-            raise ValueError
-        data = binascii.a2b_base64(bare + b"=" * (-len(bare) % 4), strict_mode=True)
+        data = decode_base64(text, start)
     except ValueError:  # binascii.Error, or text that is not ASCII
         raise ImageError("the image's data is not valid base64") from None
+    if not data:
+        raise ImageError("the image is empty")
     if len(data) > max_bytes:  # what was escaped counts only now
         raise ImageTooLargeError(f"the image has {len(data)} bytes; the limit is {max_bytes}")
     return data
-
-
-def _letters(payload: str) -> bytes:
-    """In the standard alphabet, without what only breaks it up. Raises ValueError."""
-    if "%" in payload:
-        for escape, character in _ESCAPES.items():
-            payload = payload.replace(escape, character).replace(escape.upper(), character)
-    return payload.encode("ascii").translate(_TO_STANDARD, _SPACES.encode())

@@ -118,7 +118,7 @@ class Body:
                 self._add(reading, chunk)
             else:
                 await self._unpack(reading, unpacker, chunk)
-        if unpacker is not None and reading.num_bytes:
+        if unpacker is not None:
             unpacker.finish()
 
     async def _unpack(self, reading: _Reading, unpacker: Unpacker, chunk: bytes) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from statistics import median
 from typing import Annotated, Literal
@@ -33,7 +32,7 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 # One option as it was set; some hold several, by mode or in a list.
 Plain = bool | int | float | Annotated[str, Field(max_length=MAX_NAME_CHARS)] | None
 PlainValues = Annotated[list[Plain], Several(MAX_OPTIONS)]
-PlainPairs = Annotated[dict[Name, Plain], Several(MAX_OPTIONS)]
+PlainPairs = Annotated[dict[Name, Plain | PlainValues], Several(MAX_OPTIONS)]
 Options = Annotated[dict[Name, Plain | PlainValues | PlainPairs], Several(MAX_OPTIONS)]
 # id, origin, block, step, confidence, margin, text, time_ms, num_forwards
 TokenRow = tuple[
@@ -126,13 +125,14 @@ class Record(BoundedModel):
 
 
 def read_record(raw: object) -> Record:
-    """Checked as JSON, which also finds text that cannot be written. Raises pydantic's
-    ValidationError, or ApiError for one that is too large."""
-    text = json.dumps(raw)
-    if len(text) > MAX_RECORD_BYTES:
-        message = f"the record has {len(text)} bytes; the limit is {MAX_RECORD_BYTES}"
+    """Checked, text that cannot be written included. Raises pydantic's ValidationError, or ApiError
+    for one that is too large."""
+    record = Record.model_validate(raw)
+    num_bytes = len(record.model_dump_json())
+    if num_bytes > MAX_RECORD_BYTES:
+        message = f"the record has {num_bytes} bytes; the limit is {MAX_RECORD_BYTES}"
         raise ApiError(413, "body_too_large", message, "record")
-    return Record.model_validate_json(text)
+    return record
 
 
 def checked_image(image: str) -> str:

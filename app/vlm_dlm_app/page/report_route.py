@@ -13,6 +13,7 @@ from vlm_dlm_app.bodies import read_json
 from vlm_dlm_app.page.report import build_report
 from vlm_dlm_app.parsing import SMALL_BYTES
 from vlm_dlm_app.schemas.bounds import MAX_ADDRESS_CHARS, MAX_FIELDS, BoundedModel
+from vlm_dlm_app.schemas.common import Name
 from vlm_dlm_app.state import ServicesDep
 
 router = APIRouter(tags=["page"], include_in_schema=False)
@@ -23,7 +24,7 @@ class ReportBody(BoundedModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    record: Annotated[dict[str, Any], Field(max_length=MAX_FIELDS)]
+    record: Annotated[dict[Name, Any], Field(max_length=MAX_FIELDS)]
     image: Annotated[str, Field(max_length=MAX_ADDRESS_CHARS)] | None = None
 
 
