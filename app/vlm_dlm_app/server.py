@@ -1,6 +1,6 @@
 """Runs the app in this process: one socket, one event loop, and an orderly end.
 
-The first SIGTERM or SIGINT closes the door and lets what is open finish; the second ends that too.
+The first SIGTERM, SIGINT or SIGHUP closes the door and lets what is open finish; the second ends that too.
 The socket stays open until the end, so that whoever comes late is told so.
 """
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from fastapi import FastAPI
 
+from vlm_dlm.cli.entry import end_at_once
 from vlm_dlm.errors import BadInputError, UnavailableError, VlmDlmError
 from vlm_dlm.preflight import open_checkpoint
 from vlm_dlm.serving import event_loop
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 logger = logging.getLogger(__name__)
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # For last events to reach their readers once everything was aborted; and how much of that until
 # those end who get none, as their bodies or images are not all here yet.
 FLUSH_S, LAST_EVENTS_S = 2.0, 0.5
@@ -82,7 +83,10 @@ def serve(settings: Settings, say: OnLine, on_state: OnState, on_page: OnPage) -
     )
     if not settings.api_keys and not is_loopback(settings.host):
         say(f"Warning: {NO_KEYS.format(host=settings.host)}")
-    event_loop.run(_Server(app, config, listener, say, on_state, on_page).run())
+    try:
+        event_loop.run(_Server(app, config, listener, say, on_state, on_page).run())
+    finally:
+        end_at_once()  # all is over; another signal adds nothing
 
 
 class _Uvicorn(uvicorn.Server):
@@ -121,7 +125,9 @@ class _Server:
         """Raises what the engine's first load refuses."""
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
-            loop.add_signal_handler(number, self._on_signal)
+            # switched off by `nohup`, a terminal that closes is to end nothing
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._on_signal)
         serving = asyncio.create_task(self._uvicorn.serve([self._listener]))
         watching = asyncio.create_task(self._watch())
         try:
