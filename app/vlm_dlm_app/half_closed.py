@@ -23,9 +23,9 @@ INTERIM_S = 5.0
 
 
 class HalfClosed:
-    """Watches such a connection. is_silent: whether nothing of the answer that is due has been sent;
-    takes_interim: whether its reader skips interim answers; on_left: is called once if the client
-    has left. `stop` it when the connection is lost."""
+    """Watches such a connection. is_silent: whether nothing of the answer that is due has been
+    sent; takes_interim: whether its reader skips interim answers; on_left: is called once if the
+    client has left. `stop` it when the connection is lost."""
 
     def __init__(
         self,

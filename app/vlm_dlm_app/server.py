@@ -1,7 +1,7 @@
 """Runs the app in this process: one socket, one event loop, and an orderly end.
 
-The first SIGTERM, SIGINT or SIGHUP closes the door and lets what is open finish; the second ends that too.
-The socket stays open until the end, so that whoever comes late is told so.
+The first SIGTERM, SIGINT or SIGHUP closes the door and lets what is open finish; the second ends
+that too. The socket stays open until the end, so that whoever comes late is told so.
 """
 
 from __future__ import annotations
