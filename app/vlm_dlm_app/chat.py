@@ -78,7 +78,7 @@ def chat_ask(services: Services, chat: ChatRequest) -> ChatAsk:
     params = mode_options(chat, mode)[mode]
     num_answers = chat.n or 1
     if num_answers > services.settings.max_n:
-        raise over_limit("n", f"is {num_answers}", services.settings.max_n)
+        raise over_limit("n", f"is {num_answers}", services.settings.max_n, "max_n")
     if chat.stream_options is not None and not chat.stream:
         message = "stream_options needs stream to be true"
         raise ApiError(400, "bad_input", message, "stream_options")

@@ -31,7 +31,7 @@ def check_shape(body: bytes, max_depth: int) -> None:
             num_parts += 1
             depth += 1
             if depth > max_depth:
-                message = f"the JSON is nested deeper than {max_depth} levels"
+                message = f"the JSON is nested deeper than {max_depth} levels (max_json_depth)"
                 raise ApiError(400, "json_too_deep", message)
         else:
             depth -= 1

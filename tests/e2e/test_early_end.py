@@ -38,7 +38,7 @@ def test_it_ends_while_it_imports(number: signal.Signals) -> None:
         process.communicate()
 
 
-@pytest.mark.parametrize("settings", [{}, {"page": True}, {"single_process": True}], ids=str)
+@pytest.mark.parametrize("settings", [{"page": True}, {"single_process": True}], ids=str)
 def test_it_ends_while_it_loads(settings: dict[str, bool]) -> None:
     with Server(is_ready_wanted=False, **settings) as server:
         eventually(lambda: bool(children(server.pid)), 30.0)

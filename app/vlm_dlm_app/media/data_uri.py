@@ -50,7 +50,9 @@ def _decoded(text: str, start: int, max_bytes: int) -> bytes:
     num_padding = text.count("=", max(start, len(text) - 4))
     num_bytes = num_chars // 4 * 3 - num_padding
     if num_bytes > max_bytes:
-        raise ImageTooLargeError(f"the image has {num_bytes} bytes; the limit is {max_bytes}")
+        raise ImageTooLargeError(
+            f"the image has {num_bytes} bytes; the limit is {max_bytes} (max_image_bytes)"
+        )
     payload = text[start:]
     if num_breaks:
         payload = payload.replace("\n", "").replace("\r", "")
