@@ -17,8 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
-FIRST_PROBE_S = 0.05
-LOOK_S = 0.1
+FIRST_PROBE_S = 0.01
+FIRST_LOOK_S, LOOK_S = 0.02, 0.1
 INTERIM_S = 5.0
 
 
@@ -56,7 +56,7 @@ class HalfClosed:
         if self._is_silent():
             with suppress(OSError):
                 self._socket.send(b"\n", socket.MSG_OOB)
-        self._timer = self._loop.call_later(LOOK_S, self._look)
+        self._timer = self._loop.call_later(FIRST_LOOK_S, self._look)
 
     def _look(self) -> None:
         if self._poll.poll(0):
