@@ -4,7 +4,7 @@ Both look the same from here, until something is sent: who has left then resets 
 first probe is a byte of TCP's urgent data, which a reader does not see in its stream, sent once, as
 a second would push the first into it. Relays that hand a half-closed connection on hide who is
 behind them, and only data shows; later probes are therefore interim answers, which every reader of
-HTTP/1.1 must skip, where the answer has not begun. What an answer sends is a probe by itself.
+HTTP/1.1 must skip, where the answer has not begun. What a stream sends is a probe by itself.
 """
 
 from __future__ import annotations
@@ -53,9 +53,8 @@ class HalfClosed:
         self._socket.close()
 
     def _begin(self) -> None:
-        if self._is_silent():
-            with suppress(OSError):
-                self._socket.send(b"\n", socket.MSG_OOB)
+        with suppress(OSError):
+            self._socket.send(b"\n", socket.MSG_OOB)
         self._timer = self._loop.call_later(FIRST_LOOK_S, self._look)
 
     def _look(self) -> None:

@@ -149,3 +149,29 @@ def test_who_waits_long_is_sent_interim_answers(monkeypatch: pytest.MonkeyPatch)
         assert final.status == 200
         (only,) = answers(exchange(port, [sent.replace(b"1.1", b"1.0")], shuts=True))
         assert only.status == 200
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_who_leaves_a_silent_stream_is_noticed_and_who_waits_sees_no_probe(loop: str) -> None:
+    left: list[str] = []
+
+    async def rare(scope: Scope, receive: Receive, send: Send) -> None:
+        """Begins, and goes on long after."""
+        await receive()
+        leaving = asyncio.ensure_future(receive())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first ", "more_body": True})
+        await asyncio.wait({leaving}, timeout=1.0)
+        if leaving.done():
+            left.append(scope["path"])
+            return
+        leaving.cancel()
+        await send({"type": "http.response.body", "body": b"last"})
+
+    with wire_server(rare, BoundedProtocol, loop=loop) as port:
+        (answer,) = answers(exchange(port, [b"GET /waits HTTP/1.1\r\nHost: a\r\n\r\n"], shuts=True))
+        assert answer.body == b"first last"
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(b"GET /left HTTP/1.1\r\nHost: a\r\n\r\n")
+            until(lambda: b"first" in connection.recv(65536))
+        until(lambda: left == ["/left"], 0.8)
