@@ -46,7 +46,7 @@ def chat_ask(services: Services, chat: ChatRequest) -> ChatAsk:
     params = mode_options(chat, mode)[mode]
     num_answers = chat.n or 1
     if num_answers > services.settings.max_n:
-        raise over_limit("n", f"is {num_answers}", services.settings.max_n)
+        raise over_limit("n", f"is {num_answers}", services.settings.max_n, "max_n")
     options = chat.stream_options if chat.stream else None
     if options is not None:
         STREAM_OPTIONS.check(options.model_extra, "stream_options.")

@@ -44,7 +44,8 @@ async def image_contents(services: Services, sources: Sequence[bytes | str]) -> 
         num_bytes += len(content)
         if num_bytes > limit:
             raise ImageTooLargeError(
-                f"the images have more than {limit} bytes together, which is the limit"
+                f"the images have more than {limit} bytes together, "
+                "which is the limit (max_body_bytes)"
             )
         contents.append(content)
     return contents
@@ -60,9 +61,13 @@ async def _content(services: Services, source: str, ends_s: float | None) -> byt
             raise ApiError(
                 400,
                 "image_urls_off",
-                "this server does not fetch images; send the image itself as a data URI",
+                "this server does not fetch images; send the image itself as a data URI, "
+                "or have allow_image_urls set",
                 "image_url",
             )
+        if source[:7].lower() == "http://" and not services.settings.allow_http_urls:
+            message = "this server fetches images by https alone, unless allow_http_urls is set"
+            raise ApiError(400, "image_urls_off", message, "image_url")
         return await services.fetcher.fetch(source, ends_s)
     max_bytes = services.settings.max_image_bytes
     if len(source) <= THREAD_CHARS:

@@ -188,7 +188,7 @@ def sampling_of(
     limits = services.settings
     wanted = max_tokens or options.max_tokens or min(DEFAULT_MAX_TOKENS, limits.max_tokens_limit)
     if wanted > limits.max_tokens_limit:
-        raise over_limit("max_tokens", f"is {wanted}", limits.max_tokens_limit)
+        raise over_limit("max_tokens", f"is {wanted}", limits.max_tokens_limit, "max_tokens_limit")
     return SamplingParams(
         temperature=0.0 if options.temperature is None else options.temperature,
         top_p=1.0 if options.top_p is None else options.top_p,
@@ -214,16 +214,17 @@ def deadline_of(services: Services, options: AnswerOptions) -> float:
     return services.settings.deadline_s if options.deadline_s is None else options.deadline_s
 
 
-def over_limit(param: str, found: str, limit: int) -> ApiError:
-    """A request beyond what this server allows. found: as in 'is 9000'."""
-    return ApiError(400, "over_limit", f"{param} {found}; the limit is {limit}", param)
+def over_limit(param: str, found: str, limit: int, setting: str | None = None) -> ApiError:
+    """A request beyond what this server allows. found: as in 'is 9000'. setting: of the limit."""
+    named = "" if setting is None else f" ({setting})"
+    return ApiError(400, "over_limit", f"{param} {found}; the limit is {limit}{named}", param)
 
 
 def check_num_images(services: Services, num_images: int) -> None:
     """Raise ImageError for more images than one request may bring."""
     limit = services.settings.max_images
     if num_images > limit:
-        raise ImageError(f"{num_images} images were given; the limit is {limit}")
+        raise ImageError(f"{num_images} images were given; the limit is {limit} (max_images)")
 
 
 def check_conversation(services: Services, messages: Sequence[Message]) -> None:
@@ -231,13 +232,15 @@ def check_conversation(services: Services, messages: Sequence[Message]) -> None:
     limits = services.settings
     if len(messages) > limits.max_messages:
         raise PromptError(
-            f"{len(messages)} messages were given; the limit is {limits.max_messages}"
+            f"{len(messages)} messages were given; "
+            f"the limit is {limits.max_messages} (max_messages)"
         )
     parts = (part for message in messages for part in message.parts)
     num_chars = sum(len(part.text) for part in parts if isinstance(part, TextPart))
     if num_chars > limits.max_prompt_chars:
         raise PromptError(
-            f"the messages have {num_chars} characters; the limit is {limits.max_prompt_chars}"
+            f"the messages have {num_chars} characters; "
+            f"the limit is {limits.max_prompt_chars} (max_prompt_chars)"
         )
 
 
@@ -255,10 +258,11 @@ def _mode_of_model(services: Services, model: str | None) -> str | None:
 def _stop_of(services: Services, stop: Sequence[str] | None) -> tuple[str, ...]:
     limits, texts = services.settings, tuple(stop or ())
     if len(texts) > limits.max_stop:
-        raise over_limit("stop", f"has {len(texts)} strings", limits.max_stop)
+        raise over_limit("stop", f"has {len(texts)} strings", limits.max_stop, "max_stop")
     longest = max(map(len, texts), default=0)
     if longest > limits.max_stop_chars:
-        raise over_limit("stop", f"has a string of {longest} characters", limits.max_stop_chars)
+        found = f"has a string of {longest} characters"
+        raise over_limit("stop", found, limits.max_stop_chars, "max_stop_chars")
     return texts
 
 

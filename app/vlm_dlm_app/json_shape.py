@@ -41,7 +41,7 @@ def check_shape(body: bytes, max_depth: int) -> None:
     # As far as it is JSON, no more of these close than open.
     brackets = bare.translate(None, _NOT_BRACKETS)[: 2 * MAX_CONTAINERS]
     if max(accumulate(_STEPS[code] for code in brackets), default=0) > max_depth:
-        message = f"the JSON is nested deeper than {max_depth} levels"
+        message = f"the JSON is nested deeper than {max_depth} levels (max_json_depth)"
         raise ApiError(400, "json_too_deep", message)
     num_containers = sum(bare.count(code) for code in _OPENINGS)
     if num_containers > MAX_CONTAINERS:

@@ -1,5 +1,5 @@
-"""uvicorn's HTTP/1.1 connection with bounds it lacks: on heads, on the time one may take, on how
-many there are; and with one sound end for everything a client can do to it."""
+"""uvicorn's HTTP/1.1 connection with bounds it lacks, on heads, on the time one may take and on how
+many there are, and with one sound end for everything that a client can do to it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Runs the app in this process: one socket, one event loop, and an orderly end.
 
-The first SIGTERM or SIGINT closes the door and lets what is open finish; the second ends that too.
-The socket stays open until the end, so that whoever comes late is told so.
+The first SIGTERM, SIGINT or SIGHUP closes the door and lets what is open finish; the second ends
+that too. The socket stays open until the end, so that whoever comes late is told so.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from fastapi import FastAPI
 
+from vlm_dlm.cli.entry import end_at_once
 from vlm_dlm.errors import BadInputError, UnavailableError, VlmDlmError
 from vlm_dlm.preflight import open_checkpoint
 from vlm_dlm.serving import event_loop
@@ -37,10 +40,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 logger = logging.getLogger(__name__)
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # For last events to reach their readers once everything was aborted; and how much of that until
 # those end who get none, as their bodies or images are not all here yet.
 FLUSH_S, LAST_EVENTS_S = 2.0, 0.5
+CLOSE_S = 8.0  # for all parts to close after that
 POLL_S = 0.05
 MAX_OPEN_FILES = 65536
 # Of those, what is no connection: libraries, pipes to children, uploads.
@@ -82,7 +86,10 @@ def serve(settings: Settings, say: OnLine, on_state: OnState, on_page: OnPage) -
     )
     if not settings.api_keys and not is_loopback(settings.host):
         say(f"Warning: {NO_KEYS.format(host=settings.host)}")
-    event_loop.run(_Server(app, config, listener, say, on_state, on_page).run())
+    try:
+        event_loop.run(_Server(app, config, listener, say, on_state, on_page).run())
+    finally:
+        end_at_once()  # all is over; another signal adds nothing
 
 
 class _Uvicorn(uvicorn.Server):
@@ -115,13 +122,16 @@ class _Server:
         self._on_page = on_page
         self._ending: asyncio.Task[None] | None = None
         self._refusal: VlmDlmError | None = None
+        self._has_settled = False
         self._hurry = asyncio.Event()
 
     async def run(self) -> None:
         """Raises what the engine's first load refuses."""
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
-            loop.add_signal_handler(number, self._on_signal)
+            # switched off by `nohup`, a terminal that closes is to end nothing
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._on_signal)
         serving = asyncio.create_task(self._uvicorn.serve([self._listener]))
         watching = asyncio.create_task(self._watch())
         try:
@@ -130,6 +140,8 @@ class _Server:
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
+        if self._ending is not None and not self._has_settled:
+            _leave()
         if self._refusal is not None:
             raise self._refusal
 
@@ -166,6 +178,7 @@ class _Server:
             if self._page is not None and await self._page.wait():
                 _freeze()
                 self._on_page(f"{_browsable(self._listener)}/")
+            self._has_settled = self._ending is None
         finally:
             ready.cancel()
 
@@ -193,6 +206,16 @@ class _Server:
             services.lifecycle.end_unanswered()
             await services.lifecycle.wait_idle(FLUSH_S - LAST_EVENTS_S)
         self._uvicorn.should_exit = True
+        # what closes may hang on a thread that loads; children end with this process
+        asyncio.get_running_loop().call_later(CLOSE_S, _leave)
+
+
+def _leave() -> None:
+    """Everything is closed but threads that still import, which cannot be told to end."""
+    logging.shutdown()
+    with suppress(OSError):
+        sys.stderr.flush()
+    os._exit(0)
 
 
 def _bind(settings: Settings) -> socket.socket:

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Generator
 from pathlib import Path
 
+import httptools
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -109,8 +110,6 @@ def spied() -> tuple[BoundedProtocol, list[tuple[str, str]]]:
         _bodies: bytes = b""
 
         def __init__(self) -> None:
-            import httptools
-
             self.parser = httptools.HttpRequestParser(self)
             self.loop = asyncio.new_event_loop()
             self.pipeline = []  # pyright: ignore

@@ -36,7 +36,7 @@ def header_size(data: bytes, limits: ImageLimits | None = None) -> tuple[int, in
         raise ImageError("the image is empty")
     if len(data) > limits.max_bytes:
         raise ImageTooLargeError(
-            f"the image has {len(data)} bytes; the limit is {limits.max_bytes}"
+            f"the image has {len(data)} bytes; the limit is {limits.max_bytes} (max_image_bytes)"
         )
     measure = _MEASURES[check_kind(data, limits.formats)]
     try:
@@ -54,7 +54,7 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
     if width * height > limits.max_pixels:
         raise ImageTooLargeError(
             f"the image is {width} x {height} = {width * height} pixels; "
-            f"the limit is {limits.max_pixels}"
+            f"the limit is {limits.max_pixels} (max_image_pixels)"
         )
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{found}; each side needs at least {MIN_SIDE}")

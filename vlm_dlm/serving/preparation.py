@@ -113,7 +113,7 @@ class Preparer:
         if num_pixels > self.max_request_pixels:
             raise ImageTooLargeError(
                 f"the {len(sizes)} images have {num_pixels} pixels together; "
-                f"the limit for one request is {self.max_request_pixels}"
+                f"the limit for one request is {self.max_request_pixels} (max_request_pixels)"
             )
 
     @contextmanager

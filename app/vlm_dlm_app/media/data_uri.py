@@ -64,10 +64,11 @@ def _decoded(text: str, start: int, max_bytes: int) -> bytes:
             f"the image's base64 has {num_spaces} spaces and line breaks; the limit is one for "
             "each other character"
         )
+    limit = f"the limit is {max_bytes} (max_image_bytes)"
     num_padding = text.count("=", max(start, len(text) - 4))
     num_bytes = (num_chars - num_padding - num_escapes) * 3 // 4
     if num_bytes > max_bytes:
-        raise ImageTooLargeError(f"the image has {num_bytes} bytes; the limit is {max_bytes}")
+        raise ImageTooLargeError(f"the image has {num_bytes} bytes; {limit}")
     try:
         data = decode_base64(text, start)
     except ValueError:  # binascii.Error, or text that is not ASCII
@@ -75,5 +76,5 @@ def _decoded(text: str, start: int, max_bytes: int) -> bytes:
     if not data:
         raise ImageError("the image is empty")
     if len(data) > max_bytes:  # what was escaped counts only now
-        raise ImageTooLargeError(f"the image has {len(data)} bytes; the limit is {max_bytes}")
+        raise ImageTooLargeError(f"the image has {len(data)} bytes; {limit}")
     return data

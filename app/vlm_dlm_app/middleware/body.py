@@ -85,7 +85,8 @@ class Body:
                 async with asyncio.timeout(self.limits.limit_s):
                     await self._read(receive, reading)
             except TimeoutError:
-                message = f"the body did not arrive in time; the limit is {self.limits.limit_s:g} s"
+                limit = f"{self.limits.limit_s:g} s (body_s)"
+                message = f"the body did not arrive in time; the limit is {limit}"
                 raise ApiError(408, "body_timeout", message) from None
             if reading.unpacker is not None:
                 scope = _as_unpacked(scope, reading.num_bytes)
@@ -146,7 +147,9 @@ class Body:
         if is_full or self._held_bytes[reading.client] > limits.max_client_bytes:
             self.metrics.count_refusal(QueueFullError.code)
             whose = "" if is_full else " for one client"
-            raise QueueFullError(f"as many bodies are being read as fit into memory{whose}")
+            raise QueueFullError(
+                f"as many bodies are being read as fit into memory{whose} (max_held_body_bytes)"
+            )
 
     async def _checked(self, client: str, body: bytes) -> bytes:
         """JSON that is safe to parse, without a mark before it."""
@@ -163,7 +166,9 @@ class Body:
     def _too_large(self) -> ApiError:
         limit = self.limits.max_bytes
         return ApiError(
-            413, "body_too_large", f"the body is larger than the limit of {limit} bytes"
+            413,
+            "body_too_large",
+            f"the body is larger than the limit of {limit} bytes (max_body_bytes)",
         )
 
 
