@@ -349,17 +349,17 @@ def test_odd_heads_are_no_failure_of_the_server(watched: Watched) -> None:
 def test_values_of_wrong_types_end_in_a_sentence(watched: Watched) -> None:
     odd: list[Any] = [None, 5, "x", [[]], {"a": 1}]
     calls = {
-        "ask": ["[]", None, "x", "ar", 8, 0, 0],
-        "run_sweep": ["", "x", 8, "diffusion", ["0.9"], ["8"]],
-        "start_round": ["", "x", 8, ["ar", "diffusion"], 0, 0],
+        "ask": ["[]", None, "x", "ar", 2, 0, 0],
+        "run_sweep": ["", "x", 2, "diffusion", ["0.9"], ["8"]],
+        "start_round": ["", "x", 2, ["ar", "diffusion"], 0, 0],
         "show_axes": ["diffusion"],
         "vote": [None, []],
         "count": [[]],
         "to_csv": [[]],
-        "generate": ["x", "", "", None],
-        "compare": ["x", "", None, None],
-        "chat": [[{"role": "user", "content": "x"}], "", None],
-        "sweep": ["x", "", "", None, None, 8],
+        "generate": ["x", "", "", {"max_tokens": 2}],
+        "compare": ["x", "", ["ar"], {"max_tokens": 2}],
+        "chat": [[{"role": "user", "content": "x"}], "", {"max_tokens": 2}],
+        "sweep": ["x", "", "", [0.9], [8], 2],
         "report": [{}, ""],
     }
     before = len(watched.server.lines)
