@@ -417,6 +417,7 @@ def test_a_visitor_ends_no_call_of_another(watched: Watched) -> None:
     with Tab(watched.server).opened() as tab:
         event = tab.join("ask", "[]", None, "x", "ar", 300, 0, 0).json()["event_id"]
         tab.follow()
+        eventually(lambda: watched.server.gauge("num_requests_running") == 1, 10)
         body = {"session_hash": "another", "fn_index": 1, "event_id": event}
         assert watched.http.post(f"{API}/cancel", json=body).json() == {"success": True}
         assert watched.server.gauge("num_requests_running") == 1
