@@ -37,6 +37,7 @@ class OwnBlocks(gr.Blocks):
         traceback here. What was sent is not kept with the session, as pictures are among it."""
         try:
             values = await super().preprocess_data(block_fn, inputs, state, explicit_call)
+            _check_types(block_fn, values)
             return [
                 _checked(part, value) for part, value in zip(block_fn.inputs, values, strict=True)
             ]
