@@ -4,11 +4,13 @@
 # pyright: reportUnknownArgumentType=false
 from __future__ import annotations
 
+from inspect import Parameter, signature
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.data_classes import BlocksConfigDict
+from pydantic import TypeAdapter
 
 if TYPE_CHECKING:
     from gradio.block_function import BlockFunction
@@ -35,6 +37,7 @@ class OwnBlocks(gr.Blocks):
         traceback here. What was sent is not kept with the session, as pictures are among it."""
         try:
             values = await super().preprocess_data(block_fn, inputs, state, explicit_call)
+            _check_types(block_fn, values)
             return [
                 _checked(part, value) for part, value in zip(block_fn.inputs, values, strict=True)
             ]
@@ -44,6 +47,17 @@ class OwnBlocks(gr.Blocks):
             for part in block_fn.inputs:
                 if state is not None and not getattr(part, "stateful", False):
                     state._update_value_in_config(part._id, None)  # pyright: ignore
+
+
+def _check_types(block_fn: BlockFunction, values: list[Any]) -> None:
+    """Raises ValueError where a named endpoint gets another type than its parameter has."""
+    if block_fn.fn is None or block_fn.api_visibility != "public":
+        return
+    parameters = signature(block_fn.fn).parameters.values()
+    for parameter, value in zip(parameters, values, strict=False):
+        has_default = parameter.default is not Parameter.empty
+        if not (value is None and has_default):
+            TypeAdapter(parameter.annotation).validate_python(value, strict=True)
 
 
 def _checked(part: Any, value: Any) -> Any:
