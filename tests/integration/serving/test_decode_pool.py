@@ -8,6 +8,7 @@ import signal
 import struct
 import zlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,9 +16,11 @@ import pytest
 from PIL import Image
 
 from tests.corpus.images import encode, noise, png
-from vlm_dlm.errors import ImageError, UnavailableError
+from vlm_dlm import confinement
+from vlm_dlm.errors import ImageError, ImageTooLargeError, UnavailableError
 from vlm_dlm.processor.image_input import ImageLimits, read_image
-from vlm_dlm.serving import decode_child, decode_pool
+from vlm_dlm.serving import decode_pool
+from vlm_dlm.serving.decode_cost import decode_cost
 from vlm_dlm.serving.decode_pool import DecodePool
 from vlm_dlm.serving.decode_worker import _Link
 from vlm_dlm.serving.image_header import header_size
@@ -185,7 +188,7 @@ def test_a_slow_child_is_ended_and_replaced() -> None:
     assert with_pool(use, wall_s=0.5) == 1
 
 
-def test_a_dying_child_fails_its_own_image_only() -> None:
+def test_a_child_that_dies_of_an_image_fails_that_image_only() -> None:
     data = encode(noise(20, 20))
 
     async def use(pool: DecodePool) -> int:
@@ -193,13 +196,88 @@ def test_a_dying_child_fails_its_own_image_only() -> None:
         pid = freeze(pool)
         lost, waiting = (asyncio.create_task(pool.decode(data)) for _ in range(2))
         await asyncio.sleep(0.3)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGSEGV)
+        os.kill(pid, signal.SIGCONT)
         with pytest.raises(ImageError, match="could not be decoded within 60 processor seconds"):
             await lost
         assert (await waiting).size == (20, 20)
         return pool.num_deaths
 
     assert with_pool(use) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_image_whose_child_was_ended_from_outside_is_decoded_again(number: int) -> None:
+    data = encode(noise(20, 20))
+
+    async def use(pool: DecodePool) -> int:
+        await pool.start()
+        pid = freeze(pool)
+        task = asyncio.create_task(pool.decode(data))
+        await asyncio.sleep(0.3)
+        os.kill(pid, number)
+        if number == signal.SIGTERM:
+            os.kill(pid, signal.SIGCONT)
+        assert (await task).tobytes() == read_image(data).tobytes()
+        return pool.num_deaths
+
+    assert with_pool(use) == 0
+
+
+def test_where_every_child_is_ended_it_is_the_servers_fault() -> None:
+    data = encode(Image.new("RGB", (4000, 3000)), compress_level=1)
+
+    async def use(pool: DecodePool) -> tuple[int, int]:
+        await pool.start()
+        task = asyncio.create_task(pool.decode(data))
+        while not task.done():
+            for pid in pool.pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.005)
+        with pytest.raises(UnavailableError, match="cannot be decoded at the moment"):
+            await task
+        return (await pool.decode(encode(noise(20, 20)))).size
+
+    assert with_pool(use) == (20, 20)
+
+
+def test_pictures_wait_for_room_and_one_that_never_fits_is_refused() -> None:
+    data = encode(noise(640, 480))
+    cost = decode_cost(data, (640, 480), None)
+
+    async def decode(room_bytes: int) -> list[Image.Image | BaseException]:
+        pool = DecodePool(2, room_bytes=room_bytes, wall_s=PATIENT_S)
+        seen: list[int] = []
+
+        def make(picture: Image.Image) -> Image.Image:
+            seen.append(pool.room.num_held)
+            return picture
+
+        try:
+            size = await pool.header_size(data)
+            return [await pool.decode_to(make, data, size) for _ in range(2)]
+        finally:
+            await pool.close()
+            assert all(held == cost for held in seen)
+            assert pool.room.num_held == 0
+
+    assert len(asyncio.run(decode(cost))) == 2
+    with pytest.raises(ImageTooLargeError, match=f"would take {cost >> 20} MiB to decode"):
+        asyncio.run(decode(cost - 1))
+
+
+def test_a_large_jpeg_is_never_there_at_its_full_size() -> None:
+    data = encode(Image.new("RGB", (8000, 5000), "red"), "JPEG")
+
+    async def use(pool: DecodePool) -> tuple[int, int]:
+        picture = await pool.decode(data)
+        red, _, blue = picture.getpixel((100, 100))  # type: ignore[misc]
+        assert red > 240 > 20 > blue
+        return picture.size
+
+    assert with_pool(use, max_side=896, memory_bytes=300 * 2**20) == (500, 313)
+    assert decode_cost(data, (8000, 5000), 896) < 64 * 2**20
 
 
 def test_a_child_that_died_idle_is_replaced_unseen() -> None:
@@ -290,7 +368,7 @@ def test_the_child_cannot_open_files_and_holds_no_secrets(monkeypatch: pytest.Mo
 
 def test_the_processor_limit_counts_for_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[tuple[int, int]] = []
-    monkeypatch.setattr(decode_child.resource, "setrlimit", lambda _, both: limits.append(both))
-    decode_child._limit_cpu(7)
+    monkeypatch.setattr(confinement.resource, "setrlimit", lambda _, both: limits.append(both))
+    confinement.limit_cpu(7)
     used_s = sum(os.times()[:2])
     assert used_s + 6 < limits[0][0] < used_s + 10
