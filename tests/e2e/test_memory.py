@@ -42,7 +42,9 @@ def test_large_pictures_at_once_do_not_end_the_engine() -> None:
 
             def ask(number: int) -> int:
                 mode = MODES[number % len(MODES)]
-                body = chat((pictures(NUM_ANSWERS)[number],), mode=mode, is_streamed=False, max_tokens=16)
+                body = chat(
+                    (pictures(NUM_ANSWERS)[number],), mode=mode, is_streamed=False, max_tokens=16
+                )
                 return client.post("/v1/chat/completions", json=body).status_code
 
             def ask_large(image: str) -> int:

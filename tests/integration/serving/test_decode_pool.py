@@ -4,48 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import struct
 import zlib
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from PIL import Image
 
 from tests.corpus.images import encode, noise, png
+from tests.integration.serving.decode_harness import (
+    PATIENT_S,
+    freeze,
+    is_gone,
+    wait_for_pid,
+    with_pool,
+)
 from vlm_dlm import confinement
 from vlm_dlm.errors import ImageError, ImageTooLargeError, UnavailableError
-from vlm_dlm.processor.image_input import ImageLimits, read_image
+from vlm_dlm.processor.image_input import read_image
 from vlm_dlm.serving import decode_pool
 from vlm_dlm.serving.decode_cost import decode_cost
 from vlm_dlm.serving.decode_pool import DecodePool
 from vlm_dlm.serving.decode_worker import _Link
 from vlm_dlm.serving.image_header import header_size
-
-T = TypeVar("T")
-PATIENT_S = 120.0  # for a machine that is busy with other things
-
-
-def with_pool(
-    use: Callable[[DecodePool], Awaitable[T]],
-    num_workers: int = 1,
-    limits: ImageLimits | None = None,
-    max_side: int | None = None,
-    wall_s: float = PATIENT_S,
-    memory_bytes: int = 2**30,
-    cpu_s: int = 60,
-) -> T:
-    async def run() -> T:
-        pool = DecodePool(num_workers, limits, max_side, wall_s, memory_bytes, cpu_s)
-        try:
-            return await use(pool)
-        finally:
-            await pool.close()
-
-    return asyncio.run(run())
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
@@ -150,98 +131,6 @@ def test_a_child_over_its_memory_says_so() -> None:
     assert with_pool(use, memory_bytes=160 * 2**20) == (20, 20)
 
 
-async def wait_for_pid(pool: DecodePool, other_than: int | None = None) -> int:
-    async with asyncio.timeout(PATIENT_S):
-        while not pool.pids or pool.pids[0] == other_than:
-            await asyncio.sleep(0.01)
-    return pool.pids[0]
-
-
-def freeze(pool: DecodePool) -> int:
-    """A child that never answers."""
-    os.kill(pool.pids[0], signal.SIGSTOP)
-    return pool.pids[0]
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-def test_a_slow_child_is_ended_and_replaced() -> None:
-    data = encode(noise(20, 20))
-
-    async def use(pool: DecodePool) -> int:
-        await pool.start()
-        pid = freeze(pool)
-        with pytest.raises(ImageError, match=r"too long to decode; the limit is 0\.5 s"):
-            await pool.decode(data)
-        assert await wait_for_pid(pool, pid) != pid
-        async with asyncio.timeout(PATIENT_S):
-            while not is_gone(pid):
-                await asyncio.sleep(0.01)
-        return pool.num_deaths
-
-    assert with_pool(use, wall_s=0.5) == 1
-
-
-def test_a_child_that_dies_of_an_image_fails_that_image_only() -> None:
-    data = encode(noise(20, 20))
-
-    async def use(pool: DecodePool) -> int:
-        await pool.start()
-        pid = freeze(pool)
-        lost, waiting = (asyncio.create_task(pool.decode(data)) for _ in range(2))
-        await asyncio.sleep(0.3)
-        os.kill(pid, signal.SIGSEGV)
-        os.kill(pid, signal.SIGCONT)
-        with pytest.raises(ImageError, match="could not be decoded within 60 processor seconds"):
-            await lost
-        assert (await waiting).size == (20, 20)
-        return pool.num_deaths
-
-    assert with_pool(use) == 1
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_an_image_whose_child_was_ended_from_outside_is_decoded_again(number: int) -> None:
-    data = encode(noise(20, 20))
-
-    async def use(pool: DecodePool) -> int:
-        await pool.start()
-        pid = freeze(pool)
-        task = asyncio.create_task(pool.decode(data))
-        await asyncio.sleep(0.3)
-        os.kill(pid, number)
-        if number == signal.SIGTERM:
-            os.kill(pid, signal.SIGCONT)
-        assert (await task).tobytes() == read_image(data).tobytes()
-        return pool.num_deaths
-
-    assert with_pool(use) == 0
-
-
-def test_where_every_child_is_ended_it_is_the_servers_fault() -> None:
-    data = encode(Image.new("RGB", (4000, 3000)), compress_level=1)
-
-    async def use(pool: DecodePool) -> tuple[int, int]:
-        await pool.start()
-        task = asyncio.create_task(pool.decode(data))
-        while not task.done():
-            for pid in pool.pids:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            await asyncio.sleep(0.005)
-        with pytest.raises(UnavailableError, match="cannot be decoded at the moment"):
-            await task
-        return (await pool.decode(encode(noise(20, 20)))).size
-
-    assert with_pool(use) == (20, 20)
-
-
 def test_pictures_wait_for_room_and_one_that_never_fits_is_refused() -> None:
     data = encode(noise(640, 480))
     cost = decode_cost(data, (640, 480), None)
@@ -278,19 +167,6 @@ def test_a_large_jpeg_is_never_there_at_its_full_size() -> None:
 
     assert with_pool(use, max_side=896, memory_bytes=300 * 2**20) == (500, 313)
     assert decode_cost(data, (8000, 5000), 896) < 64 * 2**20
-
-
-def test_a_child_that_died_idle_is_replaced_unseen() -> None:
-    data = encode(noise(20, 20))
-
-    async def use(pool: DecodePool) -> int:
-        await pool.decode(data)
-        os.kill(pool.pids[0], signal.SIGKILL)
-        await asyncio.sleep(0.2)
-        assert (await pool.decode(data)).size == (20, 20)
-        return pool.num_deaths
-
-    assert with_pool(use) == 0
 
 
 def test_cancelling_ends_the_work_at_once() -> None:
