@@ -3,8 +3,9 @@
 What is measured, and why this way: a real server with its page, inside a control group with the
 compose file's limit, so that the kernel ends processes as it would there. Clients ask in all modes
 with small and large pictures, leave in the middle, send broken things, upload to the page and keep
-tabs open. The log is kept at warnings: what is in it is what went wrong. Memory is what the group holds without files that the kernel would let go of. A line of
-progress every 15 seconds, then one JSON line. Exit code 1 if a claim does not hold.
+tabs open. The log is kept at warnings: what is in it is what went wrong. Memory is what the group
+holds without files that the kernel would let go of. A line of progress every 15 seconds, then one
+JSON line. Exit code 1 if a claim does not hold.
 """
 
 from __future__ import annotations
