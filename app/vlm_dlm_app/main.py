@@ -17,9 +17,11 @@ from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.processor.image_input import ImageLimits
 from vlm_dlm.serving.decode_pool import DecodePool
 from vlm_dlm.serving.managed import ManagedEngine
+from vlm_dlm.serving.memory_budget import MemoryBudget
 from vlm_dlm.serving.preparation import Preparer
 from vlm_dlm.serving.service import Service, ServiceConfig
 from vlm_dlm_app.auth import OPEN_PATHS, Clients
+from vlm_dlm_app.budgeting import memory_budget
 from vlm_dlm_app.errors import error_responses, install_error_handlers
 from vlm_dlm_app.idempotency import IdempotencyStore
 from vlm_dlm_app.lifecycle import Lifecycle
@@ -87,7 +89,10 @@ def create_app(
 def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkpoint) -> Services:
     """All parts, none of them started. Raises BadInputError for settings the engine cannot run."""
     max_running = settings.max_running or engine.capabilities.max_running
-    preparer = _preparer(settings, checkpoint, max_running, engine.capabilities.needs_pictures)
+    budget = memory_budget(settings, checkpoint)
+    preparer = _preparer(
+        settings, checkpoint, max_running, engine.capabilities.needs_pictures, budget
+    )
     queue = ServiceConfig(
         max_waiting=settings.max_waiting,
         max_waiting_tokens=settings.max_waiting_tokens,
@@ -113,15 +118,20 @@ def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkp
 
 
 def _preparer(
-    settings: Settings, checkpoint: Checkpoint, max_running: int, needs_pictures: bool
+    settings: Settings,
+    checkpoint: Checkpoint,
+    max_running: int,
+    needs_pictures: bool,
+    budget: MemoryBudget,
 ) -> Preparer:
     limits = ImageLimits(max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
     vision = checkpoint.config.vision
     max_side = None if vision is None else DECODE_SIDES * vision.image_size
     return Preparer(
         checkpoint,
-        DecodePool(limits=limits, max_side=max_side),
+        DecodePool(limits=limits, max_side=max_side, room_bytes=budget.decode),
         max_request_pixels=settings.max_request_pixels,
+        max_held_pixels=budget.num_pixels,
         max_preparing=max(settings.max_waiting, max_running),
         keeps_pictures=needs_pictures,
     )
@@ -160,7 +170,10 @@ def _middleware(services: Services) -> list[Middleware]:
     keys = [key.get_secret_value() for key in settings.api_keys]
     limits = BodyLimits(
         max_bytes=settings.max_body_bytes,
-        max_held_bytes=max(settings.max_held_body_bytes, settings.max_body_bytes),
+        max_held_bytes=max(
+            min(settings.max_held_body_bytes, memory_budget(settings, services.checkpoint).bodies),
+            settings.max_body_bytes,
+        ),
         max_depth=settings.max_json_depth,
         limit_s=settings.body_s,
     )

@@ -11,6 +11,7 @@ import math
 import resource
 import struct
 import sys
+from contextlib import suppress
 from enum import IntEnum
 from typing import BinaryIO, NamedTuple
 
@@ -30,6 +31,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from vlm_dlm.confinement import give_up_rights, limit_cpu, limit_memory
 from vlm_dlm.errors import ImageError
 from vlm_dlm.processor.image_input import ImageLimits, open_image, upright_rgb
 
@@ -47,18 +49,18 @@ PRELOADED = (
     WebPImagePlugin,
 )
 READY = b"R"
-_STANDARD_STREAMS = 3
 
 
 class Request(NamedTuple):
     """Followed by `num_bytes` of image data. width, height: what the header promised.
-    max_side: as `upright_rgb` takes it."""
+    max_side: as `upright_rgb` takes it. max_bytes: of address space for this picture."""
 
     num_bytes: int
     width: int
     height: int
     max_side: int
     apply_exif: bool
+    max_bytes: int = 2**62
 
 
 class Reply(NamedTuple):
@@ -78,7 +80,7 @@ class Outcome(IntEnum):
     TOO_LARGE = 3
 
 
-REQUEST = struct.Struct(">IIIIB")
+REQUEST = struct.Struct(">IIIIBQ")
 REPLY = struct.Struct(">BII")
 
 
@@ -88,12 +90,15 @@ def main() -> None:
     Image.MAX_IMAGE_PIXELS = None  # the size is compared with the promise right after opening
     Image.preinit()
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each thread would cost address space
-    _give_up_rights(memory_bytes)
+    _prefer_for_killing()
+    idle_bytes = _address_bytes()
+    give_up_rights(memory_bytes)
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     _write(sink, READY)
     while header := source.read(REQUEST.size):
         request = Request(*REQUEST.unpack(header))
-        _limit_cpu(cpu_s)
+        limit_cpu(cpu_s)
+        limit_memory(idle_bytes + request.max_bytes, memory_bytes)
         reply, pixels = answer(request, source.read(request.num_bytes))
         _write(sink, REPLY.pack(*reply))
         _write(sink, pixels)
@@ -131,19 +136,20 @@ def _decode(request: Request, data: bytes) -> tuple[Outcome, Image.Image | None]
     return Outcome.OK, picture
 
 
-def _give_up_rights(memory_bytes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_STANDARD_STREAMS, _STANDARD_STREAMS))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _address_bytes() -> int:
+    """Address space of this process by now; none is known on some systems."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError):
+        return 2**28
 
 
-def _limit_cpu(cpu_s: int) -> None:
-    """The limit counts from the start of the process, so each image moves it."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    soft = math.ceil(usage.ru_utime + usage.ru_stime) + cpu_s
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+def _prefer_for_killing() -> None:
+    """Where memory runs out all the same, the system ends this process rather than the engine:
+    the picture is then decoded once more."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")
 
 
 def _write(sink: BinaryIO, data: bytes) -> None:

@@ -21,6 +21,7 @@ DAMAGED = "the image is damaged or cut short"
 MAX_STEPS = 10_000
 
 _JPEG_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_IN_ONE_PASS = frozenset({0xC0, 0xC1})
 _JPEG_WITHOUT_LENGTH = frozenset({0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 _JPEG_START_OF_SCAN = 0xDA
 
@@ -68,9 +69,24 @@ def _png(data: bytes) -> tuple[int, int]:
     return _big(data, 16, 4), _big(data, 20, 4)
 
 
+def is_progressive(jpeg: bytes) -> bool:
+    """Whether a JPEG's pixels come in several passes, for which a decoder keeps all coefficients.
+    One whose header makes no sense may."""
+    try:
+        return _jpeg_frame(jpeg)[2] not in _JPEG_IN_ONE_PASS
+    except (IndexError, ValueError):
+        return True
+
+
 def _jpeg(data: bytes) -> tuple[int, int]:
-    """The last frame header before the first scan, as Pillow takes it."""
-    size: tuple[int, int] | None = None
+    width, height, _ = _jpeg_frame(data)
+    return width, height
+
+
+def _jpeg_frame(data: bytes) -> tuple[int, int, int]:
+    """Width, height and marker of the last frame header before the first scan, as Pillow takes
+    it."""
+    size: tuple[int, int, int] | None = None
     position = 2
     for _ in range(MAX_STEPS):
         position = data.index(b"\xff", position)
@@ -84,7 +100,7 @@ def _jpeg(data: bytes) -> tuple[int, int]:
         if marker == 0 or marker in _JPEG_WITHOUT_LENGTH:
             continue
         if marker in _JPEG_START_OF_FRAME:
-            size = _big(data, position + 5, 2), _big(data, position + 3, 2)
+            size = _big(data, position + 5, 2), _big(data, position + 3, 2), marker
         position += _big(data, position, 2)
     raise ValueError
 
