@@ -129,11 +129,12 @@ class Runtime:
         images: Sequence[ImageSource] = (),
         *,
         system: str | None = None,
-        max_tokens: int = 1,
+        max_tokens: int | None = None,
     ) -> PreparedPrompt:
         """One question about images (paths, file contents or opened images).
 
-        Raises ImageError, or PromptError if `max_tokens` more would not fit into the context.
+        Raises ImageError, or ContextLengthError if `max_tokens` more, without them a single one,
+        would not fit into the context.
         """
         opened = read_images(images)
         messages = conversation(text, len(opened), system)
@@ -194,9 +195,12 @@ class Runtime:
             answers += self.answers([request], on_event)
         return self._report(prompt, answers)
 
-    def warm_up(self, inputs: PromptInput, params: Mapping[str, Any], max_tokens: int) -> None:
+    def warm_up(
+        self, inputs: PromptInput, params: Mapping[str, Any], max_tokens: int | None
+    ) -> None:
         """Run every mode of `params` for a few tokens, `max_tokens` at most."""
-        sampling = SamplingParams(max_tokens=min(WARM_UP_TOKENS, max_tokens))
+        limit = WARM_UP_TOKENS if max_tokens is None else min(WARM_UP_TOKENS, max_tokens)
+        sampling = SamplingParams(max_tokens=limit)
         for mode, chosen in params.items():
             self.answers([GenerationRequest("warm-up", inputs, mode, chosen, sampling)])
 

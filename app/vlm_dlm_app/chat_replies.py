@@ -14,7 +14,7 @@ from vlm_dlm_app.answers import Answer, metrics_of, timings_of, usage_of
 from vlm_dlm_app.chat import ChatAsk
 from vlm_dlm_app.choices import Indexed, choices
 from vlm_dlm_app.drafts import draft_of
-from vlm_dlm_app.intake import prepare, ticket
+from vlm_dlm_app.intake import fitted, prepare, ticket
 from vlm_dlm_app.schemas.chat import ChatAnswer, ChatChoice, ChatCompletion
 from vlm_dlm_app.schemas.common import RequestMetrics
 from vlm_dlm_app.state import Services
@@ -88,6 +88,7 @@ class ChatRun:
         ask, mode, num = self.chat.ask, self.chat.mode, self.chat.num_answers
         async with preparing(self.services):
             prompt = await prepare(self.services, ask, self.client)
+        ask = fitted(self.services, ask, prompt, {mode: self.chat.params})
         tickets = [
             ticket(
                 ask,
