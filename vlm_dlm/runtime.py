@@ -244,7 +244,10 @@ class Runtime:
             prompt_tokens=len(prompt.token_ids),
             vision_s=first.vision_s,
             prefill_s=first.prefill_s,
-            results=compared_to_ar(tuple(answer.result(prompt_s) for answer in answers)),
+            results=compared_to_ar(
+                tuple(answer.result(prompt_s) for answer in answers),
+                next((answer.margins for answer in answers if answer.mode == "ar"), ()),
+            ),
         )
 
 
@@ -291,4 +294,5 @@ def _answer(mode: str, events: Sequence[GenerationEvent]) -> Answer:
         finish_reason=end.reason,
         first_token_s=committed[0].time_s - prefilled_s if committed else None,
         stats=end.stats,
+        margins=tuple(token.margin for event in committed for token in event.tokens),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlm_dlm.processor.prompt import ImagePart, Message, Part, TextPart
+from vlm_dlm_app import thinking
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.intake import (
     Ask,
@@ -55,7 +56,8 @@ MAX_NAME_CHARS = 100
 
 @dataclass(frozen=True, slots=True)
 class ChatAsk:
-    """A checked request. model: the id to answer with. num_answers: that is `n`."""
+    """A checked request. model: the id to answer with. num_answers: that is `n`.
+    has_running_usage: every chunk has the usage so far."""
 
     ask: Ask
     mode: str
@@ -64,6 +66,7 @@ class ChatAsk:
     num_answers: int
     include_usage: bool
     include_drafts: bool
+    has_running_usage: bool = False
 
 
 def chat_ask(services: Services, chat: ChatRequest) -> ChatAsk:
@@ -71,7 +74,7 @@ def chat_ask(services: Services, chat: ChatRequest) -> ChatAsk:
 
     Raises ApiError or BadInputError.
     """
-    refuse_unsupported(chat.model_extra, IGNORED, NEUTRAL)
+    refuse_unsupported(chat.model_extra, IGNORED.union(thinking.FIELDS), NEUTRAL)
     mode = resolve_mode(services, chat.model, chat.generation_mode)
     sampling = sampling_of(services, chat, _max_tokens(chat))
     params = mode_options(chat, mode)[mode]
@@ -87,13 +90,23 @@ def chat_ask(services: Services, chat: ChatRequest) -> ChatAsk:
     messages, sources = conversation_of(chat.messages)
     options = chat.stream_options
     return ChatAsk(
-        ask=Ask(messages, tuple(sources), sampling, priority_of(chat), deadline_of(services, chat)),
+        ask=Ask(
+            messages,
+            tuple(sources),
+            sampling,
+            priority_of(chat),
+            deadline_of(services, chat),
+            enable_thinking=bool(thinking.thinking_of(chat.model_extra)),
+        ),
         mode=mode,
         params=params,
         model=chat.model or services.settings.model_name,
         num_answers=num_answers,
         include_usage=bool(options and options.include_usage),
         include_drafts=bool(options and options.include_drafts),
+        has_running_usage=bool(
+            options and options.include_usage and options.continuous_usage_stats
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from vlm_dlm_app.choices import Indexed, choices
 from vlm_dlm_app.drafts import draft_of
 from vlm_dlm_app.intake import fitted, prepare, ticket
 from vlm_dlm_app.schemas.chat import ChatAnswer, ChatChoice, ChatCompletion
-from vlm_dlm_app.schemas.common import RequestMetrics
+from vlm_dlm_app.schemas.common import PromptTokensDetails, RequestMetrics, Usage
 from vlm_dlm_app.state import Services
 from vlm_dlm_app.streaming import DONE, rendered, sse
 from vlm_dlm_app.tracking import preparing
@@ -37,6 +37,7 @@ class ChatRun:
         self.id = f"chatcmpl-{uuid4().hex}"
         self.created = int(time.time())
         self.answers = [Answer() for _ in range(chat.num_answers)]
+        self._started: Started | None = None
 
     async def whole(self) -> bytes:
         """The completion as JSON. Raises ApiError or VlmDlmError."""
@@ -112,6 +113,7 @@ class ChatRun:
         answer = self.answers[index]
         text = answer.add(event)
         if isinstance(event, Started):
+            self._started = self._started or event
             yield sse(self._delta(index, {"role": "assistant", "content": ""}))
         if text:
             yield sse(self._delta(index, {"content": text}))
@@ -128,8 +130,22 @@ class ChatRun:
             "choices": entries,
         }
         if self.chat.include_usage:
-            chunk["usage"] = None
+            chunk["usage"] = self._usage_so_far() if self.chat.has_running_usage else None
         return chunk
+
+    def _usage_so_far(self) -> dict[str, Any] | None:
+        """Of all answers. What was cached is known at the end alone."""
+        if self._started is None:
+            return None
+        num_prompt = self._started.num_prompt_tokens
+        num_tokens = sum(len(answer.token_ids) for answer in self.answers)
+        details = PromptTokensDetails(cached_tokens=0, image_tokens=self._started.num_image_tokens)
+        return Usage(
+            prompt_tokens=num_prompt,
+            completion_tokens=num_tokens,
+            total_tokens=num_prompt + num_tokens,
+            prompt_tokens_details=details,
+        ).model_dump()
 
     def _delta(
         self, index: int, delta: dict[str, str], reason: str | None = None

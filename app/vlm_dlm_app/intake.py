@@ -16,6 +16,7 @@ from uuid import uuid4
 from vlm_dlm.answer_room import DEFAULT_MAX_TOKENS, fit_answer
 from vlm_dlm.decoding import MODES, find_mode
 from vlm_dlm.errors import (
+    ContextLengthError,
     DeadlineError,
     ImageError,
     ModeError,
@@ -47,8 +48,8 @@ class Ask:
 
     images: contents of files, data URIs or http(s) URLs, in the order in which `messages` number
     them; nobody has looked at them yet. deadline_s: seconds for the whole answer, preparation
-    included, None for no limit. most_tokens: of an answer for which no max_tokens was asked, None for
-    the default. arrived_s: when they began, on the monotonic clock.
+    included, None for no limit. most_tokens: of an answer for which no max_tokens was asked, None
+    for the default. prompt_field: of the request, where its text stood. arrived_s: when they began, on the monotonic clock.
     """
 
     messages: tuple[Message, ...]
@@ -58,6 +59,7 @@ class Ask:
     deadline_s: float | None = None
     enable_thinking: bool = False
     most_tokens: int | None = None
+    prompt_field: str = "messages"
     arrived_s: float = field(default_factory=monotonic)
 
     @property
@@ -72,7 +74,7 @@ def fitted(services: Services, ask: Ask, prompt: PromptInput, params: Mapping[st
     """With the max_tokens that the answer to this prompt really has: the same in all of several
     modes. params: of each mode.
 
-    Raises ContextLengthError, and BadInputError where min_tokens do not fit.
+    Raises ApiError for what the context is too short for, BadInputError where min_tokens do not fit.
     """
     limit = min(DEFAULT_MAX_TOKENS, services.settings.max_tokens_limit)
     num_prompt, limit = len(prompt.token_ids), ask.most_tokens or limit
@@ -82,7 +84,11 @@ def fitted(services: Services, ask: Ask, prompt: PromptInput, params: Mapping[st
         max_cached = engine.max_cache_tokens
         if max_cached is not None:
             max_cached -= find_mode(mode)().max_query_len(chosen)
-        fits.append(fit_answer(ask.sampling, num_prompt, engine.max_context, max_cached, limit))
+        try:
+            own = fit_answer(ask.sampling, num_prompt, engine.max_context, max_cached, limit)
+        except ContextLengthError as error:
+            raise _too_long(ask, error) from None
+        fits.append(own)
     return replace(ask, sampling=min(fits, key=lambda sampling: sampling.max_tokens or 0))
 
 
@@ -103,9 +109,15 @@ async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput
                 return await services.preparer.prepare(
                     ask.messages, images, ask.sampling.max_tokens, ask.enable_thinking, client
                 )
+    except ContextLengthError as error:
+        raise _too_long(ask, error) from None
     except TimeoutError:
         message = "the deadline passed while the request was being prepared"
         raise DeadlineError(message) from None
+
+
+def _too_long(ask: Ask, error: ContextLengthError) -> ApiError:
+    return ApiError(400, error.code, str(error), ask.prompt_field)
 
 
 def ticket(
