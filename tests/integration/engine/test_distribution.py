@@ -30,6 +30,7 @@ VOCAB, MASK, EOS = 6, 5, 4
 IDS = DecodingIds(MASK, frozenset([EOS]))
 PROMPT = (1, 3, 0)
 LENGTH, NUM_SAMPLES, TEMPERATURE = 4, 2000, 1.2
+FILTERS: dict[str, Any] = {"min_p": 0.1, "top_k": 4, "top_p": 0.9, "min_tokens": 2}
 
 
 @lru_cache(maxsize=1)
