@@ -118,7 +118,7 @@ async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput
 
 
 def _too_long(ask: Ask, error: ContextLengthError) -> ApiError:
-    return ApiError(400, error.code, str(error), ask.prompt_field)
+    return ApiError(400, ContextLengthError.code, str(error), ask.prompt_field)
 
 
 def ticket(
