@@ -14,8 +14,8 @@ _HEAD = """# Fields of a chat request
 
 Written from the table that the server checks requests with; `make fields` writes it again. The rule
 behind it is in [api.md](api.md#what-becomes-of-a-field). Null and empty values (`""`, `[]`, `{}`)
-never refuse a request. A refusal is 400 `unsupported_field`, names the field in `param`, and says why
-and what would work.
+never refuse a request. A refusal is 400 `unsupported_field`, names the field in `param`, and says
+why and what would work.
 """
 _GROUPS = (
     (Rule.HONOURED, "Honoured", "What it does"),

@@ -1,4 +1,4 @@
-"""The table of fields: what it says is what the server does, and the page that shows it is current."""
+"""The table of fields: it says what the server does, and the page that shows it is current."""
 
 from __future__ import annotations
 
