@@ -22,6 +22,7 @@ from vlm_dlm.errors import (
     BadInputError,
     BusyError,
     CapacityError,
+    ContextLengthError,
     DeadlineError,
     EngineError,
     ImageFormatError,
@@ -48,6 +49,8 @@ _STATUS: tuple[tuple[type[VlmDlmError], int], ...] = (
     (DeadlineError, 408),
     (EngineError, 500),
 )
+# Code -> the field at fault, as OpenAI has it.
+_PARAMS = {ContextLengthError.code: "messages"}
 # Raised by the framework: status -> (code, message).
 _FRAMEWORK = {
     400: ("bad_body", "the body could not be read"),
@@ -155,7 +158,8 @@ def to_api_error(error: BaseException) -> ApiError:
     retry_after_s = error.retry_after_s if isinstance(error, BusyError) else None
     for cls, status in _STATUS:
         if isinstance(error, cls):
-            return ApiError(status, error.code, str(error), retry_after_s=retry_after_s)
+            param = _PARAMS.get(error.code)
+            return ApiError(status, error.code, str(error), param, retry_after_s)
     return ApiError(500, VlmDlmError.code, INTERNAL_MESSAGE)
 
 

@@ -13,8 +13,10 @@ from time import monotonic
 from typing import Any
 from uuid import uuid4
 
+from vlm_dlm.answer_room import DEFAULT_MAX_TOKENS, fit_answer
 from vlm_dlm.decoding import MODES, find_mode
 from vlm_dlm.errors import (
+    ContextLengthError,
     DeadlineError,
     ImageError,
     ModeError,
@@ -31,7 +33,6 @@ from vlm_dlm_app.schemas.common import AnswerOptions, ModeOptions
 from vlm_dlm_app.state import Services
 
 DEFAULT_MODE = "linear_spec"
-DEFAULT_MAX_TOKENS = 256
 AUTO = "auto"
 # The modes' options by the engine's names -> by the names of requests. A request sets no others.
 OPTION_FIELDS = {
@@ -47,7 +48,8 @@ class Ask:
 
     images: contents of files, data URIs or http(s) URLs, in the order in which `messages` number
     them; nobody has looked at them yet. deadline_s: seconds for the whole answer, preparation
-    included, None for no limit. arrived_s: when they began, on the monotonic clock.
+    included, None for no limit. most_tokens: of an answer for which no max_tokens was asked, None
+    for the default. prompt_field: of the request, where its text stood. arrived_s: when they began, on the monotonic clock.
     """
 
     messages: tuple[Message, ...]
@@ -56,6 +58,8 @@ class Ask:
     priority: Priority = Priority.INTERACTIVE
     deadline_s: float | None = None
     enable_thinking: bool = False
+    most_tokens: int | None = None
+    prompt_field: str = "messages"
     arrived_s: float = field(default_factory=monotonic)
 
     @property
@@ -64,6 +68,28 @@ class Ask:
         if self.deadline_s is None:
             return None
         return max(self.deadline_s - (monotonic() - self.arrived_s), 0.001)
+
+
+def fitted(services: Services, ask: Ask, prompt: PromptInput, params: Mapping[str, Any]) -> Ask:
+    """With the max_tokens that the answer to this prompt really has: the same in all of several
+    modes. params: of each mode.
+
+    Raises ApiError for what the context is too short for, BadInputError where min_tokens do not fit.
+    """
+    limit = min(DEFAULT_MAX_TOKENS, services.settings.max_tokens_limit)
+    num_prompt, limit = len(prompt.token_ids), ask.most_tokens or limit
+    fits: list[SamplingParams] = []
+    for mode, chosen in params.items():
+        engine = services.engine.capabilities_of(mode)
+        max_cached = engine.max_cache_tokens
+        if max_cached is not None:
+            max_cached -= find_mode(mode)().max_query_len(chosen)
+        try:
+            own = fit_answer(ask.sampling, num_prompt, engine.max_context, max_cached, limit)
+        except ContextLengthError as error:
+            raise _too_long(ask, error) from None
+        fits.append(own)
+    return replace(ask, sampling=min(fits, key=lambda sampling: sampling.max_tokens or 0))
 
 
 async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput:
@@ -83,9 +109,15 @@ async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput
                 return await services.preparer.prepare(
                     ask.messages, images, ask.sampling.max_tokens, ask.enable_thinking, client
                 )
+    except ContextLengthError as error:
+        raise _too_long(ask, error) from None
     except TimeoutError:
         message = "the deadline passed while the request was being prepared"
         raise DeadlineError(message) from None
+
+
+def _too_long(ask: Ask, error: ContextLengthError) -> ApiError:
+    return ApiError(400, error.code, str(error), ask.prompt_field)
 
 
 def ticket(
@@ -181,14 +213,14 @@ def given_options(options: ModeOptions) -> dict[str, Any]:
 def sampling_of(
     services: Services, options: AnswerOptions, max_tokens: int | None = None
 ) -> SamplingParams:
-    """How tokens are chosen: greedy, 256 tokens at most, unless the client says otherwise.
+    """How tokens are chosen: greedy, and as many as fit, unless the client says otherwise.
 
     max_tokens: in place of the one in `options`. Raises ApiError for what is over a limit.
     """
-    limits = services.settings
-    wanted = max_tokens or options.max_tokens or min(DEFAULT_MAX_TOKENS, limits.max_tokens_limit)
-    if wanted > limits.max_tokens_limit:
-        raise over_limit("max_tokens", f"is {wanted}", limits.max_tokens_limit)
+    limit, wanted = services.settings.max_tokens_limit, max_tokens or options.max_tokens
+    for name, value in (("max_tokens", wanted), ("min_tokens", options.min_tokens)):
+        if value is not None and value > limit:
+            raise over_limit(name, f"is {value}", limit)
     return SamplingParams(
         temperature=0.0 if options.temperature is None else options.temperature,
         top_p=1.0 if options.top_p is None else options.top_p,

@@ -43,12 +43,6 @@ _OTHER_NAMES = (
         instead="send its fields on the top level: temperature, top_p, top_k, seed, stop",
     ),
     refused(
-        "extra_body",
-        "a slip with OpenAI's client",
-        "it is unpacked by clients, not by servers",
-        instead="send its fields on the top level",
-    ),
-    refused(
         "prompt input suffix",
         "completions, responses",
         "questions come in messages here",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 
-from vlm_dlm_app.fields.nested import IMAGE_URL, MESSAGE, PART, STREAM_OPTIONS
+from vlm_dlm_app.fields.nested import IMAGE_URL, MESSAGE, PART, STREAM_OPTIONS, THINKING_OPTIONS
 from vlm_dlm_app.fields.request import REQUEST
 from vlm_dlm_app.fields.rules import Field, Place, Rule
 
-PLACES = (REQUEST, MESSAGE, PART, IMAGE_URL, STREAM_OPTIONS)
+PLACES = (REQUEST, MESSAGE, PART, IMAGE_URL, STREAM_OPTIONS, THINKING_OPTIONS)
 _HEAD = """# Fields of a chat request
 
 Written from the table that the server checks requests with; `make fields` writes it again. The rule

@@ -30,6 +30,7 @@ from vlm_dlm_app.idempotency import replayed_reply, replayed_stream
 from vlm_dlm_app.intake import (
     Ask,
     check_offered,
+    fitted,
     given_options,
     mode_options,
     model_id,
@@ -165,6 +166,7 @@ class CompareRun:
         ask, services = self.ask, self.services
         async with preparing(services):
             prompt = await prepare(services, ask, self.client)
+        ask = fitted(services, ask, prompt, self.params)
         self.images = _seen(services, prompt)
         last = list(self.params)[-1]
         tickets = {

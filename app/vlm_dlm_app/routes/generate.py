@@ -19,7 +19,7 @@ from vlm_dlm_app.disconnect import while_connected
 from vlm_dlm_app.drafts import DraftPace, draft_of
 from vlm_dlm_app.errors import error_responses
 from vlm_dlm_app.idempotency import replayed_reply, replayed_stream
-from vlm_dlm_app.intake import Ask, mode_options, model_id, prepare, resolve_mode, ticket
+from vlm_dlm_app.intake import Ask, fitted, mode_options, model_id, prepare, resolve_mode, ticket
 from vlm_dlm_app.question import ask_of
 from vlm_dlm_app.schemas.generate import GenerateBody, GenerateReply
 from vlm_dlm_app.state import Services, ServicesDep
@@ -102,7 +102,8 @@ class GenerateRun:
         """Prepares the prompt and lines up."""
         async with preparing(self.services):
             prompt = await prepare(self.services, self.ask, self.client)
-        own = ticket(self.ask, prompt, self.client, self.mode, self.params)
+        ask = fitted(self.services, self.ask, prompt, {self.mode: self.params})
+        own = ticket(ask, prompt, self.client, self.mode, self.params)
         return tracked(self.services, own, self.request_id, arrived_s=self.ask.arrived_s)
 
     def _tell(self, event: GenerationEvent) -> Iterator[bytes]:

@@ -129,8 +129,8 @@ class Timings(BaseModel):
     """Speed of one answer under llama.cpp's names.
 
     prompt_ms: image and prompt, null where the engine does not say. predicted_ms: writing. draft_n:
-    tokens proposed to a verifier, and draft_n_accepted those it kept; 0 in modes that do not
-    verify.
+    tokens proposed to a verifier, and draft_n_accepted those it kept, also where the answer ended
+    before them; 0 in modes that do not verify.
     """
 
     cache_n: int
@@ -145,8 +145,9 @@ class Timings(BaseModel):
 
 
 class SpeculativeDecoding(BaseModel):
-    """acceptance_histogram[k]: verify steps that kept k drafts. mean_acceptance_length: tokens per
-    verify step, the verifier's own included."""
+    """acceptance_histogram[k]: verify steps that kept k drafts; a step without drafts is none.
+    mean_acceptance_length: tokens per verify step, the verifier's own included. What the verifier
+    kept counts also where the answer ended before it."""
 
     mean_acceptance_length: float
     draft_acceptance_rate: float | None

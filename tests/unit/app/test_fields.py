@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from vlm_dlm_app import thinking
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.fields.nested import STREAM_OPTIONS
 from vlm_dlm_app.fields.page import PLACES, written
@@ -33,7 +34,7 @@ def test_the_page_is_what_the_table_says() -> None:
 def test_what_is_called_honoured_is_read_and_nothing_else_is(place: Place, model: Any) -> None:
     read = set(model.model_fields)
     if model is ChatRequest:
-        read |= set(STEP_CAPS)
+        read |= {*STEP_CAPS, *thinking.FIELDS}
     assert set(place.names(Rule.HONOURED)) == read
 
 
