@@ -49,7 +49,8 @@ class Ask:
     images: contents of files, data URIs or http(s) URLs, in the order in which `messages` number
     them; nobody has looked at them yet. deadline_s: seconds for the whole answer, preparation
     included, None for no limit. most_tokens: of an answer for which no max_tokens was asked, None
-    for the default. prompt_field: of the request, where its text stood. arrived_s: when they began, on the monotonic clock.
+    for the default. prompt_field: of the request, where its text stood. arrived_s: when they began,
+    on the monotonic clock.
     """
 
     messages: tuple[Message, ...]
@@ -74,7 +75,7 @@ def fitted(services: Services, ask: Ask, prompt: PromptInput, params: Mapping[st
     """With the max_tokens that the answer to this prompt really has: the same in all of several
     modes. params: of each mode.
 
-    Raises ApiError for what the context is too short for, BadInputError where min_tokens do not fit.
+    Raises ApiError where the context is too short, BadInputError where min_tokens do not fit.
     """
     limit = min(DEFAULT_MAX_TOKENS, services.settings.max_tokens_limit)
     num_prompt, limit = len(prompt.token_ids), ask.most_tokens or limit
@@ -117,7 +118,7 @@ async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput
 
 
 def _too_long(ask: Ask, error: ContextLengthError) -> ApiError:
-    return ApiError(400, error.code, str(error), ask.prompt_field)
+    return ApiError(400, ContextLengthError.code, str(error), ask.prompt_field)
 
 
 def ticket(

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.integration.engine.harness import (
-    EOS,
-    Answer,
-    ask,
-    make_core,
-    prompt_of,
-    run,
-    run_alone,
-)
+from tests.integration.engine.harness import EOS, ask, make_core, prompt_of
+from tests.invariants import assert_no_pages_held, assert_one_ending, events_of
 from vlm_dlm.answer_room import DEFAULT_MAX_TOKENS
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.errors import CapacityError, ContextLengthError
+from vlm_dlm.events import Committed, Finished
 from vlm_dlm.request import GenerationRequest
 
 MODES = ["ar", "diffusion", "linear_spec", "quadratic_spec"]
@@ -32,6 +27,35 @@ WISHES: list[dict[str, Any]] = [
     {"min_tokens": 9, "stop_token_ids": STOPS},
     {"min_tokens": 10, "ignore_eos": True, "stop_token_ids": (2,)},
 ]
+
+
+@dataclass(frozen=True)
+class Answer:
+    tokens: tuple[int, ...]
+    text: str
+    ending: str
+
+
+def run(core: EngineCore, *requests: GenerationRequest) -> dict[str, Answer]:
+    """Any token may end these answers, or none."""
+    events = list(core.run(requests))
+    answers: dict[str, Answer] = {}
+    for request in requests:
+        own = events_of(events, request.request_id)
+        assert_one_ending(own)
+        parts = [event for event in own if isinstance(event, Committed)]
+        last = own[-1]
+        assert isinstance(last, Finished)
+        tokens = tuple(token.id for part in parts for token in part.tokens)
+        assert last.stats.num_tokens == len(tokens)
+        text = "".join(part.text for part in parts) + last.text
+        answers[request.request_id] = Answer(tokens, text, last.reason)
+    assert_no_pages_held(core)
+    return answers
+
+
+def run_alone(request: GenerationRequest) -> Answer:
+    return run(make_core(), request)[request.request_id]
 
 
 def answers(mode: str, wish: dict[str, Any]) -> list[Answer]:
@@ -125,6 +149,6 @@ def test_the_first_forward_of_quadratic_speculation_refuses_no_draft() -> None:
     """It has none: as many verify steps count as there were drafts to verify."""
     core = make_core()
     request = ask("a", "quadratic_spec", PROMPTS[1], {"block_length": 4}, max_tokens=2)
-    (last,) = [e for e in core.run([request]) if type(e).__name__ == "Finished"]
-    stats = last.stats  # type: ignore[union-attr]
+    (last,) = [event for event in core.run([request]) if isinstance(event, Finished)]
+    stats = last.stats
     assert (stats.num_forwards, stats.num_draft_tokens, stats.acceptance_lengths) == (1, 0, ())
