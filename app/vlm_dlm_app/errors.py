@@ -30,6 +30,7 @@ from vlm_dlm.errors import (
     QueueFullError,
     VlmDlmError,
 )
+from vlm_dlm_app.addresses import Addresses
 from vlm_dlm_app.validation import place_of, sentence_of
 
 logger = logging.getLogger(__name__)
@@ -188,12 +189,24 @@ def note_error(scope: Scope, code: str) -> None:
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
     answer = to_api_error(error)
+    if isinstance(error, HTTPException):
+        answer.message = _with_advice(request, answer, error)
     note_error(request.scope, answer.code)
     if answer.status == 500:
         # a lost engine fails many at once and has logged why
         is_known = isinstance(error, ApiError | EngineError)
         logger.error("a request failed: %s", answer.message, exc_info=None if is_known else error)
     return error_response(answer, _allowed(error) if answer.status == 405 else None)
+
+
+def _with_advice(request: Request, answer: ApiError, error: HTTPException) -> str:
+    """What the framework refused, and what would work."""
+    if answer.status == 404:
+        return f"{answer.message}; {request.app.state.addresses.hint(request.scope['path'])}"
+    if answer.status == 405:
+        methods = _allowed(error)["Allow"]
+        return f"this address takes {methods}, not {request.method}" if methods else answer.message
+    return answer.message
 
 
 def _allowed(error: Exception) -> Mapping[str, str]:
@@ -203,7 +216,11 @@ def _allowed(error: Exception) -> Mapping[str, str]:
     return {"Allow": "GET, HEAD" if methods == "GET" else methods}
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Every error of a route gets the body above. What escapes all handlers is the middleware's."""
+def install_error_handlers(app: FastAPI, addresses: Addresses) -> None:
+    """Every error of a route gets the body above. What escapes all handlers is the middleware's.
+
+    addresses: for what to say of one that is none.
+    """
+    app.state.addresses = addresses
     for cls in (ApiError, VlmDlmError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(cls, _answer)

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -20,6 +21,7 @@ from vlm_dlm.serving.managed import ManagedEngine
 from vlm_dlm.serving.memory_budget import MemoryBudget
 from vlm_dlm.serving.preparation import Preparer
 from vlm_dlm.serving.service import Service, ServiceConfig
+from vlm_dlm_app.addresses import Addresses
 from vlm_dlm_app.auth import OPEN_PATHS, Clients
 from vlm_dlm_app.budgeting import memory_budget
 from vlm_dlm_app.errors import error_responses, install_error_handlers
@@ -36,6 +38,7 @@ from vlm_dlm_app.middleware.gate import Gate
 from vlm_dlm_app.middleware.guard import Guard
 from vlm_dlm_app.middleware.head import Head
 from vlm_dlm_app.middleware.keys import Keys
+from vlm_dlm_app.middleware.paths import Paths
 from vlm_dlm_app.page import report_route
 from vlm_dlm_app.page.build import build_page
 from vlm_dlm_app.page.extras import check_extras
@@ -46,6 +49,15 @@ from vlm_dlm_app.settings import Settings
 from vlm_dlm_app.state import Services
 
 ROUTES = (chat, generate, compare, models, status)
+ADDRESSES = Addresses(
+    [
+        route.path
+        for module in ROUTES
+        for route in module.router.routes
+        if isinstance(route, APIRoute)
+    ]
+    + ["/openapi.json"]
+)
 # A picture is decoded to at most this many times the model's own longest side, then scaled.
 DECODE_SIDES = 2
 
@@ -75,7 +87,7 @@ def create_app(
     )
     app.state.services = services
     app.state.page = page
-    install_error_handlers(app)
+    install_error_handlers(app, ADDRESSES)
     for module in ROUTES:
         app.include_router(module.router)
     if page is not None:
@@ -186,6 +198,7 @@ def _middleware(services: Services) -> list[Middleware]:
     )
     return [
         Middleware(Envelope),
+        Middleware(Paths, ADDRESSES),
         Middleware(Guard),
         Middleware(Gate, settings.host, settings.allowed_hosts, settings.allow_origins),
         *([cors] if settings.allow_origins else []),

@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.fields.nested import THINKING_OPTIONS
+from vlm_dlm_app.fields.rules import is_empty
 
 # Fields of a request that may say it.
 FIELDS = (
     "enable_thinking",
     "thinking",
+    "think",
     "chat_template_kwargs",
     "reasoning",
     "reasoning_effort",
     "extra_body",
 )
-_NAMES = ("enable_thinking", "thinking")
+_NAMES = ("enable_thinking", "thinking", "think")
 _OFF = ("none", "minimal", "off", "disabled")
 _ON = ("low", "medium", "high", "xhigh", "max", "auto", "on", "enabled", "adaptive")
 
@@ -40,13 +43,13 @@ def _wishes(fields: Mapping[str, Any], place: str) -> list[tuple[str, bool]]:
     wishes = [
         (f"{place}{name}", _flag(fields[name], f"{place}{name}"))
         for name in (*_NAMES, "reasoning_effort")
-        if fields.get(name) is not None
+        if not is_empty(fields.get(name))
     ]
     for name in ("chat_template_kwargs", "extra_body"):
-        if fields.get(name) is not None:
+        if not is_empty(fields.get(name)):
             inner = _object(fields[name], f"{place}{name}")
             wishes += _wishes(_known(inner, f"{place}{name}"), f"{place}{name}.")
-    if fields.get("reasoning") is not None:
+    if not is_empty(fields.get("reasoning")):
         wishes += _of_reasoning(_object(fields["reasoning"], f"{place}reasoning"), place)
     return wishes
 
@@ -62,17 +65,13 @@ def _of_reasoning(reasoning: Mapping[str, Any], place: str) -> list[tuple[str, b
 
 def _object(value: Any, place: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ApiError(422, "invalid_value", f"{place} must be an object", place)
+        raise ApiError(400, "invalid_value", f"{place} must be an object", place)
     return cast("Mapping[str, Any]", value)
 
 
 def _known(inner: Mapping[str, Any], place: str) -> Mapping[str, Any]:
-    """Raises ApiError for a field that is not about thinking: it would have an effect elsewhere."""
-    unknown = next((name for name in inner if name not in FIELDS), None)
-    if unknown is not None:
-        field = f"{place}.{unknown[:100]}"
-        message = f"{field} is not supported here; enable_thinking and thinking are"
-        raise ApiError(400, "unsupported_field", message, field)
+    """Raises ApiError for a field that is not about thinking and would have an effect elsewhere."""
+    THINKING_OPTIONS.check(inner, f"{place}.")
     return inner
 
 
@@ -85,4 +84,4 @@ def _flag(value: Any, place: str) -> bool:
     if isinstance(value, str) and value.lower() in (*_OFF, *_ON):
         return value.lower() in _ON
     message = f"{place} must be true or false, or one of {', '.join((*_OFF, *_ON))}"
-    raise ApiError(422, "invalid_value", message, place)
+    raise ApiError(400, "invalid_value", message, place)

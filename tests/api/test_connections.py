@@ -14,8 +14,8 @@ import pytest
 from tests.api.serving import until
 from tests.api.test_upgrades import LAST, echo
 from tests.api.wire import answers, exchange, wire_server
-from vlm_dlm_app.addresses import network_of
 from vlm_dlm_app.connections import Connections
+from vlm_dlm_app.networks import network_of
 from vlm_dlm_app.protocol import BoundedProtocol, bounded_protocol
 from vlm_dlm_app.settings import Settings
 

@@ -23,7 +23,7 @@ _REPLIES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ChatCompletion,
         "description": "The whole completion, or with `stream` its chunks as server-sent events",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
     **error_responses(400, 401, 403, 404, 408, 413, 415, 429, 500, 503),
 }

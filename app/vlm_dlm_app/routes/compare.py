@@ -55,7 +55,7 @@ _REPLIES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": CompareReply,
         "description": "All answers, or with `stream` their pieces as server-sent events",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
     **error_responses(400, 401, 403, 408, 413, 415, 429, 500, 503),
 }

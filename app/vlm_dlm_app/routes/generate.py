@@ -36,7 +36,7 @@ _REPLIES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": GenerateReply,
         "description": "The whole answer, or with `stream` its pieces as server-sent events",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
     **error_responses(400, 401, 403, 408, 413, 415, 429, 500, 503),
 }

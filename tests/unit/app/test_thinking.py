@@ -42,7 +42,7 @@ def test_what_a_request_says(fields: dict[str, Any], expected: bool | None) -> N
     [
         {"enable_thinking": True, "reasoning_effort": "none"},
         {"enable_thinking": "perhaps"},
-        {"enable_thinking": []},
+        {"enable_thinking": [1]},
         {"chat_template_kwargs": [1]},
         {"chat_template_kwargs": {"tone": "polite"}},
         {"reasoning_effort": 7},
