@@ -29,6 +29,7 @@ from vlm_dlm_app.metrics import Metrics
 from vlm_dlm_app.middleware.body import Body, BodyLimits
 from vlm_dlm_app.middleware.door import Door
 from vlm_dlm_app.middleware.envelope import ID_HEADER, Envelope
+from vlm_dlm_app.middleware.forwarded import Prefix
 from vlm_dlm_app.middleware.gate import Gate
 from vlm_dlm_app.middleware.guard import Guard
 from vlm_dlm_app.middleware.head import Head
@@ -37,6 +38,7 @@ from vlm_dlm_app.page import report_route
 from vlm_dlm_app.page.build import build_page
 from vlm_dlm_app.page.extras import check_extras
 from vlm_dlm_app.page.mount import Page, PageMount
+from vlm_dlm_app.proxies import TrustedProxies
 from vlm_dlm_app.routes import chat, compare, generate, models, status
 from vlm_dlm_app.settings import Settings
 from vlm_dlm_app.state import Services
@@ -169,6 +171,7 @@ def _middleware(services: Services) -> list[Middleware]:
     )
     return [
         Middleware(Envelope),
+        Middleware(Prefix, TrustedProxies(settings.trusted_proxies), settings.root_path or ""),
         Middleware(Guard),
         Middleware(Gate, settings.host, settings.allowed_hosts, settings.allow_origins),
         *([cors] if settings.allow_origins else []),

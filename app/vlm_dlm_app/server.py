@@ -161,7 +161,8 @@ class _Server:
             gc.freeze()
             self._say("Ready")
             if self._page is not None and await self._page.wait():
-                self._on_page(f"{_browsable(self._listener)}/")
+                path = self._services.settings.root_path or ""
+                self._on_page(f"{_browsable(self._listener)}{path}/")
         finally:
             ready.cancel()
 

@@ -115,7 +115,13 @@ def live_server(
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as vlm_dlm_app/server.py does
     config = uvicorn.Config(
-        app, loop="asyncio", ws="none", lifespan="on", log_config=None, access_log=False
+        app,
+        loop="asyncio",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
