@@ -11,9 +11,12 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from vlm_dlm_app.page.assets import style
+from vlm_dlm_app.page.below import Below
 from vlm_dlm_app.page.leaving import Followers, Leaving
 
 if TYPE_CHECKING:
+    from vlm_dlm_app.page.runs import Runs
+    from vlm_dlm_app.page.tools import Tools
     from vlm_dlm_app.state import Services
 
 MAX_QUEUED = 64
@@ -40,8 +43,17 @@ def build_page(services: Services) -> FastAPI:
     blocks.queue(max_size=MAX_QUEUED, default_concurrency_limit=None)
     # With a policy of its own Gradio adds none, which would let foreign pages read.
     nobody = Middleware(CORSMiddleware, allow_origins=[])
-    leaving = Middleware(Leaving, followers)
-    parent = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=[leaving, nobody])
+    around = [Middleware(Leaving, followers), Middleware(Below), nobody]
+    tools = _tools(services, runs)
+    parent = FastAPI(
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        middleware=around,
+        lifespan=None if tools is None else lambda _: tools.running(),
+    )
+    if tools is not None:
+        parent.router.routes.extend(tools.routes)
     return gr.mount_gradio_app(
         parent,
         blocks,
@@ -52,8 +64,18 @@ def build_page(services: Services) -> FastAPI:
         max_file_size=settings.max_image_bytes,
         ssr_mode=False,
         enable_monitoring=False,
-        mcp_server=settings.page_mcp,
+        mcp_server=False,  # the tools are ours
         theme=theme(),
         css=style(),
         head=f"<style>{style('frame')}</style>",
     )
+
+
+def _tools(services: Services, runs: Runs) -> Tools | None:
+    """For MCP, where it is asked for; its package may be missing where it is not."""
+    if not services.settings.page_mcp:
+        return None
+    from vlm_dlm_app.page.endpoints import NAMES, Endpoints
+    from vlm_dlm_app.page.tools import Tools
+
+    return Tools(services, Endpoints(services, runs), NAMES)

@@ -74,7 +74,7 @@ def _session_of(scope: Scope) -> str | None:
     """Whose stream is asked for; None for any other request."""
     if scope["type"] != "http" or scope["method"] != "GET":
         return None
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    path: str = scope["path"]
     if path.startswith(CALL_PATH):
         return path.rpartition("/")[2] or None
     if path != STREAM_PATH:

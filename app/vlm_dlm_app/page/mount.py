@@ -90,7 +90,7 @@ class Page:
                 add_headers(path, message["status"], MutableHeaders(scope=message))
             await send(message)
 
-        await self._part(path)(_with_prefix(scope), receive, with_headers)
+        await self._part(path)(scope, receive, with_headers)
 
     def _part(self, path: str) -> ASGIApp:
         if path == SCRIPT_PATH:
@@ -101,12 +101,6 @@ class Page:
             is_broken = self._is_settled.is_set()
             return HTMLResponse(_BROKEN if is_broken else _STARTING, 503 if is_broken else 200)
         raise ApiError(503, "unavailable", "the page is not there yet")
-
-
-def _with_prefix(scope: Scope) -> Scope:
-    """The address as the browser has it: what the page says of its own is made from that."""
-    prefix = scope.get("root_path", "")
-    return {**scope, "path": f"{prefix}{scope['path']}"} if prefix else scope
 
 
 class PageMount(Mount):

@@ -16,13 +16,12 @@ _CALLS = (
     *("queue/join", "queue/data", "queue/status", "reset", "startup-events"),
     *("upload", "upload_progress", "file=", "theme.css"),
 )
-# With it, endpoints do not wait in Gradio's queue, and browsers call those by another address.
-_MCP = ("mcp", "run/")
+_MCP = frozenset({"mcp", "mcp/"})
 
 
 def is_page_path(path: str, has_mcp: bool = False) -> bool:
     """Whether the page answers at this address."""
     if path in _FILES or path.startswith(_FOLDERS):
         return True
-    calls = (*_CALLS, *_MCP) if has_mcp else _CALLS
-    return path.startswith(_API) and path.removeprefix(_API).startswith(calls)
+    name = path.removeprefix(_API)
+    return path.startswith(_API) and (name.startswith(_CALLS) or (has_mcp and name in _MCP))
