@@ -22,7 +22,7 @@ def fetch_place(
 
     Nothing to fetch needs none. Raises QueueFullError when it is entered.
     """
-    if services.fetcher is None or not any(map(_is_url, sources)):
+    if services.fetcher is None or not any(map(is_url, sources)):
         return nullcontext()
     return services.fetcher.place(client)
 
@@ -50,7 +50,8 @@ async def image_contents(services: Services, sources: Sequence[bytes | str]) -> 
     return contents
 
 
-def _is_url(source: bytes | str) -> bool:
+def is_url(source: bytes | str) -> bool:
+    """Whether it names something to fetch."""
     return isinstance(source, str) and source[:8].lower().startswith(URL_SCHEMES)
 
 
@@ -60,7 +61,7 @@ async def _content(services: Services, source: str, ends_s: float | None) -> byt
         if len(source) <= THREAD_CHARS:
             return parse_data_uri(source, max_bytes)
         return await asyncio.to_thread(parse_data_uri, source, max_bytes)
-    if not _is_url(source):
+    if not is_url(source):
         raise ImageError("an image must be a data URI of the form data:image/png;base64,...")
     if services.fetcher is None:
         raise ApiError(

@@ -1,5 +1,5 @@
 """The page's own interface for programs: named endpoints for `gradio_client`, which
-`tools.py` offers to MCP where that is switched on. Names, parameters and what comes back are stable.
+`tools.py` offers to MCP where that is switched on. Names, parameters and results are stable.
 
 Each is a plain way to what the HTTP interface does, with the same limits, queue and figures. Images
 are text (data URIs), so nothing is uploaded and kept.

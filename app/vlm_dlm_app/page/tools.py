@@ -6,6 +6,7 @@ Gradio's is not used: it gives results as text of Python, and has pictures fetch
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import re
@@ -22,11 +23,14 @@ from starlette.types import Receive, Scope, Send
 
 from vlm_dlm import __version__
 from vlm_dlm_app.intake import offered_modes
+from vlm_dlm_app.page.handlers import UPLOAD_PATH, UPLOADED
 from vlm_dlm_app.page.runs import checked, sentence
+from vlm_dlm_app.page.upload_routes import FIELD
 from vlm_dlm_app.schemas.generate import Options
 
 if TYPE_CHECKING:
     from vlm_dlm_app.page.endpoints import Endpoints
+    from vlm_dlm_app.page.uploads import Uploads
     from vlm_dlm_app.state import Services
 
 PATHS = ("/gradio_api/mcp", "/gradio_api/mcp/")
@@ -47,6 +51,7 @@ _URLS = {
     True: "An https URL of a picture is fetched too.",
     False: "URLs are not fetched by this server.",
 }
+_UPLOAD = f"What POST {UPLOAD_PATH} (a form, field {FIELD}) answered is taken too."
 _ARG = re.compile(r"^ {4}(\w+): (.*?)(?=^ {4}\w+: |\Z)", re.DOTALL | re.MULTILINE)
 
 Tool = Callable[..., Coroutine[Any, Any, Any]]
@@ -55,13 +60,16 @@ Tool = Callable[..., Coroutine[Any, Any, Any]]
 class Tools:
     """One tool per endpoint. names: of the endpoints, in order."""
 
-    def __init__(self, services: Services, endpoints: Endpoints, names: tuple[str, ...]) -> None:
+    def __init__(
+        self, services: Services, endpoints: Endpoints, names: tuple[str, ...], uploads: Uploads
+    ) -> None:
         self._server: Server[Any, Any] = Server("vlm-dlm", __version__)
         self._calls: dict[str, Tool] = {name: getattr(endpoints, name) for name in names}
         self._inputs = {name: _inputs(name, call) for name, call in self._calls.items()}
         self._tools = [self._described(services, name) for name in names]
         self._server.list_tools()(self._list)  # pyright: ignore[reportUnknownMemberType]
         self._server.call_tool(validate_input=False)(self._call)
+        self._uploads = uploads
         self._max_body_bytes = services.settings.max_body_bytes
         self._manager: StreamableHTTPSessionManager | None = None
 
@@ -98,7 +106,7 @@ class Tools:
             if field in ("mode", "modes"):
                 its["description"] += f" The modes: {', '.join(offered_modes(services))}."
             if field == "image":
-                its["description"] += f" {_URLS[services.settings.allow_image_urls]}"
+                its["description"] += f" {_UPLOAD} {_URLS[services.settings.allow_image_urls]}"
             if field == "options":
                 its["properties"] = _options()
         about = about.partition("\n\nReturns:")[0]
@@ -118,6 +126,8 @@ class Tools:
             return _failed(f"There is no tool {name[:100]!r}; there are {', '.join(self._calls)}.")
         try:
             given = checked(self._inputs[name], **arguments).model_dump(exclude_unset=True)
+            if "image" in given:
+                given["image"] = await asyncio.to_thread(self._picture, given["image"])
             if "request" in inspect.signature(call).parameters:
                 given["request"] = self._server.request_context.request
             found = await call(**given)
@@ -126,6 +136,11 @@ class Tools:
         result = {WRAPPED[name]: found} if name in WRAPPED else found
         text = types.TextContent(type="text", text=json.dumps(result, ensure_ascii=False))
         return types.CallToolResult(content=[text], structuredContent=result)
+
+    def _picture(self, source: str) -> str:
+        """What was uploaded here, by its name there, as a data URI; no other file is looked up.
+        All else is left to the endpoint. Raises ApiError for what is no longer there."""
+        return self._uploads.data_uri(source) if source.startswith(UPLOADED) else source
 
 
 class _App:

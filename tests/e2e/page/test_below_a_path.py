@@ -64,7 +64,6 @@ def visitor(
             ignore_https_errors=True,
             http_credentials={"username": "me", "password": KEY},
         )
-        context.on("response", lambda r: r.status >= 400 and print("BAD", r.status, r.url))
         visitor = Visitor(context, f"https://{proxy.host}{request.param}")
         yield visitor
         cookies = context.cookies()
