@@ -42,6 +42,7 @@ from vlm_dlm_app.proxies import TrustedProxies
 from vlm_dlm_app.routes import chat, compare, generate, models, status
 from vlm_dlm_app.settings import Settings
 from vlm_dlm_app.state import Services
+from vlm_dlm_app.tracing import build_tracing
 
 ROUTES = (chat, generate, compare, models, status)
 # A picture is decoded to at most this many times the model's own longest side, then scaled.
@@ -81,6 +82,8 @@ def create_app(
         app.router.routes.append(PageMount(page, settings.page_mcp))
     if settings.api_keys:
         _declare_keys(app, settings.protect_metrics)
+    if services.tracing is not None:
+        services.tracing.instrument(app)
     return app
 
 
@@ -106,6 +109,7 @@ def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkp
         idempotency=IdempotencyStore(settings.idempotency_s),
         lifecycle=Lifecycle(),
         began_s=int(time.time()),
+        tracing=build_tracing(settings.otel_endpoint, settings.model_name),
     )
     services.metrics.add(LiveMetrics(services))
     return services
@@ -148,6 +152,8 @@ def _lifespan(
             await decoder.close()
             if services.fetcher is not None:
                 services.fetcher.close()
+            if services.tracing is not None:
+                await asyncio.to_thread(services.tracing.close)
 
     return lifespan
 

@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     allow_http_urls: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+    otel_endpoint: str | None = None
 
     max_body_bytes: Count = 25 * MIB
     max_held_body_bytes: Count = 256 * MIB
@@ -177,6 +178,13 @@ class Settings(BaseSettings):
                 "with an address of the server itself"
             )
         return prefix or None
+
+    @field_validator("otel_endpoint")
+    @classmethod
+    def _check_otel_endpoint(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(rf"({_ORIGIN.pattern})(/[A-Za-z0-9._~/-]*)?", url):
+            raise ValueError("takes the address of a collector, such as http://localhost:4318")
+        return url
 
     @field_validator("vllm_url")
     @classmethod

@@ -65,6 +65,7 @@ def visitor(
             http_credentials={"username": "me", "password": KEY},
         )
         visitor = Visitor(context, f"https://{proxy.host}{request.param}")
+        context.set_default_timeout(RUN_MS)
         yield visitor
         cookies = context.cookies()
         context.close()
