@@ -15,8 +15,8 @@ from vlm_dlm.errors import BadInputError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from opentelemetry.sdk.trace import Span, TracerProvider
-    from opentelemetry.trace import Tracer
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Span, Tracer
 
     from vlm_dlm.events import Stats
 
@@ -149,9 +149,7 @@ def _is_there(package: str) -> bool:
 
 def _hide(span: Span, scope: Mapping[str, Any]) -> None:
     """What a client wrote into the address, and who it is, stays here."""
-    if not span.is_recording():
-        return
-    for name in tuple(span.attributes or ()):
+    for name in tuple(getattr(span, "attributes", None) or ()):
         if name in _PATHS:
             span.set_attribute(name, str(scope["path"])[:120])
         elif name in _HIDDEN:

@@ -8,8 +8,8 @@ from urllib.parse import quote
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# In Gradio's document, where all else is relative to the page. Browsers look for an icon that is not
-# named at the root of the host.
+# In Gradio's document, where all else is relative to the page. An icon that is not named is looked
+# for at the root of the host.
 _ABSOLUTE = b'<link rel="manifest" href="/manifest.json" />'
 _RELATIVE = (
     b'<link rel="icon" href="./favicon.ico" /><link rel="manifest" href="./manifest.json" />'

@@ -60,7 +60,7 @@ def visitor(
     place = below_a_path(program) if request.param == BELOW else LEFT_ON[program]
     with proxying(program, tmp_path, server.port, certificate, place) as proxy:
         context = browser.new_context(
-            viewport=WIDE,
+            viewport={"width": WIDE["width"], "height": WIDE["height"]},
             ignore_https_errors=True,
             http_credentials={"username": "me", "password": KEY},
         )

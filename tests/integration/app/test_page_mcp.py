@@ -164,6 +164,26 @@ def test_a_server_opens_nothing_that_a_tool_is_given(server: Server, tmp_path: P
 
 
 @needs_mcp
+def test_an_uploaded_picture_is_taken_by_its_name(server: Server) -> None:
+    data = (ROOT / "assets" / "examples" / "shapes.png").read_bytes()
+    headers = {"Authorization": f"Bearer {KEY}"}
+    reply = httpx.post(
+        f"{server.base_url}/gradio_api/upload", files={"files": ("a.png", data)}, headers=headers
+    )
+    (path,) = reply.json()
+    few = {"max_tokens": 4}
+    asked = {"prompt": "Describe.", "mode": "ar", "options": few}
+    _, taken, gone = called(
+        server,
+        ("generate", {**asked, "image": path}),
+        ("generate", {**asked, "image": path[:-8] + "0000.png"}),
+    )
+    assert taken.structuredContent["usage"]["prompt_tokens_details"]["image_tokens"] > 0
+    assert gone.isError
+    assert "no uploaded picture" in gone.content[0].text
+
+
+@needs_mcp
 @pytest.mark.parametrize(
     ("name", "arguments", "sentence"),
     [
