@@ -64,7 +64,7 @@ def test_generate(client: Client, image: str) -> None:
     assert reply["metrics"]["tokens_per_second"] > 0
 
 
-def test_a_file_of_the_client_is_uploaded(client: Client, image: str) -> None:
+def test_a_file_is_as_good_as_a_data_uri(client: Client, image: str) -> None:
     file = handle_file(ROOT / "assets" / "examples" / "shapes.png")
     options = {"max_tokens": 8}
     by_file, by_text = (

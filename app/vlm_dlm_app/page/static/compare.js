@@ -112,6 +112,7 @@ vlmDlm.compare = (() => {
     setImage(file) {
       this.image = null;
       this.imageFailed = false;
+      vlmDlm.image.letGo(file);
       const loading = file ? vlmDlm.image.load(file) : null;
       this.loading = loading;
       const settle = (image) => this.loading === loading && this.haveImage(image, Boolean(file));
