@@ -22,7 +22,7 @@ def fetch_place(
 
     Nothing to fetch needs none. Raises QueueFullError when it is entered.
     """
-    if services.fetcher is None or not any(map(_is_url, sources)):
+    if services.fetcher is None or not any(map(is_url, sources)):
         return nullcontext()
     return services.fetcher.place(client)
 
@@ -51,12 +51,13 @@ async def image_contents(services: Services, sources: Sequence[bytes | str]) -> 
     return contents
 
 
-def _is_url(source: bytes | str) -> bool:
+def is_url(source: bytes | str) -> bool:
+    """Whether it names something to fetch."""
     return isinstance(source, str) and source[:8].lower().startswith(URL_SCHEMES)
 
 
 async def _content(services: Services, source: str, ends_s: float | None) -> bytes:
-    if _is_url(source):
+    if is_url(source):
         if services.fetcher is None:
             raise ApiError(
                 400,

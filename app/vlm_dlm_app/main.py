@@ -34,6 +34,7 @@ from vlm_dlm_app.middleware.asterisk import Asterisk
 from vlm_dlm_app.middleware.body import Body, BodyLimits
 from vlm_dlm_app.middleware.door import Door
 from vlm_dlm_app.middleware.envelope import ID_HEADER, Envelope
+from vlm_dlm_app.middleware.forwarded import Prefix
 from vlm_dlm_app.middleware.gate import Gate
 from vlm_dlm_app.middleware.guard import Guard
 from vlm_dlm_app.middleware.head import Head
@@ -44,9 +45,11 @@ from vlm_dlm_app.page.build import build_page
 from vlm_dlm_app.page.extras import check_extras
 from vlm_dlm_app.page.mount import Page, PageMount
 from vlm_dlm_app.parsing import BodyWorker
+from vlm_dlm_app.proxies import TrustedProxies
 from vlm_dlm_app.routes import chat, compare, generate, models, status
 from vlm_dlm_app.settings import Settings
 from vlm_dlm_app.state import Services
+from vlm_dlm_app.tracing import build_tracing
 
 ROUTES = (chat, generate, compare, models, status)
 ADDRESSES = Addresses(
@@ -95,6 +98,8 @@ def create_app(
         app.router.routes.append(PageMount(page, settings.page_mcp))
     if settings.api_keys:
         _declare_keys(app, settings.protect_metrics)
+    if services.tracing is not None:
+        services.tracing.instrument(app)
     return app
 
 
@@ -124,6 +129,7 @@ def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkp
         lifecycle=Lifecycle(),
         worker=BodyWorker(),
         began_s=int(time.time()),
+        tracing=build_tracing(settings.otel_endpoint, settings.model_name),
     )
     services.metrics.add(LiveMetrics(services))
     return services
@@ -172,6 +178,8 @@ def _lifespan(
             services.worker.close()
             if services.fetcher is not None:
                 services.fetcher.close()
+            if services.tracing is not None:
+                await asyncio.to_thread(services.tracing.close)
 
     return lifespan
 
@@ -198,6 +206,7 @@ def _middleware(services: Services) -> list[Middleware]:
     )
     return [
         Middleware(Envelope),
+        Middleware(Prefix, TrustedProxies(settings.trusted_proxies), settings.root_path or ""),
         Middleware(Paths, ADDRESSES),
         Middleware(Guard),
         Middleware(Gate, settings.host, settings.allowed_hosts, settings.allow_origins),

@@ -177,7 +177,8 @@ class _Server:
             self._say("Ready")
             if self._page is not None and await self._page.wait():
                 _freeze()
-                self._on_page(f"{_browsable(self._listener)}/")
+                path = self._services.settings.root_path or ""
+                self._on_page(f"{_browsable(self._listener)}{path}/")
             self._has_settled = self._ending is None
         finally:
             ready.cancel()

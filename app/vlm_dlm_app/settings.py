@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from vlm_dlm.errors import BadInputError
+from vlm_dlm_app.proxies import TrustedProxies, as_prefix
 from vlm_dlm_app.validation import place_of, sentence_of
 
 PREFIX = "VLM_DLM_"
@@ -77,10 +78,13 @@ class Settings(BaseSettings):
     protect_metrics: bool = False
     allowed_hosts: Texts = ()
     allow_origins: Texts = ()
+    trusted_proxies: Texts = ()
+    root_path: str | None = None
     allow_image_urls: bool = False
     allow_http_urls: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+    otel_endpoint: str | None = None
 
     max_connections: Count = 1024
     max_client_connections: Count = 512
@@ -124,7 +128,10 @@ class Settings(BaseSettings):
             raise ValueError("is set, but empty")
         return value
 
-    @field_validator("api_keys", "allow_origins", "allowed_hosts", "script_words", mode="before")
+    @field_validator(
+        *("api_keys", "allow_origins", "allowed_hosts", "script_words", "trusted_proxies"),
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Lists are written with commas in the environment."""
@@ -164,6 +171,36 @@ class Settings(BaseSettings):
             if not _HOST.fullmatch(host):
                 raise ValueError("takes host names such as example.org, without scheme and port")
         return tuple(host.lower() for host in hosts)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            TrustedProxies(names)
+        except ValueError:
+            raise ValueError(
+                "takes addresses (10.0.0.7), networks (10.0.0.0/8), loopback and unix; "
+                "everybody (*) is not offered"
+            ) from None
+        return names
+
+    @field_validator("root_path")
+    @classmethod
+    def _check_root_path(cls, text: str | None) -> str | None:
+        prefix = as_prefix(text or "/")
+        if prefix is None:
+            raise ValueError(
+                "takes a path such as /vlm, of letters, digits and . _ ~ -, that does not begin "
+                "with an address of the server itself"
+            )
+        return prefix or None
+
+    @field_validator("otel_endpoint")
+    @classmethod
+    def _check_otel_endpoint(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(rf"({_ORIGIN.pattern})(/[A-Za-z0-9._~/-]*)?", url):
+            raise ValueError("takes the address of a collector, such as http://localhost:4318")
+        return url
 
     @field_validator("vllm_url")
     @classmethod

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from vlm_dlm_app.metrics import Metrics
     from vlm_dlm_app.parsing import BodyWorker
     from vlm_dlm_app.settings import Settings
+    from vlm_dlm_app.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """fetcher: None where fetching images by URL is switched off. began_s: seconds since 1970."""
+    """fetcher: None where fetching images by URL is switched off. began_s: seconds since 1970.
+    tracing: None unless it is asked for."""
 
     settings: Settings
     checkpoint: Checkpoint
@@ -37,6 +39,7 @@ class Services:
     lifecycle: Lifecycle
     worker: BodyWorker
     began_s: int
+    tracing: Tracing | None = None
 
     def runs_on(self, mode: str) -> tuple[str, str]:
         """Device and number format of what runs this mode; before it has loaded, what it was told

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from time import monotonic
 from typing import cast
@@ -18,6 +18,7 @@ from vlm_dlm_app.fan_in import Group
 from vlm_dlm_app.metrics import Metrics
 from vlm_dlm_app.patience import patiently
 from vlm_dlm_app.state import Services
+from vlm_dlm_app.tracing import Answered
 
 logger = logging.getLogger(__name__)
 LEFT = (asyncio.CancelledError, GeneratorExit)
@@ -56,13 +57,17 @@ async def tracked(
     finally:
         watch.end()
         logger.info("answer %s", _line(request_id, ticket, watch))
+        if services.tracing is not None:
+            services.tracing.note(_answered(services.tracing.model, ticket, watch))
 
 
 @asynccontextmanager
 async def preparing(services: Services) -> AsyncGenerator[None]:
     """Around the work before a request has a ticket: counts who is refused and who leaves."""
+    tracing = services.tracing
     try:
-        yield
+        with nullcontext() if tracing is None else tracing.preparing():
+            yield
     except LEFT:
         services.metrics.count_abort("preparing")
         raise
@@ -182,6 +187,20 @@ def _line(request_id: str, ticket: Ticket, watch: _Watch) -> str:
         "total_ms": _ms(watch.whole_s),
     }
     return " ".join(f"{name}={value}" for name, value in pairs.items())
+
+
+def _answered(model: str, ticket: Ticket, watch: _Watch) -> Answered:
+    request = ticket.request
+    return Answered(
+        model=f"{model}:{request.mode}",
+        mode=request.mode,
+        cause=watch.cause,
+        began_s=watch.began_s,
+        queue_s=watch.queue_s,
+        num_prompt_tokens=len(request.prompt.token_ids),
+        num_tokens=watch.num_tokens,
+        stats=watch.stats,
+    )
 
 
 def _ms(seconds: float | None) -> str:

@@ -126,6 +126,7 @@ def live_server(
         lifespan="on",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

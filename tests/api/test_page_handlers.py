@@ -15,7 +15,7 @@ from vlm_dlm.preflight import Checkpoint
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.main import build_services
 from vlm_dlm_app.page.build import build_page
-from vlm_dlm_app.page.handlers import Takes, find_handler, handlers
+from vlm_dlm_app.page.handlers import find_handler, handlers
 from vlm_dlm_app.settings import Settings
 
 # Looked at and left out. A new one of Gradio's is in neither list, and the test says so.
@@ -47,7 +47,7 @@ REFUSED = {
     "/gradio_api/stream/{session_hash}/{run}/{component_id}/{segment_id}.{ext}": "sound and video",
     "/gradio_api/stream/{session_hash}/{run}/{component_id}/playlist-file": "sound and video",
     "/gradio_api/heartbeat/{session_hash}": "a stream for ever; the page has its own way",
-    "/gradio_api/run/{api_name}": "around the queue; with MCP it is listed",
+    "/gradio_api/run/{api_name}": "around the queue",
     "/gradio_api/api/{api_name}": "around the queue",
     "/gradio_api/call/v2/{api_name}": "another spelling of a call",
     "/gradio_api/call/v2/{api_name}/{event_id}": "another spelling of a call",
@@ -60,7 +60,7 @@ REFUSED = {
     "/gradio_api/vibe-code": "changes the server's code",
     "/gradio_api/undo-vibe-edit": "changes the server's code",
     "/gradio_api/vibe-starter-queries": "sends the server's code away",
-    "/gradio_api/mcp": "a mount of its own; with MCP its addresses are listed",
+    "/gradio_api/mcp": "gives text of Python and fetches pictures; ours is in its place",
 }
 
 
@@ -119,11 +119,7 @@ def test_the_list_names_nothing_that_gradio_lacks(
     routes: list[tuple[str, str]], has_mcp: bool
 ) -> None:
     theirs = set(routes)
-    mine = {
-        (h.method, h.template)
-        for h in handlers(has_mcp)
-        if not h.is_own and h.takes is not Takes.MCP
-    }
+    mine = {(h.method, h.template) for h in handlers(has_mcp) if not h.is_own}
     assert mine <= theirs
     assert all(handler.reason for handler in handlers(has_mcp))
 
@@ -133,8 +129,6 @@ def test_what_is_refused_is_not_found(routes: list[tuple[str, str]], has_mcp: bo
     own = {h.template for h in handlers(has_mcp) if h.is_own}
     for method, template in routes:
         if (method, template) in listed or template in own:
-            continue
-        if method == "*" and has_mcp:  # a mount: see MCP_HANDLERS
             continue
         path = re.sub(r"\{(\w+)(:path)?\}", "1", template)
         with pytest.raises((ApiError, HTTPException)) as caught:

@@ -90,6 +90,10 @@ def test_keys_are_never_shown() -> None:
             {"VLM_DLM_BACKEND": "vllm", "VLM_DLM_VLLM_ARGS": "--name 'a"},
             r"vllm_args .* has a quotation mark without its other half",
         ),
+        ({"VLM_DLM_TRUSTED_PROXIES": "*"}, r"trusted_proxies .* everybody \(\*\) is not offered"),
+        ({"VLM_DLM_TRUSTED_PROXIES": "10.0.0.1/8"}, r"trusted_proxies .* takes addresses"),
+        ({"VLM_DLM_ROOT_PATH": "vlm"}, r"root_path .* takes a path such as /vlm"),
+        ({"VLM_DLM_ROOT_PATH": "/v1"}, r"root_path .* address of the server itself"),
         ({"VLM_DLM_ALLOWED_HOSTS": "http://a"}, r"allowed_hosts .* takes host names"),
     ],
 )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from vlm_dlm_app.disconnect import ended
 from vlm_dlm_app.errors import install_error_handlers
 from vlm_dlm_app.page.assets import style
+from vlm_dlm_app.page.below import Below
 from vlm_dlm_app.page.boundary import Boundary
 from vlm_dlm_app.page.calls import Calls
 from vlm_dlm_app.page.leaving import Followers, Leaving
@@ -26,6 +27,8 @@ from vlm_dlm_app.page.uploads import UploadLimits, Uploads
 if TYPE_CHECKING:
     import gradio as gr
 
+    from vlm_dlm_app.page.runs import Runs
+    from vlm_dlm_app.page.tools import Tools
     from vlm_dlm_app.settings import Settings
     from vlm_dlm_app.state import Services
 
@@ -50,12 +53,13 @@ def build_page(services: Services) -> FastAPI:
         from vlm_dlm_app.page.runs import Runs
         from vlm_dlm_app.page.theme import theme
 
-        blocks = layout(services, Runs(services, followers))
+        runs = Runs(services, followers)
+        blocks = layout(services, runs)
         blocks.max_threads = MAX_RUNNING
         blocks.state_session_capacity = MAX_SESSIONS
         blocks.queue(max_size=MAX_QUEUED, default_concurrency_limit=None)
         app = gr.mount_gradio_app(
-            _parent(uploads),
+            _parent(uploads, _tools(services, runs, uploads)),
             blocks,
             path="/",
             footer_links=[],  # they speak of what is not here; the About view has what is
@@ -64,7 +68,7 @@ def build_page(services: Services) -> FastAPI:
             max_file_size=settings.max_image_bytes,
             ssr_mode=False,
             enable_monitoring=False,
-            mcp_server=settings.page_mcp,
+            mcp_server=False,  # the tools are ours
             theme=theme(),
             css=style(),
             head=f"<style>{style('frame')}</style>",
@@ -85,14 +89,25 @@ def _limits(settings: Settings) -> UploadLimits:
     )
 
 
-def _parent(uploads: Uploads) -> FastAPI:
+def _tools(services: Services, runs: Runs, uploads: Uploads) -> Tools | None:
+    """For MCP, where it is asked for; its package may be missing where it is not."""
+    if not services.settings.page_mcp:
+        return None
+    from vlm_dlm_app.page.endpoints import NAMES, Endpoints
+    from vlm_dlm_app.page.tools import Tools
+
+    return Tools(services, Endpoints(services, runs), NAMES, uploads)
+
+
+def _parent(uploads: Uploads, tools: Tools | None) -> FastAPI:
     """What Gradio is mounted in: our own addresses come before its."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         sweeping = asyncio.create_task(uploads.sweep())
         try:
-            yield
+            async with nullcontext() if tools is None else tools.running():
+                yield
         finally:
             await ended(sweeping)
             await asyncio.to_thread(uploads.close)
@@ -104,6 +119,8 @@ def _parent(uploads: Uploads) -> FastAPI:
     )
     install_error_handlers(app)
     app.router.routes.extend(UploadRoutes(uploads).routes)
+    if tools is not None:
+        app.router.routes.extend(tools.routes)
     return app
 
 
@@ -112,6 +129,6 @@ def _surround(
 ) -> None:
     """What a request passes on its way to Gradio. Outside of the framework's own last resort, which
     would answer for the errors that are raised here."""
-    inner = Leaving(app.build_middleware_stack(), followers)
+    inner = Leaving(Below(app.build_middleware_stack()), followers)
     streams = Streams(inner, blocks, settings.max_page_streams)
     app.middleware_stack = Boundary(Calls(streams, blocks, uploads), settings.page_mcp)

@@ -9,7 +9,6 @@ file or an address (its `FileData`) is refused; an uploaded picture of this serv
 from __future__ import annotations
 
 import asyncio
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -21,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vlm_dlm.errors import QueueFullError
 from vlm_dlm_app.bodies import read_json
 from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.image_sources import is_url
 from vlm_dlm_app.page.boundary import found_in
 from vlm_dlm_app.page.handlers import Takes, form_of
 from vlm_dlm_app.page.uploads import Uploads
@@ -197,10 +197,11 @@ class _Files:
         if self._num_found > MAX_FILES:
             raise _wrong("data", f"holds more files than the limit, which is {MAX_FILES}")
         path = parts.get("path")
+        if isinstance(path, str) and is_url(path):
+            return path  # fetched, if at all, by our own rules
         if not isinstance(path, str) or self._uploads.find(path) is None:
             raise _wrong("data", "names a file that was not uploaded here, or is no longer there")
-        kind, content = self._uploads.read(path)
-        return f"data:{kind.media_type};base64,{b64encode(content).decode('ascii')}"
+        return self._uploads.data_uri(path)
 
 
 def is_file(parts: Mapping[str, Any]) -> bool:

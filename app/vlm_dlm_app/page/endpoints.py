@@ -1,5 +1,5 @@
-"""The page's own interface for programs: named endpoints for `gradio_client`, and tools for MCP
-where that is switched on. Names, parameters and what comes back are stable.
+"""The page's own interface for programs: named endpoints for `gradio_client`, which
+`tools.py` offers to MCP where that is switched on. Names, parameters and results are stable.
 
 Each is a plain way to what the HTTP interface does, with the same limits, queue and figures. Images
 are text (data URIs), so nothing is uploaded and kept.
@@ -43,10 +43,8 @@ NAMES = ("modes", "generate", "compare", "chat", "sweep", "report")
 def add(services: "Services", runs: Runs) -> None:
     """Register all endpoints."""
     calls = Endpoints(services, runs)
-    # Gradio calls a tool that waits in its queue by a request to the host that the caller named;
-    # one that does not wait is called right here. The engine's queue is the same for both.
     for name in NAMES:
-        api(getattr(calls, name), api_name=name, queue=not services.settings.page_mcp)
+        api(getattr(calls, name), api_name=name)
 
 
 class Endpoints:
@@ -78,7 +76,8 @@ class Endpoints:
 
         Args:
             prompt: the question.
-            image: the image as a data URI (data:image/png;base64,...); empty for none.
+            image: the image as a data URI (data:image/png;base64,...); empty for none. Never the
+                path of a file.
             mode: a mode's name; empty for linear_spec.
             options: max_tokens, temperature, top_p, seed, stop, threshold, block_length,
                 max_denoising_steps, as /v1/generate takes them.
@@ -110,7 +109,7 @@ class Endpoints:
 
         Args:
             prompt: the question.
-            image: the image as a data URI; empty for none.
+            image: the image as a data URI; empty for none. Never the path of a file.
             modes: names of modes, in the order in which they run; all of them without.
             options: as for generate; each mode takes those that it has.
 
@@ -167,7 +166,7 @@ class Endpoints:
 
         Args:
             prompt: the question.
-            image: the image as a data URI; empty for none.
+            image: the image as a data URI; empty for none. Never the path of a file.
             mode: a mode with at least one of these options; empty for the first that has.
             thresholds: by default 0.7, 0.9 and 1; ignored by a mode without a threshold.
             block_lengths: by default 8, 16 and 32; ignored by a mode without a block length;

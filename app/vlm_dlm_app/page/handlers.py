@@ -117,15 +117,8 @@ HANDLERS = (
     Handler("GET", PROGRESS_PATH, "the page asks how far it is", is_own=True, query=("upload_id",)),
     Handler("GET", f"{FILE_PREFIX}{{path_or_url:path}}", "the picture is shown", is_own=True),
 )
-# With it, endpoints do not wait in Gradio's queue, and browsers call those by another address.
-MCP_HANDLERS = (
-    Handler("POST", f"{API}/run/{{api_name}}", "calls that do not wait in a queue", Takes.CALL),
-    *(
-        Handler(method, f"{API}/mcp{end}", "MCP's own transport", Takes.MCP)
-        for method in ("GET", "POST", "DELETE")
-        for end in ("", "/")
-    ),
-    Handler("GET", f"{API}/mcp/schema", "descriptions of the tools", Takes.MCP),
+MCP_HANDLERS = tuple(
+    Handler("POST", f"{API}/mcp{end}", "tools for MCP", Takes.MCP, is_own=True) for end in ("", "/")
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,11 @@ class Uploads:
         except OSError:
             pass
         raise ApiError(404, "not_found", "there is no uploaded picture of that name, or no longer")
+
+    def data_uri(self, path: str) -> str:
+        """The picture as endpoints take it. Blocking. Raises ApiError (404)."""
+        kind, data = self.read(path)
+        return f"data:{kind.media_type};base64,{b64encode(data).decode('ascii')}"
 
     def free(self, paths: Iterable[str]) -> None:
         """Their visitor is done with them; names that are not known are passed over."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,27 @@ def test_generate(client: Client, image: str) -> None:
 def test_a_file_is_as_good_as_a_data_uri(client: Client, image: str) -> None:
     file = handle_file(ROOT / "assets" / "examples" / "shapes.png")
     options = {"max_tokens": 8}
-    replies = [
-        client.predict(PROMPT, one, "ar", options, api_name="/generate") for one in (file, image)
-    ]
-    assert replies[0]["text"] == replies[1]["text"]
-    assert replies[0]["usage"] == replies[1]["usage"]
+    by_file, by_text = (
+        client.predict(PROMPT, source, "ar", options, api_name="/generate")
+        for source in (file, image)
+    )
+    assert by_file["text"] == by_text["text"]
+    assert by_file["usage"] == by_text["usage"]
+    parts = [{"type": "image_url", "image_url": {"url": file}}, {"type": "text", "text": PROMPT}]
+    chat = client.predict([{"role": "user", "content": parts}], "ar", options, api_name="/chat")
+    assert chat["choices"][0]["message"]["content"] == by_text["text"]
+
+
+def test_a_url_is_for_our_own_rules(client: Client, server: Server) -> None:
+    """Nothing is fetched by Gradio, and here nothing at all."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.5)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/a.png"
+        with pytest.raises(Exception, match="does not fetch images"):
+            client.predict(PROMPT, handle_file(url), "ar", api_name="/generate")
+        with pytest.raises(TimeoutError):
+            listener.accept()
+    assert "Traceback" not in server.log
 
 
 def test_compare(client: Client, image: str) -> None:

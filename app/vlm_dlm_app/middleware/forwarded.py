@@ -1,0 +1,70 @@
+"""Behind a proxy: who asks, under which host, by which scheme, and below which path.
+
+From here on a request looks as it did to the outermost proxy that is believed, but for the path,
+which is the server's own. What anybody else says of that is taken off, for the packages further in
+would believe it.
+"""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from vlm_dlm_app.proxies import FORWARDED_NAMES, Forwarded, TrustedProxies
+
+
+class Prefix:
+    """Takes the path below which the server is shown off the address, whether or not the proxy has
+    done so, and leaves it as `root_path`. prefix: where no believed proxy names another."""
+
+    def __init__(self, app: ASGIApp, proxies: TrustedProxies, prefix: str = "") -> None:
+        self.app = app
+        self.proxies = proxies
+        self.prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        # in place: what stands around this tells the same of the request
+        found = self._read(scope)
+        prefix = self.prefix
+        if found is not None:
+            _apply(scope, found)
+            prefix = self.prefix if found.prefix is None else found.prefix
+        scope["root_path"] = prefix
+        is_bare = prefix and scope["path"] == prefix
+        _take_off(scope, prefix)
+        if is_bare and scope["method"] in ("GET", "HEAD"):  # relative addresses need the slash
+            query = scope["query_string"].decode("latin-1")
+            url = f"{prefix}/" + (f"?{query}" if query else "")
+            await RedirectResponse(url, 308)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _read(self, scope: Scope) -> Forwarded | None:
+        peer = scope["client"][0] if scope.get("client") else None
+        found = self.proxies.read(peer, Headers(scope=scope))
+        kept = [pair for pair in scope["headers"] if pair[0].lower() not in FORWARDED_NAMES]
+        scope["headers"] = kept
+        return found
+
+
+def _apply(scope: Scope, found: Forwarded) -> None:
+    if found.client:
+        scope["client"] = (found.client, 0)
+    if found.scheme is not None:
+        scope["scheme"] = found.scheme
+    if found.host is not None:
+        others = [pair for pair in scope["headers"] if pair[0].lower() != b"host"]
+        scope["headers"] = [(b"host", found.host.encode("ascii")), *others]
+
+
+def _take_off(scope: Scope, prefix: str) -> None:
+    path, raw = scope["path"], scope.get("raw_path") or b""
+    if not prefix or not (path == prefix or path.startswith(f"{prefix}/")):
+        return
+    scope["path"] = path[len(prefix) :] or "/"
+    if raw.startswith(prefix.encode()):
+        scope["raw_path"] = raw[len(prefix) :] or b"/"

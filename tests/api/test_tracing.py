@@ -1,0 +1,177 @@
+"""Traces, as a collector gets them; and nothing of it where nobody asks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from tests.api.serving import PATIENCE_S, data_uri, live_server, png
+from vlm_dlm.engine.scripted_engine import Script
+from vlm_dlm.errors import BadInputError
+from vlm_dlm.preflight import Checkpoint
+from vlm_dlm_app import tracing
+from vlm_dlm_app.settings import Settings
+
+SECRET = "a-word-that-nobody-may-read"
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+needs_otel = pytest.mark.skipif(
+    find_spec("opentelemetry.proto") is None or not all(map(tracing._is_there, tracing.PACKAGES)),  # pyright: ignore[reportPrivateUsage]
+    reason="OpenTelemetry is not installed: pip install 'vlm-dlm[otel]'",
+)
+
+
+class Collector(ThreadingHTTPServer):
+    """Keeps what is sent. bodies: by POST, undecoded."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.paths: set[str] = set()
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def spans(self) -> list[Any]:
+        import gzip
+
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+            ExportTraceServiceRequest,
+        )
+
+        found: list[Any] = []
+        for body in self.bodies:
+            plain = gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body
+            assert SECRET.encode() not in plain
+            for resource in ExportTraceServiceRequest.FromString(plain).resource_spans:
+                names = {a.key: a.value.string_value for a in resource.resource.attributes}
+                assert names["service.name"] == "vlm-dlm"
+                found += [span for scope in resource.scope_spans for span in scope.spans]
+        return found
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Any
+
+    def do_POST(self) -> None:
+        self.server.paths.add(self.path)
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-protobuf")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join(PATIENCE_S)
+
+
+def values(span: Any) -> dict[str, Any]:
+    kinds = {a.key: a.value.WhichOneof("value") for a in span.attributes}
+    return {a.key: getattr(a.value, kinds[a.key]) for a in span.attributes}
+
+
+@needs_otel
+def test_a_request_and_where_its_time_went(checkpoint: Checkpoint, collector: Collector) -> None:
+    settings = Settings(otel_endpoint=collector.url)
+    script = Script(("one ", "two ", "three."))
+    body = {"prompt": SECRET, "images": [data_uri(png())], "mode": "ar"}
+    headers = {
+        "traceparent": f"00-{TRACE}-{PARENT}-01",
+        "X-Forwarded-For": SECRET,
+        "User-Agent": "test",
+    }
+    with live_server(checkpoint, settings, script) as running:
+        address = f"{running.url}/v1/generate?prompt={SECRET}"
+        reply = running.http.post(address, json=body, headers=headers)
+        assert reply.status_code == 200
+        running.http.get(f"{running.url}/health")
+    spans = collector.spans()  # all of them: the end of the server sends what is left
+    assert collector.paths == {"/v1/traces"}
+    by_name = {span.name: span for span in spans}
+    request = by_name["POST /v1/generate"]
+    assert len(spans) == len(by_name)
+    assert set(by_name) == {"POST /v1/generate", "prepare", "queue", "picture", "prompt", "decode"}
+    assert request.trace_id.hex() == TRACE
+    assert request.parent_span_id.hex() == PARENT
+    for name in ("prepare", "queue", "picture", "prompt", "decode"):
+        span = by_name[name]
+        assert span.trace_id.hex() == TRACE
+        assert span.parent_span_id == request.span_id, name
+        assert request.start_time_unix_nano <= span.start_time_unix_nano
+        assert span.start_time_unix_nano <= span.end_time_unix_nano
+    usage = reply.json()["usage"]
+    decode = values(by_name["decode"])
+    assert decode["gen_ai.request.model"] == "vlm-dlm:ar"
+    assert decode["gen_ai.usage.input_tokens"] == usage["prompt_tokens"]
+    assert decode["gen_ai.usage.output_tokens"] == usage["completion_tokens"] == 3
+    assert decode["vlm_dlm.mode"] == "ar"
+    assert decode["vlm_dlm.forwards"] == reply.json()["metrics"]["num_forwards"]
+    assert values(by_name["queue"])["vlm_dlm.mode"] == "ar"
+    assert "net.peer.ip" not in values(request) or not values(request)["net.peer.ip"]
+
+
+@needs_otel
+def test_every_answer_of_a_comparison_has_its_spans(
+    checkpoint: Checkpoint, collector: Collector
+) -> None:
+    with live_server(checkpoint, Settings(otel_endpoint=collector.url)) as running:
+        body = {"prompt": SECRET, "modes": ["ar", "diffusion"]}
+        assert running.http.post(f"{running.url}/v1/compare", json=body).status_code == 200
+    decodes = [span for span in collector.spans() if span.name == "decode"]
+    assert {values(span)["vlm_dlm.mode"] for span in decodes} == {"ar", "diffusion"}
+    (request,) = [span for span in collector.spans() if span.name == "POST /v1/compare"]
+    assert {span.parent_span_id for span in decodes} == {request.span_id}
+
+
+@needs_otel
+def test_without_a_collector_answers_come_as_ever(checkpoint: Checkpoint) -> None:
+    with live_server(checkpoint, Settings(otel_endpoint="http://127.0.0.1:1")) as running:
+        reply = running.http.post(f"{running.url}/v1/generate", json={"prompt": "Hello"})
+        assert reply.status_code == 200
+
+
+def test_by_default_nothing_is_imported() -> None:
+    code = (
+        "import sys; from vlm_dlm.preflight import open_checkpoint; "
+        "from vlm_dlm_app.settings import load_settings; from vlm_dlm_app.main import create_app; "
+        "from vlm_dlm_app.launching import build_engine; "
+        "s = load_settings({'engine': 'scripted'}); "
+        "c = open_checkpoint(); create_app(s, build_engine(s, c), c); "
+        "parts = ('sdk', 'exporter', 'instrumentation', 'proto'); "
+        "parts = tuple(f'opentelemetry.{part}' for part in parts); "
+        "bad = [m for m in sys.modules if m.startswith(parts)]; "
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PYTHONPATH": "app", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "_is_there", lambda name: False)
+    assert tracing.build_tracing(None, "x") is None
+    with pytest.raises(BadInputError, match=r"pip install 'vlm-dlm\[otel\]'"):
+        tracing.build_tracing("http://127.0.0.1:1", "x")
