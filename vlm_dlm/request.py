@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from vlm_dlm.errors import BadInputError
 
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 256  # of one stop string
+MAX_STOP_TOKEN_IDS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,16 @@ class SamplingParams:
 
     seed: None draws a fresh one. max_thinking_tokens: budget after which the end of the thought is
     forced; needs a checkpoint with an end-of-thought token. stop: the answer ends before the first
-    of these texts to be complete.
+    of these texts to be complete. stop_token_ids: further tokens that end it, like an end token,
+    whose text is not part of it.
+
+    With a temperature a token is drawn from those that are left by, in this order: min_p, the
+    least probability as a share of the best one's (0 for none); top_k, so many of the best (0 for
+    all); top_p, of those the smallest set of that mass.
+
+    min_tokens: before so many tokens no end token and none of stop_token_ids is chosen, and no stop
+    text counts. ignore_eos: the end token is a token like any other and ends nothing.
+    skip_special_tokens: they have no text.
     """
 
     temperature: float = 0.0
@@ -36,6 +47,12 @@ class SamplingParams:
     max_tokens: int = 256
     max_thinking_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    top_k: int = 0
+    min_p: float = 0.0
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    skip_special_tokens: bool = True
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and 0.0 <= self.temperature <= 10.0):
@@ -52,6 +69,36 @@ class SamplingParams:
             )
         if self.stop:
             _check_stop(self.stop)
+        if self.top_k < 0:
+            raise BadInputError(f"top_k is {self.top_k}; it must be at least 0, which means all")
+        if not 0.0 <= self.min_p <= 1.0:
+            raise BadInputError(f"min_p is {self.min_p}; it must lie in 0 to 1")
+        if not 0 <= self.min_tokens <= self.max_tokens:
+            raise BadInputError(
+                f"min_tokens is {self.min_tokens}; it must lie in 0 to max_tokens, "
+                f"which is {self.max_tokens}"
+            )
+        _check_stop_token_ids(self.stop_token_ids)
+
+    def ending_ids(self, eos: Iterable[int]) -> frozenset[int]:
+        """The tokens that end the answer. eos: the checkpoint's end tokens."""
+        return frozenset(() if self.ignore_eos else eos) | frozenset(self.stop_token_ids)
+
+    def delayed_ids(self, eos: Iterable[int]) -> frozenset[int]:
+        """The tokens that are not chosen before `min_tokens`: also an end token that ends nothing,
+        as in vLLM."""
+        if not self.min_tokens:
+            return frozenset()
+        return frozenset(eos) | frozenset(self.stop_token_ids)
+
+
+def _check_stop_token_ids(token_ids: tuple[int, ...]) -> None:
+    if len(token_ids) > MAX_STOP_TOKEN_IDS:
+        raise BadInputError(
+            f"stop_token_ids has {len(token_ids)} ids; at most {MAX_STOP_TOKEN_IDS} are possible"
+        )
+    if token_ids and min(token_ids) < 0:
+        raise BadInputError(f"stop_token_ids has {min(token_ids)}; ids begin at 0")
 
 
 def _check_stop(stop: tuple[str, ...]) -> None:

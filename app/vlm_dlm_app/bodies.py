@@ -61,7 +61,7 @@ async def read_body(
 ) -> Received[BodyT]:
     """The body as JSON or a form brought it.
 
-    Raises ApiError (400, 413, 415, 422) or RequestValidationError.
+    Raises ApiError (400, 413, 415) or RequestValidationError.
     """
     content_type, media_type = _types(request)
     if media_type == JSON:
@@ -145,7 +145,7 @@ def _validated(model: type[BodyT], raw: Any) -> BodyT:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False, include_input=False)) from None
+        raise RequestValidationError(error.errors(include_url=False)) from None
 
 
 def _values(form: multipart.Form, fields: FormFields, max_depth: int) -> dict[str, Any]:
@@ -155,13 +155,13 @@ def _values(form: multipart.Form, fields: FormFields, max_depth: int) -> dict[st
         text = texts[0]
         if name in fields.flags:
             if text.lower() not in _FLAGS:
-                raise ApiError(422, "invalid_value", f"{name} must be true or false", name)
+                raise ApiError(400, "invalid_value", f"{name} must be true or false", name)
             values[name] = _FLAGS[text.lower()]
         elif name in fields.objects:
             check_shape(text.encode(), max_depth)
             value = _parse_json(text)
             if not isinstance(value, dict):
-                raise ApiError(422, "invalid_value", f"{name} must be a JSON object", name)
+                raise ApiError(400, "invalid_value", f"{name} must be a JSON object", name)
             values[name] = value
         elif name in fields.lists:
             values[name] = ",".join(texts)

@@ -165,13 +165,13 @@ def _framework_error(status: int) -> ApiError:
 
 
 def _invalid_request(error: RequestValidationError) -> ApiError:
-    """The first fault found; text that is not JSON at all is 400, a wrong value 422."""
+    """The first fault found. Every wrong value is 400, as in OpenAI's API."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return ApiError(400, "invalid_json", "the body is not valid JSON")
     param = place_of(first)
     message = f"{param or 'the body'} {sentence_of(first)}"
-    return ApiError(422, "invalid_value", message, param)
+    return ApiError(400, "invalid_value", message, param)
 
 
 def note_error(scope: Scope, code: str) -> None:

@@ -44,7 +44,7 @@ async def replayed_stream(
 
     body: what the answer depends on, in pieces; for multipart a form without the boundary, which
     differs from try to try. is_good: asked at the end, False if the answer is not worth keeping.
-    Raises ApiError: 400 for a key that is none, 422 for the key of another body.
+    Raises ApiError: 400 for a key that is none, or the key of another body.
     """
     key = key_of(request)
     if key is None:
@@ -154,7 +154,7 @@ class IdempotencyStore:
     ) -> Follower:
         """Join the run of this name, or start it. digest: of the body that it answers.
 
-        Raises ApiError (422) if the run's is another.
+        Raises ApiError (400) if the run's is another.
         """
         self._drop_old()
         entry = self._entries.get(name)
@@ -165,7 +165,7 @@ class IdempotencyStore:
             run.start(lambda is_good: self._settle(name, entry, is_good))
         elif entry.digest != digest:
             message = f"this {HEADER} belongs to a request with another body"
-            raise ApiError(422, "idempotency_mismatch", message, HEADER)
+            raise ApiError(400, "idempotency_mismatch", message, HEADER)
         self._entries.move_to_end(name)
         return Follower(entry.run)
 

@@ -118,8 +118,8 @@ def resolve_mode(services: Services, model: str | None, generation_mode: str | N
     """The mode that a model id (NAME, NAME:MODE) and a mode's name or alias ask for.
 
     Neither, or 'auto', means `linear_spec`, or the first mode where that is not there. Raises
-    ApiError: 404 for a model that is not served, 400 for a contradiction, 422 for a mode that is
-    not offered; ModeError for an unknown one.
+    ApiError: 404 for a model that is not served, 400 for a contradiction or a mode
+    that is not offered; ModeError for an unknown one.
     """
     by_model = _mode_of_model(services, model)
     wanted = None
@@ -149,12 +149,12 @@ def default_mode(services: Services) -> str:
 
 
 def check_offered(services: Services, *modes: str) -> None:
-    """Raise ApiError, 422, for the first mode that the engine lacks."""
+    """Raise ApiError, 400, for the first mode that the engine lacks."""
     offered = offered_modes(services)
     for mode in modes:
         if mode not in offered:
             message = f"mode {mode} is not offered here; the modes are {', '.join(offered)}"
-            raise ApiError(422, "mode_not_offered", message)
+            raise ApiError(400, "mode_not_offered", message)
 
 
 def model_id(services: Services, mode: str | None = None) -> str:
@@ -195,6 +195,12 @@ def sampling_of(
         seed=options.seed,
         max_tokens=wanted,
         stop=_stop_of(services, options.stop),
+        top_k=max(options.top_k or 0, 0),
+        min_p=options.min_p or 0.0,
+        min_tokens=options.min_tokens or 0,
+        ignore_eos=bool(options.ignore_eos),
+        stop_token_ids=_stop_token_ids_of(services, options.stop_token_ids),
+        skip_special_tokens=options.skip_special_tokens is not False,
     )
 
 
@@ -254,3 +260,12 @@ def _stop_of(services: Services, stop: Sequence[str] | None) -> tuple[str, ...]:
     if longest > limits.max_stop_chars:
         raise over_limit("stop", f"has a string of {longest} characters", limits.max_stop_chars)
     return texts
+
+
+def _stop_token_ids_of(services: Services, token_ids: Sequence[int] | None) -> tuple[int, ...]:
+    size = services.checkpoint.config.vocab_size
+    unknown = next((token_id for token_id in token_ids or () if token_id >= size), None)
+    if unknown is not None:
+        message = f"stop_token_ids has {unknown}; this model's ids are 0 to {size - 1}"
+        raise ApiError(400, "bad_input", message, "stop_token_ids")
+    return tuple(token_ids or ())

@@ -50,7 +50,7 @@ class _Part:
 
 
 def parse_form(content_type: str, body: bytes, shape: FormShape) -> Form:
-    """The form's fields. Raises ApiError: 400 for what is no form, 413 for what is too large, 422
+    """The form's fields. Raises ApiError: 413 for what is too large, 400 for what is no form and
     for fields that are unknown, repeated or of the wrong kind."""
     form = Form()
     for raw in _split(body, _boundary(content_type)):
@@ -69,7 +69,7 @@ def _malformed(message: str) -> ApiError:
 
 def _wrong(name: str, sentence: str) -> ApiError:
     shown = name[:100]
-    return ApiError(422, "invalid_value", f"{shown} {sentence}", shown)
+    return ApiError(400, "invalid_value", f"{shown} {sentence}", shown)
 
 
 def _boundary(content_type: str) -> bytes:

@@ -1,9 +1,12 @@
-"""What a failed check says: one sentence of ours per pydantic error, never the library's own."""
+"""What a failed check says: one sentence of ours per pydantic error, never the library's own.
+
+It names what was expected and, where the error holds it, what came.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 # Error types that need no figure from the check. Others are looked up by their family below.
 _SENTENCES = {
@@ -47,6 +50,8 @@ _LIMITS = {
 }
 # What pydantic calls things that have entries; anything else that is too short or long is text.
 _HAVE_ENTRIES = frozenset({"List", "Tuple", "Set", "Frozenset", "Dictionary"})
+_MAX_SHOWN_CHARS = 40
+_HUGE = 10**20
 _WHERE = frozenset({"body", "query", "path", "header", "cookie"})
 
 
@@ -63,7 +68,29 @@ def place_of(error: Mapping[str, Any]) -> str | None:
 
 
 def sentence_of(error: Mapping[str, Any]) -> str:
-    """What the value must be, to follow the field's name."""
+    """What the value must be and what came instead, to follow the field's name."""
+    sentence = _expected(error)
+    says_what_came = "input" in error and sentence.startswith("must be ")
+    return f"{sentence}, not {shown(error['input'])}" if says_what_came else sentence
+
+
+def shown(value: Any) -> str:
+    """A value as a sentence can name it: short ones as they came, others by kind and size."""
+    if isinstance(value, str):
+        is_short = len(value) <= _MAX_SHOWN_CHARS and value.isprintable()
+        return f'"{value}"' if is_short else f"text of {len(value)} characters"
+    if isinstance(value, list):
+        return f"a list of {len(cast('list[Any]', value))}"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, int) and abs(value) >= _HUGE:
+        return "a number of many digits"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) if isinstance(value, int | float) else "something else"
+
+
+def _expected(error: Mapping[str, Any]) -> str:
     kind = str(error["type"])
     context: Mapping[str, Any] = error.get("ctx") or {}
     if kind == "value_error":  # raised by our own validators, so the text is ours
@@ -74,7 +101,10 @@ def sentence_of(error: Mapping[str, Any]) -> str:
         return "must not be empty"
     if kind in _LIMITS:
         words, key = _LIMITS[kind]
-        return f"{words} {context[key]}" if key in context else "has a value that is not allowed"
+        if key not in context:
+            return "has a value that is not allowed"
+        limit = context[key]
+        return f"{words} {limit:g}" if isinstance(limit, float) else f"{words} {limit}"
     if kind in _SENTENCES:
         return _SENTENCES[kind]
     return _FAMILIES.get(kind.split("_")[0], "has a value that is not allowed")

@@ -47,7 +47,7 @@ def test_only_what_is_there_is_listed(lone: LiveServer) -> None:
 
 
 @pytest.mark.parametrize("mode", OTHERS)
-def test_a_mode_that_is_not_there_is_422_with_the_list(lone: LiveServer, mode: str) -> None:
+def test_a_mode_that_is_not_there_is_refused_with_the_list(lone: LiveServer, mode: str) -> None:
     message = f"mode {mode} is not offered here; the modes are ar"
     chat = {"messages": [{"role": "user", "content": "Hello"}]}
     replies = [
@@ -59,7 +59,7 @@ def test_a_mode_that_is_not_there_is_422_with_the_list(lone: LiveServer, mode: s
         lone.http.post(f"{lone.url}/v1/chat/completions", json={**chat, "generation_mode": mode}),
     ]
     for reply in replies:
-        assert reply.status_code == 422
+        assert reply.status_code == 400
         error = reply.json()["error"]
         assert (error["code"], error["message"]) == ("mode_not_offered", message)
 

@@ -56,8 +56,6 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str, str | None, str]] = {
     "n": ({"n": 5}, 400, "over_limit", "n", "4"),
     "five stops": ({"stop": list("abcde")}, 400, "over_limit", "stop", "4"),
     "long stop": ({"stop": "a" * 65}, 400, "over_limit", "stop", "64"),
-    "empty stop": ({"stop": ""}, 400, "bad_input", None, "stop"),
-    "tools": ({"tools": [{"type": "function"}]}, 400, "unsupported_field", "tools", "tools"),
     "logprobs": ({"logprobs": True}, 400, "unsupported_field", "logprobs", "logprobs"),
     "format": (
         {"response_format": {"type": "json_object"}},
@@ -70,13 +68,9 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str, str | None, str]] = {
     "logit_bias": ({"logit_bias": {"5": 1}}, 400, "unsupported_field", "logit_bias", ""),
     "template": ({"chat_template": "x"}, 400, "unsupported_field", "chat_template", ""),
     "typing error": ({"temprature": 1}, 400, "unsupported_field", "temprature", "temprature"),
-    "usage without stream": (
-        {"stream_options": {"include_usage": True}},
-        *(400, "bad_input", "stream_options", "stream"),
-    ),
     "audio": (
         {"messages": user({"type": "input_audio", "input_audio": {"data": ""}})},
-        *(400, "unsupported_content", "messages.0.content.0.type", "text or image_url"),
+        *(400, "unsupported_content", "messages.0.content.0.type", "text and pictures"),
     ),
     "video": (
         {"messages": user(TEXT, {"type": "video_url", "video_url": {"url": "x"}})},
@@ -88,15 +82,11 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str, str | None, str]] = {
     ),
     "part of two kinds": (
         {"messages": user({**TEXT, "image_url": data_uri(png())})},
-        *(400, "bad_input", "messages.0.content.0", "has text and image_url"),
+        *(400, "bad_input", "messages.0.content.0", "as another part"),
     ),
     "image with text": (
         {"messages": user(TEXT, {**image_part(), "text": "Hi"})},
-        *(400, "bad_input", "messages.0.content.1", "has text and image_url"),
-    ),
-    "unknown field of a part": (
-        {"messages": user({**TEXT, "cache_control": {}})},
-        *(400, "unsupported_field", "messages.0.content.0.cache_control", "not supported"),
+        *(400, "bad_input", "messages.0.content.1", "as another part"),
     ),
     "unknown field of an image": (
         {
@@ -104,26 +94,9 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str, str | None, str]] = {
                 {"type": "image_url", "image_url": {"url": data_uri(png()), "max_pixels": 1}}
             )
         },
-        *(400, "unsupported_field", "messages.0.content.0.image_url.max_pixels", "max_pixels"),
-    ),
-    "empty content": (
-        {"messages": [*QUESTION, {"role": "user", "content": ""}]},
-        *(400, "bad_input", "messages.1.content", "empty"),
-    ),
-    "no parts": ({"messages": user()}, 400, "bad_input", "messages.0.content", "empty"),
-    "tool role": (
-        {"messages": [{"role": "tool", "content": "x"}]},
-        *(400, "unsupported_role", "messages.0.role", "system, developer, user, assistant"),
-    ),
-    "named speaker": (
-        {"messages": [{"role": "user", "name": "Ann", "content": "x"}]},
-        *(400, "unsupported_field", "messages.0.name", "name"),
+        *(400, "unsupported_field", "messages.0.content.0.image_url.max_pixels", "own size"),
     ),
     "no content": ({"messages": [{"role": "user"}]}, 400, "bad_input", "messages.0.content", ""),
-    "last word ours": (
-        {"messages": [*QUESTION, {"role": "assistant", "content": "x"}]},
-        *(400, "bad_prompt", None, "user message"),
-    ),
     "image by URL": (
         {"messages": user({"type": "image_url", "image_url": "https://example.org/a.png"})},
         *(400, "image_urls_off", "image_url", "data URI"),
@@ -151,12 +124,11 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str, str | None, str]] = {
         *(400, "bad_prompt", None, "32000"),
     ),
 }
-# Wrong types and ranges: 422, param names the field.
+# Wrong types and ranges: param names the field.
 INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "no messages": ({"messages": []}, "messages"),
     "messages of text": ({"messages": "hello"}, "messages"),
     "content of number": ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
-    "part of text": ({"messages": user("hi")}, "messages.0.content.0"),
     "temperature": ({"temperature": 2.1}, "temperature"),
     "temperature below": ({"temperature": -0.1}, "temperature"),
     "temperature of truth": ({"temperature": True}, "temperature"),
@@ -166,22 +138,13 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "max_tokens of truth": ({"max_tokens": True}, "max_tokens"),
     "max_tokens huge": ({"max_tokens": 10**30}, "max_tokens"),
     "max_tokens broken": ({"max_tokens": 1.5}, "max_tokens"),
-    "seed": ({"seed": -1}, "seed"),
-    "seed huge": ({"seed": 2**63}, "seed"),
+    "seed huge": ({"seed": 2**64}, "seed"),
+    "seed of text": ({"seed": "1"}, "seed"),
     "stop of numbers": ({"stop": [1]}, "stop.0"),
     "stop of number": ({"stop": 1}, "stop"),
     "stream": ({"stream": "yes"}, "stream"),
     "stream of number": ({"stream": 1}, "stream"),
-    "stream_options": ({"stream": True, "stream_options": {"usage": 1}}, "stream_options.usage"),
     "n": ({"n": 0}, "n"),
-    "detail": (
-        {
-            "messages": user(
-                {"type": "image_url", "image_url": {"url": data_uri(png()), "detail": "zzz"}}
-            )
-        },
-        "messages.0.content.0.image_url.detail",
-    ),
     "threshold": ({"threshold": 1.5}, "threshold"),
     "block_length": ({"block_length": 0}, "block_length"),
     "priority": ({"priority": "urgent"}, "priority"),
@@ -193,8 +156,6 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
 def test_each_refusal_is_its_own(server: LiveServer, name: str, is_stream: bool) -> None:
     fields, status, code, param, part = REFUSED[name]
-    if is_stream and name == "usage without stream":
-        pytest.skip("that is what makes it right")
     reply = post(server, **fields, **({"stream": True} if is_stream else {}))
     error = reply.json()["error"]
     assert (reply.status_code, error["code"], error["param"]) == (status, code, param)
@@ -206,32 +167,17 @@ def test_each_refusal_is_its_own(server: LiveServer, name: str, is_stream: bool)
 def test_wrong_types_and_ranges(server: LiveServer, name: str) -> None:
     fields, param = INVALID[name]
     reply = post(server, **fields)
-    assert (reply.status_code, reply.json()["error"]["param"]) == (422, param)
-
-
-def test_obfuscation_can_only_be_off(server: LiveServer) -> None:
-    reply = post(server, stream=True, stream_options={"include_obfuscation": True})
-    field = "stream_options.include_obfuscation"
-    assert (reply.status_code, reply.json()["error"]["param"]) == (400, field)
-    reply = post(server, stream=True, stream_options={"include_obfuscation": False})
-    assert reply.status_code == 200
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
 
 
 def test_the_cap_on_steps_is_given_once(server: LiveServer) -> None:
     diffusion = {"generation_mode": "diffusion"}
     reply = post(server, **diffusion, steps=4, max_denoising_steps=4)
-    assert reply.status_code == 422
+    assert reply.status_code == 400
     message = reply.json()["error"]["message"]
     assert message.startswith("the body has max_denoising_steps and steps, which are the same")
     assert post(server, **diffusion, steps=4, max_denoising_steps=None).status_code == 200
     assert server.engine.requests[-1].params.steps == 4
-
-
-@pytest.mark.parametrize("detail", ["auto", "low", "high", None])
-def test_every_detail_of_the_api_is_taken(server: LiveServer, detail: str | None) -> None:
-    image = {"url": data_uri(png()), "detail": detail}
-    parts = {"type": "image_url", "image_url": image, "text": None}
-    assert post(server, messages=user(parts)).status_code == 200
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", '"\\ud800"'])
@@ -245,7 +191,7 @@ def test_numbers_and_characters_that_json_does_not_have(server: LiveServer, valu
 def test_a_number_too_large_for_any_is_out_of_range(server: LiveServer) -> None:
     body = json.dumps({"messages": QUESTION, "temperature": 0.5}).replace("0.5", "1e999")
     reply = server.http.post(f"{server.url}/v1/chat/completions", content=body, headers=HEADERS)
-    assert reply.status_code == 422
+    assert reply.status_code == 400
     assert reply.json()["error"]["param"] == "temperature"
 
 
@@ -266,9 +212,9 @@ def test_the_client_raises_its_own_classes(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         create(model="gpt-4", messages=QUESTION)
     assert missing.value.code == "model_not_found"
-    with pytest.raises(openai.BadRequestError, match="not supported"):
+    with pytest.raises(openai.BadRequestError, match="cannot be honoured"):
         create(model="vlm-dlm", messages=QUESTION, logprobs=True)
-    with pytest.raises(openai.UnprocessableEntityError, match="at most 2"):
+    with pytest.raises(openai.BadRequestError, match="at most 2"):
         create(model="vlm-dlm", messages=QUESTION, temperature=3)
     with pytest.raises(openai.NotFoundError):
         create(model="gpt-4", messages=QUESTION, stream=True)

@@ -45,11 +45,11 @@ def test_a_record_becomes_a_file_that_no_browser_opens_here(server: LiveServer) 
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        ({}, 422, "record"),
-        ({"record": {}}, 422, "format"),
-        ({"record": make_record(model="")}, 422, "model"),
+        ({}, 400, "record"),
+        ({"record": {}}, 400, "format"),
+        ({"record": make_record(model="")}, 400, "model"),
         ({"record": make_record(), "image": "data:text/html;base64,AAAA"}, 400, "image"),
-        ({"record": make_record(), "other": 1}, 422, "other"),
+        ({"record": make_record(), "other": 1}, 400, "other"),
         ({"record": make_record(prompt="x" * 200_000)}, 413, "200000"),
     ],
 )

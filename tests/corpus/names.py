@@ -5,7 +5,7 @@ Each is what stands behind `filename` in a part's header, with the statuses that
 
 from __future__ import annotations
 
-_READ, _REFUSED, _EITHER = frozenset({200}), frozenset({400, 413, 422}), frozenset({200, 400, 422})
+_READ, _REFUSED, _EITHER = frozenset({200}), frozenset({400, 413}), frozenset({200, 400})
 
 # Read as if the name were any other.
 _HARMLESS = (

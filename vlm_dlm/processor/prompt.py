@@ -194,8 +194,8 @@ def image_run(grid: Grid, image: ImageIds) -> list[int]:
 
 
 def _check_messages(messages: Sequence[Message], num_images: int) -> None:
-    if not messages or messages[-1].role != "user":
-        raise PromptError("the conversation must end with a user message")
+    if not any(message.role == "user" for message in messages):
+        raise PromptError("the conversation needs a user message")
     for position, message in enumerate(messages):
         if message.role not in get_args(Role):
             raise PromptError(

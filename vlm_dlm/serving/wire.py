@@ -226,7 +226,9 @@ def _typed(value: Any, kind: type) -> Any:
 
 
 def _sampling(raw: dict[str, Any]) -> SamplingParams:
-    values: dict[str, Any] = {**raw, "stop": tuple(_typed(raw["stop"], list))}
+    names = {"stop", "stop_token_ids"} & raw.keys()
+    lists = {name: tuple(_typed(raw[name], list)) for name in names}
+    values: dict[str, Any] = {**raw, **lists}
     return SamplingParams(**values)
 
 

@@ -209,10 +209,10 @@ def checked(model: type[ModelT], **values: Any) -> ModelT:
 
 def invalid(error: ValidationError) -> ApiError:
     """Its first fault as one of ours."""
-    first = error.errors(include_url=False, include_input=False)[0]
+    first = error.errors(include_url=False)[0]
     name = place_of(first)
     message = f"{name or 'the request'} {sentence_of(first)}"
-    return ApiError(422, "invalid_value", message, name)
+    return ApiError(400, "invalid_value", message, name)
 
 
 def sentence(error: BaseException) -> str:

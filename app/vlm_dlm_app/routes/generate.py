@@ -38,7 +38,7 @@ _REPLIES: dict[int | str, dict[str, Any]] = {
         "description": "The whole answer, or with `stream` its pieces as server-sent events",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
-    **error_responses(400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
+    **error_responses(400, 401, 403, 408, 413, 415, 429, 500, 503),
 }
 
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+)
 
 from vlm_dlm_app.schemas.common import (
     MAX_INT,
@@ -12,113 +19,63 @@ from vlm_dlm_app.schemas.common import (
     Flag,
     RequestMetrics,
     Text,
+    Texts,
     Timings,
     Usage,
     Whole,
 )
-
-# So many objects fit into memory; what a request may really have is in the settings.
-MAX_ENTRIES = 1024
-ROLES = ("system", "developer", "user", "assistant")
-
-
-class ImageUrl(BaseModel):
-    """url: a data URI, or http(s) where the server fetches those. detail has no effect: every
-    image is scaled to the model's own size."""
-
-    model_config = ConfigDict(extra="allow")
-
-    url: Text
-    detail: Literal["auto", "low", "high"] | None = None
-
-
-def _as_image_url(value: Any) -> Any:
-    return {"url": value} if isinstance(value, str) else value
-
-
-def _as_parts(value: Any) -> Any:
-    if isinstance(value, str):
-        return [{"type": "text", "text": value}]
-    if value is None or isinstance(value, list):
-        return cast("Any", value)
-    raise ValueError("must be text or a list of parts")
-
-
-class ContentPart(BaseModel):
-    """A piece of a message: type `text` with `text`, or type `image_url` with `image_url`."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: Text
-    text: Text | None = None
-    image_url: Annotated[ImageUrl, BeforeValidator(_as_image_url)] | None = None
-
-
-Content = Annotated[
-    list[ContentPart],
-    Field(max_length=MAX_ENTRIES),
-    BeforeValidator(_as_parts),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string"},
-                {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "required": ["type"],
-                        "properties": {
-                            "type": {"type": "string", "enum": ["text", "image_url"]},
-                            "text": {"type": "string"},
-                            "image_url": {
-                                "anyOf": [
-                                    {"type": "string"},
-                                    {
-                                        "type": "object",
-                                        "required": ["url"],
-                                        "properties": {
-                                            "url": {"type": "string"},
-                                            "detail": {"enum": ["auto", "low", "high"]},
-                                        },
-                                        "additionalProperties": False,
-                                    },
-                                ]
-                            },
-                        },
-                        "additionalProperties": False,
-                    },
-                },
-            ]
-        }
-    ),
-]
-
-
-class ChatMessage(BaseModel):
-    """One turn. Text is text: nothing in it can act as a marker of the conversation."""
-
-    model_config = ConfigDict(extra="allow")
-
-    role: Annotated[Text, Field(examples=list(ROLES))]
-    content: Content | None = None
+from vlm_dlm_app.schemas.messages import MAX_ENTRIES, ChatMessage
 
 
 class StreamOptions(BaseModel):
     """include_usage: one more chunk at the end, with empty `choices`, that carries usage, timings
-    and metrics. include_drafts: the block being denoised or drafted, as events named `draft`
-    whose data has empty `choices` and object `vlm_dlm.draft`. include_obfuscation: never done here,
-    so true is refused."""
+    and metrics. continuous_usage_stats: with it, every chunk has the usage so far, as in vLLM.
+    include_drafts: the block being denoised or drafted, as events named `draft`
+    whose data has empty `choices` and object `vlm_dlm.draft`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="allow")
 
     include_usage: Flag | None = None
+    continuous_usage_stats: Flag | None = None
     include_drafts: Flag | None = None
-    include_obfuscation: Flag | None = None
+
+
+def _none_if(neutral: int) -> BeforeValidator:
+    """Others' number for `no wish`."""
+    return BeforeValidator(lambda value: None if type(value) is int and value == neutral else value)
+
+
+def _folded(seed: int | None) -> int | None:
+    """The engine takes 63 bits."""
+    return None if seed is None else seed % 2**63
+
+
+def _without_empty(texts: list[str]) -> list[str]:
+    return [text for text in texts if text]
+
+
+Stops = Annotated[Texts, AfterValidator(_without_empty)]
+TokenLimit = Annotated[
+    Annotated[Whole, Field(ge=1, le=MAX_INT)] | None,
+    _none_if(-1),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_INT}, {"enum": [-1, None]}]}
+    ),
+]
+Seed = Annotated[
+    Annotated[Whole, Field(ge=-(2**63), lt=2**64)] | None, _none_if(-1), AfterValidator(_folded)
+]
+Turn = Annotated[
+    Literal["interactive", "batch"] | None,
+    _none_if(0),
+    WithJsonSchema({"enum": ["interactive", "batch", 0, None]}),
+]
+Tools = Annotated[list[dict[str, Any]], Field(max_length=MAX_ENTRIES)] | None
 
 
 class ChatRequest(AnswerOptions):
-    """The request. Greedy unless `temperature` is given. Fields of OpenAI's API that are not
-    listed are refused where they would change the answer."""
+    """The request. Greedy unless `temperature` is given. What becomes of fields that are not listed
+    is in docs/fields.md."""
 
     model_config = ConfigDict(extra="allow", populate_by_name=True, protected_namespaces=())
 
@@ -126,7 +83,13 @@ class ChatRequest(AnswerOptions):
     model: Text | None = None
     stream: Flag | None = None
     stream_options: StreamOptions | None = None
-    max_completion_tokens: Annotated[Whole, Field(ge=1, le=MAX_INT)] | None = None
+    max_completion_tokens: TokenLimit = None
+    max_tokens: TokenLimit = None
+    seed: Seed = None
+    stop: Stops | None = None
+    priority: Turn = None
+    tools: Tools = None
+    functions: Tools = None
     n: Annotated[Whole, Field(ge=1, le=MAX_INT)] | None = None
     generation_mode: Annotated[Text, Field(max_length=64)] | None = None
 

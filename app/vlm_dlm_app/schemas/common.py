@@ -15,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from vlm_dlm.request import MAX_STOP_TOKEN_IDS
+
 MAX_INT = 2**31 - 1
 
 
@@ -52,6 +54,10 @@ Texts = Annotated[
 ]
 
 
+TokenIds = Annotated[
+    list[Annotated[Whole, Field(ge=0, le=MAX_INT)]], Field(max_length=MAX_STOP_TOKEN_IDS)
+]
+
 STEP_CAPS = ("max_denoising_steps", "num_inference_steps", "steps")
 
 
@@ -83,8 +89,8 @@ class ModeOptions(BaseModel):
 
 
 class AnswerOptions(ModeOptions):
-    """How one answer is written. `app.intake` gives the defaults. deadline_s: seconds for the whole
-    answer, preparing and waiting included."""
+    """How one answer is written. `vlm_dlm_app.intake` gives the defaults. top_k: 0 or -1 for all.
+    deadline_s: seconds for the whole answer, preparing and waiting included."""
 
     model_config = ConfigDict(populate_by_name=True, protected_namespaces=())
 
@@ -93,6 +99,12 @@ class AnswerOptions(ModeOptions):
     top_p: Annotated[Finite, Field(gt=0, le=1)] | None = None
     seed: Annotated[Whole, Field(ge=0, le=2**63 - 1)] | None = None
     stop: Texts | None = None
+    top_k: Annotated[Whole, Field(ge=-1, le=MAX_INT)] | None = None
+    min_p: Annotated[Finite, Field(ge=0, le=1)] | None = None
+    min_tokens: Annotated[Whole, Field(ge=0, le=MAX_INT)] | None = None
+    ignore_eos: Flag | None = None
+    stop_token_ids: TokenIds | None = None
+    skip_special_tokens: Flag | None = None
     priority: Literal["interactive", "batch"] | None = None
     deadline_s: Annotated[Finite, Field(gt=0, le=86400)] | None = None
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from vlm_dlm_app.schemas.common import Text
+from vlm_dlm_app.schemas.common import AnswerOptions, Text
 from vlm_dlm_app.schemas.generate import Question
 from vlm_dlm_app.validation import place_of, sentence_of
 
@@ -48,3 +48,30 @@ def test_lengths(values: dict[str, Any], sentence: str) -> None:
 
 def test_an_empty_question_must_not_be_empty() -> None:
     assert said(Question, {"prompt": ""}) == "prompt must not be empty"
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"temperature": 3}, "temperature must be at most 2, not 3"),
+        ({"temperature": "warm"}, 'temperature must be a number, not "warm"'),
+        ({"temperature": "x" * 99}, "temperature must be a number, not text of 99 characters"),
+        ({"temperature": "\n"}, "temperature must be a number, not text of 1 characters"),
+        ({"temperature": []}, "temperature must be a number, not a list of 0"),
+        ({"max_tokens": True}, "max_tokens must be a whole number, not true"),
+        (
+            {"max_tokens": 10**30},
+            "max_tokens must be at most 2147483647, not a number of many digits",
+        ),
+        ({"priority": None}, None),
+        ({"priority": {}}, "priority must be one of 'interactive' or 'batch', not an object"),
+    ],
+)
+def test_what_was_expected_and_what_came(values: dict[str, Any], sentence: str | None) -> None:
+    if sentence is None:
+        AnswerOptions.model_validate(values)
+        return
+    with pytest.raises(ValidationError) as caught:
+        AnswerOptions.model_validate(values)
+    first = caught.value.errors(include_url=False)[0]
+    assert f"{place_of(first)} {sentence_of(first)}" == sentence

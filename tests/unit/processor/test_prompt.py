@@ -142,8 +142,8 @@ def test_too_long_names_both_numbers(builder: PromptBuilder) -> None:
 @pytest.mark.parametrize(
     ("messages", "num_grids", "said"),
     [
-        ([], 0, "end with a user"),
-        ([Message.of("assistant", "x")], 0, "end with a user"),
+        ([], 0, "needs a user"),
+        ([Message.of("assistant", "x")], 0, "needs a user"),
         ([Message.of("tool", "x"), Message.of("user", "x")], 0, "unknown role 'tool'"),  # pyright: ignore
         ([Message.of("user", "x"), Message.of("system", "x"), Message.of("user", "")], 0, "first"),
         ([Message("system", (ImagePart(0),)), Message.of("user", "x")], 1, "cannot hold images"),
