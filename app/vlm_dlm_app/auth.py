@@ -6,18 +6,16 @@ import hashlib
 import hmac
 from base64 import b64decode
 from collections.abc import Sequence
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Annotated
 
 from fastapi import Depends, Request
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from vlm_dlm_app.addresses import network_of
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.page.paths import is_page_path
 
-# A client behind IPv6 owns a whole network, so its addresses count as one.
-IPV6_PREFIX = 64
 # Answered without a key: what tells nothing but that the server is there.
 OPEN_PATHS = frozenset(
     {
@@ -106,11 +104,4 @@ def _password(credentials: str) -> str | None:
 
 
 def _address(scope: Scope) -> str:
-    host = scope["client"][0] if scope.get("client") else "unknown"
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
-        return str(ip_network((address, IPV6_PREFIX), strict=False))
-    return str(address)
+    return network_of(scope["client"][0]) if scope.get("client") else "unknown"

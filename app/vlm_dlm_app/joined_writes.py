@@ -30,6 +30,11 @@ class JoinedWrites(asyncio.Transport):
         if self._num_bytes > MAX_JOINED_BYTES:
             self._flush()
 
+    def write_eof(self) -> None:
+        self._flush()
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
     def close(self) -> None:
         self._flush()
         self._transport.close()

@@ -26,6 +26,7 @@ from vlm_dlm_app.lifecycle import Lifecycle
 from vlm_dlm_app.live_metrics import LiveMetrics
 from vlm_dlm_app.media.fetcher import Fetcher, FetchPolicy
 from vlm_dlm_app.metrics import Metrics
+from vlm_dlm_app.middleware.asterisk import Asterisk
 from vlm_dlm_app.middleware.body import Body, BodyLimits
 from vlm_dlm_app.middleware.door import Door
 from vlm_dlm_app.middleware.envelope import ID_HEADER, Envelope
@@ -173,6 +174,7 @@ def _middleware(services: Services) -> list[Middleware]:
         Middleware(Gate, settings.host, settings.allowed_hosts, settings.allow_origins),
         *([cors] if settings.allow_origins else []),
         Middleware(Guard),  # once more, so that errors from here on carry the headers of CORS
+        Middleware(Asterisk),
         Middleware(Keys, Clients(keys, settings.protect_metrics)),
         Middleware(Door, services.lifecycle, metrics),
         Middleware(Body, limits, metrics),

@@ -1,49 +1,96 @@
-"""uvicorn's HTTP/1.1 connection with bounds it lacks: on heads, and on the time one may take."""
+"""uvicorn's HTTP/1.1 connection with bounds it lacks: on heads, on the time one may take, on how many
+there are; and with one sound end for everything a client can do to it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
-from http import HTTPStatus
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from vlm_dlm_app.errors import ApiError, error_body
+from vlm_dlm_app.addresses import network_of
+from vlm_dlm_app.connections import Connections
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.exchange import Exchange
+from vlm_dlm_app.half_closed import HalfClosed
 from vlm_dlm_app.joined_writes import JoinedWrites
-from vlm_dlm_app.middleware.envelope import ID_HEADER, SECURITY_HEADERS
+from vlm_dlm_app.raw_answer import refuse
+from vlm_dlm_app.request_head import (
+    BAD_FRAMING,
+    BAD_REQUEST,
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    NO_HTTP2,
+    TOO_LARGE,
+    TOO_MANY,
+    Target,
+    read_head,
+)
+from vlm_dlm_app.upgrades import plain_head
 
-logger = logging.getLogger("vlm_dlm_app.requests")
-# Of a request's first line and headers, and of anything else that is not body (trailers, the
-# framing of chunks): a parser keeps those until they are complete.
-MAX_HEAD_BYTES = 64 * 1024
-_BAD = ApiError(400, "bad_request", "this is not a valid HTTP request")
-_TOO_LARGE = ApiError(431, "headers_too_large", f"headers may have {MAX_HEAD_BYTES} bytes")
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
+MAX_PIPELINED = 64
+# Who is refused may still be sending: closed at once, the answer would be lost on the way.
+LINGER_S = 1.0
+# Connections beyond the limits that are told so at one time; others are just ended.
+MAX_REFUSED = 64
+_PIPELINE_FULL = ApiError(
+    400, "over_limit", f"at most {MAX_PIPELINED} requests may wait on one connection"
+)
+_CUT_SHORT = ApiError(400, "client_left", "the client left before its request was complete")
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Refuses heads that are too large. Drops connections that take longer than `head_s` to send
-    one, and readers who take nothing of what waits for them for `send_s`; to the route those have
-    left, and what it does for them ends."""
+    """Refuses heads that are too large, and connections that are too many. Drops those that take
+    longer than `head_s` to send a head, and readers who take nothing of what waits for them for
+    `send_s`; to the route those have left, and what it does for them ends.
+
+    Upgrades are ignored. What is no HTTP gets one answer in our form, after those that are due."""
 
     head_s = 10.0
     send_s = 30.0
+    registry = Connections(max_all=1024, max_client=1024)
 
     _num_idle_bytes = 0
     _has_progress = False
-    _refusal = _BAD
-    _head_timer: asyncio.TimerHandle | None = None
+    _is_deaf = False  # whatever else comes is dropped
+    _is_in_head = False
+    _is_in_body = False
+    _is_replaying = False
+    _refusal = BAD_REQUEST
+    _due_refusal: ApiError | None = None  # once the answers before it are given
+    _current: Exchange | None = None  # the one being answered
+    _half_closed: HalfClosed | None = None
+    _timer: asyncio.TimerHandle | None = None
     _send_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(JoinedWrites(transport, self.loop))
-        self._await_head()
+        client = network_of(self.client[0]) if self.client else "unknown"
+        error = self.registry.add(self, client)
+        if error is None:
+            self._limit_time(self.head_s)
+        elif self.registry.num_refused > MAX_REFUSED:
+            self.transport.abort()
+        else:
+            self._refuse(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_head_timer()
+        self.registry.remove(self)
+        self._stop_timer()
         self._stop_send_timer()
+        if self._half_closed is not None:
+            self._half_closed.stop()
+        if self._current is not None:  # with requests behind it, it is not the newest
+            self._current.disconnected = True
+            self._current.message_event.set()
         super().connection_lost(exc)
+
+    def close_idle(self) -> None:
+        self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -54,53 +101,198 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_send_timer()
         super().resume_writing()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether something is still to be sent."""
+        if self._half_closed is not None or self.transport.is_closing():
+            return False
+        if not self._is_deaf and (self._is_in_head or self._is_in_body):
+            self._refusal = _CUT_SHORT if self._is_in_body else BAD_REQUEST
+            self._give_up()
+        if self._current is None or self.transport.is_closing():
+            return False
+        self._half_closed = HalfClosed(
+            self.transport,
+            self.loop,
+            is_silent=lambda: self._current is not None and not self._current.response_started,
+            takes_interim=lambda: (
+                self._current is not None and self._current.scope["http_version"] != "1.0"
+            ),
+            on_left=self.transport.abort,
+        )
+        return True
+
+    # Reading
+
     def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
         self._has_progress = False
-        super().data_received(data)
+        self._feed(data)
         self._num_idle_bytes = 0 if self._has_progress else self._num_idle_bytes + len(data)
-        if self._num_idle_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refusal = _TOO_LARGE
-            self.send_400_response("")
+        if self._num_idle_bytes > MAX_HEAD_BYTES and not self._is_deaf:
+            self._refusal = TOO_LARGE
+            self._give_up()
+
+    def _feed(self, data: bytes) -> None:
+        rest = data
+        try:
+            while rest:
+                try:
+                    self.parser.feed_data(rest)
+                    return
+                except httptools.HttpParserUpgrade as upgrade:
+                    rest = rest[upgrade.args[0] :]
+                    self._read_on()
+        except httptools.HttpParserError:
+            if self.parser.get_method() == b"PRI":  # how HTTP/2 begins
+                self._refusal = NO_HTTP2
+            self._give_up()
+
+    def _read_on(self) -> None:
+        """The parser takes what follows a request for an upgrade to be another protocol. Nothing is
+        upgraded here, so a new one goes on behind the same head without that request."""
+        self.parser, asked = httptools.HttpRequestParser(self), self.parser
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._is_replaying = True
+        self.parser.feed_data(plain_head(asked, self.headers))
 
     def on_message_begin(self) -> None:
+        if self._is_replaying:
+            return
         super().on_message_begin()
-        self._await_head()
+        self._unset_keepalive_if_required()
+        self.registry.note_busy(self)
+        self._is_in_head = True
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._refusal = _PIPELINE_FULL
+            raise ValueError("too many requests wait")  # the parser stops and says so
+        self._limit_time(self.head_s)
+
+    def on_url(self, url: bytes) -> None:
+        if not self._is_replaying:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_in_head:  # trailers, which nobody asked for; or a replay
+            return
+        super().on_header(name, value)
+        if len(self.headers) > MAX_HEADERS:
+            self._refusal = TOO_MANY
+            raise ValueError("too many headers")
 
     def on_headers_complete(self) -> None:
-        self._stop_head_timer()
+        if self._is_replaying:
+            self._is_replaying = False
+            return
         self._has_progress = True
-        num_bytes = sum(len(name) + len(value) for name, value in self.headers) + len(self.url)
-        if num_bytes > MAX_HEAD_BYTES:
-            self._refusal = _TOO_LARGE
-            raise ValueError("the head is too large")  # the parser stops and asks for a 400
-        super().on_headers_complete()
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        try:
+            target = read_head(method, version, self.url, self.headers)
+        except ApiError as error:
+            self._refusal = error
+            raise
+        self._stop_timer()
+        self._is_in_head, self._is_in_body = False, True
+        self._begin(method.decode("ascii"), version, target)
+
+    def _begin(self, method: str, version: str, target: Target) -> None:
+        if target.authority is not None:
+            self.headers[:] = [header for header in self.headers if header[0] != b"host"]
+            self.headers.insert(0, (b"host", target.authority))
+        self.scope["method"] = method
+        self.scope["http_version"] = version
+        self.scope["path"] = self.root_path + target.path
+        self.scope["raw_path"] = self.root_path.encode("ascii") + target.raw_path
+        self.scope["query_string"] = target.query
+        self.cycle = Exchange(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue and version != "1.0",
+            keep_alive=self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        app = cast("ASGI3Application", self.app)  # pyright: ignore[reportUnknownMemberType]
+        if self._current is None:
+            self._start_asgi_task(self.cycle, app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, app))
 
     def on_body(self, body: bytes) -> None:
         self._has_progress = True
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():  # its body is still to come
+            return
         self._has_progress = True
+        self._is_in_body = False
         super().on_message_complete()
+        if self._current is None:  # answered before it was all here
+            self._stop_timer()
+            self.registry.note_idle(self)
+
+    # Answering
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._current = cast(Exchange, cycle)
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self._current = None
+        super().on_response_complete()
+        if self._current is not None or self.transport.is_closing():
+            return
+        if self._due_refusal is not None:
+            self._refuse(self._due_refusal)
+        elif self._half_closed is not None:
+            self.transport.close()
+        elif self._is_in_body:  # of the request that was just answered
+            self._limit_time(self.send_s)
+        elif not self._is_in_head:
+            self.registry.note_idle(self)
 
     def send_400_response(self, msg: str) -> None:
-        """In place of the framework's plain text: a body like that of all errors."""
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete:  # pyright: ignore
-            request_id = uuid4().hex  # whatever it named itself cannot be trusted, if it was read
-            self.transport.write(_raw_answer(self._refusal, request_id))
-            status, code = self._refusal.status, self._refusal.code
-            logger.info("request request=%s status=%d cause=%s", request_id, status, code)
-        self.transport.close()
+        self._give_up()
 
-    def _await_head(self) -> None:
-        self._stop_head_timer()
-        self._head_timer = self.loop.call_later(self.head_s, self.transport.abort)
+    def _give_up(self) -> None:
+        """What comes cannot be understood any more: say so where an answer is due for it."""
+        self._is_deaf = True
+        if self._is_in_body:
+            is_framing = self._refusal is BAD_REQUEST
+            cast(Exchange, self.cycle).fail(BAD_FRAMING if is_framing else self._refusal)
+        elif self._current is None:
+            self._refuse(self._refusal)
+        else:
+            self._due_refusal = self._refusal
 
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _refuse(self, error: ApiError) -> None:
+        """Answer for the connection itself, and end it."""
+        self._is_deaf = True
+        self.transport.write(refuse(error))
+        if self._half_closed is not None:
+            self.transport.close()
+        else:
+            self.transport.write_eof()
+            self._limit_time(LINGER_S)
+
+    # Time
+
+    def _limit_time(self, seconds: float) -> None:
+        """For what is awaited now, in place of what was awaited before."""
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, self.transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _stop_send_timer(self) -> None:
         if self._send_timer is not None:
@@ -108,20 +300,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._send_timer = None
 
 
-def bounded_protocol(send_s: float) -> type[BoundedProtocol]:
+def bounded_protocol(send_s: float, registry: Connections) -> type[BoundedProtocol]:
     """The class with that patience, as uvicorn makes its connections from a class."""
-    return type("BoundedProtocol", (BoundedProtocol,), {"send_s": send_s})
-
-
-def _raw_answer(error: ApiError, request_id: str) -> bytes:
-    body = json.dumps(error_body(error)).encode()
-    headers = {
-        **SECURITY_HEADERS,
-        ID_HEADER: request_id,
-        "Content-Type": "application/json",
-        "Content-Length": str(len(body)),
-        "Connection": "close",
-    }
-    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode("ascii") + body
+    parts: dict[str, Any] = {"send_s": send_s, "registry": registry}
+    return type("BoundedProtocol", (BoundedProtocol,), parts)

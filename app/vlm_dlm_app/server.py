@@ -1,6 +1,6 @@
 """Runs the app in this process: one socket, one event loop, and an orderly end.
 
-The first SIGTERM or SIGINT closes the door and lets what is open finish; the second ends that too.
+The first SIGTERM, SIGINT or SIGHUP closes the door and lets what is open finish; the second ends that too.
 The socket stays open until the end, so that whoever comes late is told so.
 """
 
@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 import uvicorn
 from fastapi import FastAPI
 
+from vlm_dlm.cli.entry import end_at_once
 from vlm_dlm.errors import BadInputError, UnavailableError, VlmDlmError
 from vlm_dlm.preflight import open_checkpoint
 from vlm_dlm.serving import event_loop
 from vlm_dlm.serving.engine_state import EngineState
+from vlm_dlm_app.connections import Connections
 from vlm_dlm_app.launching import build_engine
 from vlm_dlm_app.logs import set_up_logs
 from vlm_dlm_app.main import create_app
@@ -36,12 +38,14 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 logger = logging.getLogger(__name__)
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # For last events to reach their readers once everything was aborted; and how much of that until
 # those end who get none, as their bodies or images are not all here yet.
 FLUSH_S, LAST_EVENTS_S = 2.0, 0.5
 POLL_S = 0.05
 MAX_OPEN_FILES = 65536
+# Of those, what is no connection: libraries, pipes to children, uploads.
+OTHER_FILES = 128
 NO_KEYS = "anybody who can reach {host} may ask: set api_keys, or bind to 127.0.0.1"
 
 OnLine = Callable[[str], None]
@@ -62,10 +66,11 @@ def serve(settings: Settings, say: OnLine, on_state: OnState, on_page: OnPage) -
         settings, build_engine(settings, checkpoint), checkpoint, has_page=settings.page
     )
     listener = _bind(settings)
-    _allow_many_files()
+    max_connections = min(settings.max_connections, _allow_many_files() - OTHER_FILES)
+    registry = Connections(max_connections, settings.max_client_connections)
     config = uvicorn.Config(
         app,
-        http=bounded_protocol(settings.send_s),
+        http=bounded_protocol(settings.send_s, registry),
         loop="none",
         ws="none",
         lifespan="on",
@@ -73,11 +78,15 @@ def serve(settings: Settings, say: OnLine, on_state: OnState, on_page: OnPage) -
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=settings.keep_alive_s,  # pyright: ignore[reportArgumentType]
         timeout_graceful_shutdown=1,
     )
     if not settings.api_keys and not is_loopback(settings.host):
         say(f"Warning: {NO_KEYS.format(host=settings.host)}")
-    event_loop.run(_Server(app, config, listener, say, on_state, on_page).run())
+    try:
+        event_loop.run(_Server(app, config, listener, say, on_state, on_page).run())
+    finally:
+        end_at_once()  # all is over; another signal adds nothing
 
 
 class _Uvicorn(uvicorn.Server):
@@ -116,7 +125,9 @@ class _Server:
         """Raises what the engine's first load refuses."""
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
-            loop.add_signal_handler(number, self._on_signal)
+            # switched off by `nohup`, a terminal that closes is to end nothing
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._on_signal)
         serving = asyncio.create_task(self._uvicorn.serve([self._listener]))
         watching = asyncio.create_task(self._watch())
         try:
@@ -224,10 +235,12 @@ def _browsable(listener: socket.socket) -> str:
     return _address_of(names.get(str(host), str(host)), port)
 
 
-def _allow_many_files() -> None:
-    """Every connection is an open file; the usual limit is low for a server."""
+def _allow_many_files() -> int:
+    """Every connection is an open file; the usual limit is low for a server. Returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else soft

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 
+    max_connections: Count = 1024
+    max_client_connections: Count = 512
+    keep_alive_s: float = Field(default=75.0, gt=0, le=3600, allow_inf_nan=False)
     max_body_bytes: Count = 25 * MIB
     max_held_body_bytes: Count = 256 * MIB
     body_s: float = Field(default=60.0, gt=0, le=3600, allow_inf_nan=False)
@@ -109,12 +112,23 @@ class Settings(BaseSettings):
 
     idempotency_s: float = Field(default=600.0, ge=0, allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_blank(cls, value: Any) -> Any:
+        """What is set to nothing was meant to be something."""
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("is set, but empty")
+        return value
+
     @field_validator("api_keys", "allow_origins", "allowed_hosts", "script_words", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Lists are written with commas in the environment."""
         if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+            parts = tuple(part.strip() for part in value.split(",") if part.strip())
+            if not parts:  # as $A,$B leaves it where both are missing: not what was meant
+                raise ValueError("is set, but nothing stands between its commas")
+            return parts
         return value
 
     @field_validator("api_keys")
@@ -124,6 +138,8 @@ class Settings(BaseSettings):
             text = key.get_secret_value()
             if not (text and text.isascii() and text.isprintable() and " " not in text):
                 raise ValueError("holds a key that is empty or not plain printable ASCII")
+            if "," in text:
+                raise ValueError("holds a key with a comma, which parts keys in variables")
         return keys
 
     @field_validator("allow_origins")
@@ -258,7 +274,10 @@ def _read_file(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        if not text.strip():  # as one that was mounted and is not there
+            raise BadInputError(f"the settings file {file} is empty")
+        return tomllib.loads(text)
     except OSError:
         raise BadInputError(f"the settings file {file} cannot be read") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):

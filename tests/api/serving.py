@@ -25,7 +25,9 @@ from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.managed import ManagedEngine, StatefulEngine
+from vlm_dlm_app.connections import Connections
 from vlm_dlm_app.main import create_app
+from vlm_dlm_app.protocol import bounded_protocol
 from vlm_dlm_app.settings import Settings
 from vlm_dlm_app.state import Services
 
@@ -111,11 +113,19 @@ def live_server(
 ) -> Generator[LiveServer]:
     """Serves on a free port until the block ends. engine: in place of the played one."""
     played = PlayedEngine(script)
-    app = create_app(settings or Settings(), engine or played, checkpoint)
+    settings = settings or Settings()
+    app = create_app(settings, engine or played, checkpoint)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as vlm_dlm_app/server.py does
+    registry = Connections(settings.max_connections, settings.max_client_connections)
     config = uvicorn.Config(
-        app, loop="asyncio", ws="none", lifespan="on", log_config=None, access_log=False
+        app,
+        http=bounded_protocol(settings.send_s, registry),
+        loop="asyncio",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from tests.api.serving import LiveServer, live_server
+from vlm_dlm.preflight import Checkpoint
 from vlm_dlm_app.auth import Clients
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.middleware.gate import Gate, is_loopback
 from vlm_dlm_app.middleware.guard import Guard
+from vlm_dlm_app.settings import Settings
 
 
 def test_clients_are_told_apart_by_key_then_by_address() -> None:
@@ -79,7 +82,8 @@ def test_hosts_follow_the_binding(
 
     async def nothing(*_: Any) -> Any: ...
 
-    scope = {"type": "http", "method": "GET", "headers": [(b"host", host.encode())]}
+    headers = [(b"host", host.encode())]
+    scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": headers}
     gate = Gate(app, bound_to, allowed)
     if is_fine:
         asyncio.run(gate(scope, nothing, nothing))
@@ -87,3 +91,37 @@ def test_hosts_follow_the_binding(
     else:
         with pytest.raises(ApiError):
             asyncio.run(gate(scope, nothing, nothing))
+
+
+PROBES = [
+    "/health", "/health/live", "/health/ready", "/v1/health/live", "/v1/health/ready", "/metrics",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("allowed", [(), ("vlm.example.org",)], ids=["loopback", "allowed_hosts"])
+def test_probes_come_by_any_name_and_nobody_else(
+    checkpoint: Checkpoint, allowed: tuple[str, ...]
+) -> None:
+    with live_server(checkpoint, Settings(allowed_hosts=allowed)) as server:
+        foreign = {"Host": "10.244.0.5:8000"}
+        for path in PROBES:
+            assert server.http.get(server.url + path, headers=foreign).status_code == 200, path
+            assert server.http.head(server.url + path, headers=foreign).status_code == 200, path
+        documented = set(server.app.openapi()["paths"])
+        assert set(PROBES) == {p for p in documented if "health" in p or "metrics" in p} | {
+            "/metrics"
+        }
+        others = [*(documented - set(PROBES)), "/health/", "/metrics/x", "/v1/health/x", "/healthz"]
+        for path in others:
+            for method in ("GET", "POST", "OPTIONS"):
+                said = server.http.request(method, server.url + path, headers=foreign)
+                assert said.json()["error"]["code"] == "host_not_allowed", (method, path)
+                assert "allowed_hosts" in said.json()["error"]["message"]
+        said = server.http.post(server.url + "/health", headers=foreign)
+        assert said.status_code == 403
+
+
+def test_a_refused_origin_names_the_setting(server: LiveServer) -> None:
+    said = server.http.post(server.url + "/v1/generate", headers={"Origin": "http://e.example"})
+    assert said.status_code == 403
+    assert "allow_origins" in said.json()["error"]["message"]

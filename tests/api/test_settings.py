@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,54 @@ def test_a_flag_that_would_change_nothing(flags: dict[str, object], sentence: st
         load_settings(flags, None, {})
     environment = {f"VLM_DLM_{name.upper()}": str(value) for name, value in flags.items()}
     load_settings({}, None, environment)  # what stands there may be for another day
+
+
+LISTS = sorted(
+    name for name, field in Settings.model_fields.items() if "tuple" in str(field.annotation)
+)
+
+
+def test_all_lists_are_known() -> None:
+    assert LISTS == ["allow_origins", "allowed_hosts", "api_keys", "script_words"]
+
+
+@pytest.mark.parametrize("text", [",", ",,", " ", "\t", " , ", ", ,\n"])
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_that_is_set_holds_something(name: str, text: str, tmp_path: Path) -> None:
+    """It would mean no keys, or any host: the opposite of what was meant."""
+    with pytest.raises(BadInputError, match=rf"setting {name} \(from the environment\) is set, but"):
+        load_settings(environment={f"VLM_DLM_{name.upper()}": text})
+    file = tmp_path / "settings.toml"
+    for value in (json.dumps(text), json.dumps([""]) if name == "api_keys" else json.dumps("")):
+        file.write_text(f"{name} = {value}", encoding="utf-8")
+        with pytest.raises(BadInputError, match=f"setting {name}"):
+            load_settings(file=file, environment={})
+
+
+@pytest.mark.parametrize("keys", [("",), (" ",), (",",), ("a,b",), ("a", "")])
+def test_a_key_given_as_a_flag_is_one(keys: tuple[str, ...]) -> None:
+    with pytest.raises(BadInputError, match=r"setting api_keys(\[.*\])? ?\(from the flags\)"):
+        load_settings({"api_keys": keys}, environment={})
+
+
+def test_one_key_of_several_may_be_missing() -> None:
+    settings = load_settings(environment={"VLM_DLM_API_KEYS": ",one, ,two,"})
+    assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
+
+
+@pytest.mark.parametrize("name", ["model", "adapter", "vllm_api_key", "vllm_args", "host"])
+def test_a_text_that_is_set_is_not_blank(name: str) -> None:
+    with pytest.raises(BadInputError, match=f"setting {name} .* is set, but empty"):
+        load_settings(environment={f"VLM_DLM_{name.upper()}": "  "})
+    with pytest.raises(BadInputError, match=f"setting {name} .* is set, but empty"):
+        load_settings({name: ""}, environment={})
+
+
+@pytest.mark.parametrize("text", ["", " \n\n"])
+def test_a_file_that_is_empty(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInputError, match="is empty"):
+        load_settings(file=file, environment={})
+    file.write_text("# nothing is changed here\n", encoding="utf-8")
+    assert load_settings(file=file, environment={}) == Settings()

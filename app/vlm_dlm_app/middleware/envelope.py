@@ -13,6 +13,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vlm_dlm_app.middleware.gate import PROBE_PATHS
 from vlm_dlm_app.tracking import client_hash
 
 logger = logging.getLogger("vlm_dlm_app.requests")
@@ -25,8 +26,6 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 MAX_PATH_CHARS = 120
-# Asked for every few seconds by machines: not worth a line.
-QUIET_PATHS = re.compile(r"/metrics|(/v1)?/health(/live|/ready)?")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -79,7 +78,7 @@ def _request_id(headers: Headers) -> str:
 def _log(scope: Scope, reply: _Reply, seconds: float) -> None:
     """Values are ours, or quoted: no client can write a line of its own."""
     state: dict[str, Any] = scope["state"]
-    level = logging.DEBUG if QUIET_PATHS.fullmatch(scope["path"]) else logging.INFO
+    level = logging.DEBUG if PROBE_PATHS.fullmatch(scope["path"]) else logging.INFO
     pairs = {
         "request": state["request_id"],
         "client": client_hash(state["client"]) if "client" in state else "-",

@@ -6,6 +6,7 @@ address (DNS rebinding, checked by Host). Programs other than browsers send no O
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from ipaddress import ip_address
 
@@ -16,6 +17,9 @@ from vlm_dlm_app.errors import ApiError
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+PROBING = frozenset({"GET", "HEAD"})
+# Asked for every few seconds by machines. They tell what runs, and nothing of what was asked.
+PROBE_PATHS = re.compile(r"/metrics|(/v1)?/health(/live|/ready)?")
 
 
 def is_loopback(host: str) -> bool:
@@ -50,16 +54,22 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
-            self._check_host(headers)
+            is_probe = scope["method"] in PROBING and PROBE_PATHS.fullmatch(scope["path"])
+            self._check_host(headers, bool(is_probe))
             self._check_origin(scope["method"], headers)
         await self.app(scope, receive, send)
 
-    def _check_host(self, headers: Headers) -> None:
-        if self._hosts is None:
+    def _check_host(self, headers: Headers, is_probe: bool) -> None:
+        """Probes and scrapers come by whatever address the machine has."""
+        if self._hosts is None or is_probe:
             return
         hosts = headers.getlist("host")
         if len(hosts) != 1 or _without_port(hosts[0]).lower() not in self._hosts:
-            raise ApiError(403, "host_not_allowed", "this server does not answer to that host name")
+            raise ApiError(
+                403,
+                "host_not_allowed",
+                "this server does not answer to that host name; allowed_hosts adds names",
+            )
 
     def _check_origin(self, method: str, headers: Headers) -> None:
         origins = headers.getlist("origin")
@@ -69,7 +79,11 @@ class Gate:
         origin = origins[0].lower()
         is_own = origin.partition("://")[2] == headers.get("host", "").lower() != ""
         if len(origins) > 1 or not (is_own or origin in self._origins):
-            raise ApiError(403, "origin_not_allowed", "pages of that origin may not call here")
+            raise ApiError(
+                403,
+                "origin_not_allowed",
+                "pages of that origin may not call here; allow_origins adds origins",
+            )
 
 
 def _without_port(host: str) -> str:
