@@ -50,13 +50,12 @@ class Autoregressive(DecodingMode[AutoregressiveParams, AutoregressiveState, Pic
         self, request: ModeRequest[AutoregressiveParams], prompt_logits: Tensor
     ) -> tuple[AutoregressiveState, StepResult]:
         state = AutoregressiveState(
-            RowSampler(request.sampling),
+            RowSampler(request.sampling, request.ids.eos),
             ThinkingBudget.of(request.sampling, request.ids),
             request.ids.mask,
         )
         rows = prompt_logits.clone()[None]
-        picked = pick_rows([rows], [state.sampler], exclude=state.mask_id, with_margins=True)
-        return state, _commit(state, picked[0], num_kv_kept=0)
+        return state, _commit(state, _pick([rows], [state])[0], num_kv_kept=0)
 
     def plan(self, state: AutoregressiveState) -> StepPlan:
         return StepPlan([state.pending], kind=ForwardKind.AR)
@@ -64,11 +63,16 @@ class Autoregressive(DecodingMode[AutoregressiveParams, AutoregressiveState, Pic
     def choose(
         self, states: Sequence[AutoregressiveState], logits: Sequence[Tensor]
     ) -> list[Picked]:
-        samplers = [state.sampler for state in states]
-        return pick_rows(logits, samplers, exclude=states[0].mask_id, with_margins=True)
+        return _pick(logits, states)
 
     def advance(self, state: AutoregressiveState, choice: Picked) -> StepResult:
         return _commit(state, choice, num_kv_kept=1)
+
+
+def _pick(rows: Sequence[Tensor], states: Sequence[AutoregressiveState]) -> list[Picked]:
+    samplers = [state.sampler for state in states]
+    places = [(state.num_steps,) for state in states]
+    return pick_rows(rows, samplers, places, exclude=states[0].mask_id, with_margins=True)
 
 
 def _commit(state: AutoregressiveState, picked: Picked, num_kv_kept: int) -> StepResult:

@@ -58,6 +58,11 @@ class ModeRequest(Generic[ParamsT]):
     sampling: SamplingParams
     ids: DecodingIds
 
+    @property
+    def ending_ids(self) -> frozenset[int]:
+        """The tokens that end this answer."""
+        return self.sampling.ending_ids(self.ids.eos)
+
 
 class DecodingMode(ABC, Generic[ParamsT, StateT, ChoiceT]):
     """One way to write. Holds no requests: State is the mode's own dataclass, one per request.

@@ -66,6 +66,7 @@ class BlockDiffusionState:
 
     params: BlockDiffusionParams
     ids: DecodingIds
+    ending_ids: frozenset[int]
     sampler: RowSampler
     budget: ThinkingBudget
     canvas: Draft
@@ -101,13 +102,14 @@ class BlockDiffusion(DecodingMode[BlockDiffusionParams, BlockDiffusionState, Pic
         state = BlockDiffusionState(
             params,
             ids,
-            RowSampler(request.sampling),
+            request.ending_ids,
+            RowSampler(request.sampling, ids.eos),
             ThinkingBudget.of(request.sampling, ids),
             Draft([]),
             None,
         )
         if params.seed_first_token:
-            state.seed = _pick([prompt_logits.clone()[None]], [state])[0]
+            state.seed = _pick([prompt_logits.clone()[None]], [state], [(0,)])[0]
         _begin_block(state)
         return state, StepResult(canvas=tuple(state.canvas.token_ids), num_forwards=0)
 
@@ -122,14 +124,26 @@ class BlockDiffusion(DecodingMode[BlockDiffusionParams, BlockDiffusionState, Pic
     def choose(
         self, states: Sequence[BlockDiffusionState], logits: Sequence[Tensor]
     ) -> list[Picked]:
-        return _pick(logits, states)
+        return _pick(logits, states, [_places(state) for state in states])
 
     def advance(self, state: BlockDiffusionState, choice: Picked) -> StepResult:
         state.num_steps += 1
         return (_commit if state.is_committing else _denoise)(state, choice)
 
 
-def _pick(rows: Sequence[Tensor], states: Sequence[BlockDiffusionState]) -> list[Picked]:
+def _places(state: BlockDiffusionState) -> range:
+    """Which token of the answer each row chooses: its own while denoising, and the first of the
+    next block where the block is committed."""
+    length = state.params.block_length
+    start = (state.block + state.is_committing) * length
+    return range(start, start + (1 if state.is_committing else length))
+
+
+def _pick(
+    rows: Sequence[Tensor],
+    states: Sequence[BlockDiffusionState],
+    places: Sequence[Sequence[int]],
+) -> list[Picked]:
     """Batched over requests that share the numeric options (nearly always all of them)."""
     out: list[Picked | None] = [None] * len(states)
     groups: dict[tuple[bool, bool], list[int]] = {}
@@ -140,6 +154,7 @@ def _pick(rows: Sequence[Tensor], states: Sequence[BlockDiffusionState]) -> list
         picked = pick_rows(
             [rows[i] for i in members],
             [states[i].sampler for i in members],
+            [places[i] for i in members],
             exclude=None if is_exact else states[members[0]].ids.mask,
             is_native_dtype=is_native,
         )
@@ -180,16 +195,16 @@ def _denoise(state: BlockDiffusionState, picked: Picked) -> StepResult:
     for p in chosen:
         state.canvas.fill(p, picked.token_ids[p], state.num_steps, picked.confidences[p])
     state.num_denoised += 1
-    state.is_committing = is_last or _is_settled(state.canvas.token_ids, state.ids)
+    state.is_committing = is_last or _is_settled(state)
     return StepResult(canvas=tuple(state.canvas.token_ids))
 
 
-def _is_settled(canvas: list[int], ids: DecodingIds) -> bool:
-    """No mask is left, or none stands before the first end token."""
-    for token in canvas:
-        if token == ids.mask:
+def _is_settled(state: BlockDiffusionState) -> bool:
+    """No mask is left, or none stands before the first token that ends the answer."""
+    for token in state.canvas.token_ids:
+        if token == state.ids.mask:
             return False
-        if token in ids.eos:
+        if token in state.ending_ids:
             return True
     return True
 
@@ -202,7 +217,7 @@ def _commit(state: BlockDiffusionState, picked: Picked) -> StepResult:
         is_seed = p == 0 and state.seed is not None
         origin = Origin.AR if is_seed else Origin.UNMASKED
         tokens.append(Token(token_id, state.block, canvas.steps[p], canvas.confidences[p], origin))
-        if token_id in state.ids.eos:
+        if token_id in state.ending_ids:
             break
     state.budget.note([token.id for token in tokens])
     if state.seed is not None:

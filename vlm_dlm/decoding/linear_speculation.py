@@ -86,11 +86,12 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
         state = LinearSpeculationState(
             request.params,
             request.ids.mask,
-            RowSampler(request.sampling),
+            RowSampler(request.sampling, request.ids.eos),
             ThinkingBudget.of(request.sampling, request.ids),
             Draft([]),
         )
-        picked = pick_rows([prompt_logits.clone()[None]], [state.sampler], exclude=state.mask_id)[0]
+        rows = [prompt_logits.clone()[None]]
+        picked = pick_rows(rows, [state.sampler], [(0,)], exclude=state.mask_id)[0]
         token = Token(picked.token_ids[0], 0, 0, picked.confidences[0], Origin.AR)
         state.budget.note([token.id])
         _begin_draft(state, token.id)
@@ -111,11 +112,19 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
         self, states: Sequence[LinearSpeculationState], logits: Sequence[Tensor]
     ) -> list[Picked]:
         samplers = [state.sampler for state in states]
-        return pick_rows(logits, samplers, exclude=states[0].mask_id)
+        places = [_places(state) for state in states]
+        return pick_rows(logits, samplers, places, exclude=states[0].mask_id)
 
     def advance(self, state: LinearSpeculationState, choice: Picked) -> StepResult:
         state.num_steps += 1
         return (_verify if state.is_verifying else _draft)(state, choice)
+
+
+def _places(state: LinearSpeculationState) -> range:
+    """Which token of the answer each row of the canvas chooses: its own place while drafting, the
+    next one while verifying. The pending token is the last of those written."""
+    start = state.budget.num_tokens - (not state.is_verifying)
+    return range(start, start + state.params.block_length)
 
 
 def _begin_draft(state: LinearSpeculationState, pending: int) -> None:

@@ -9,7 +9,7 @@ rows to keep are a prefix. After the prefill nothing is drafted yet: the first f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,7 +19,7 @@ from vlm_dlm.decoding.base import (
     ThinkingBudget,
     check_block_length,
 )
-from vlm_dlm.decoding.sampling import GREEDY, Picked, RowSampler, accept_prefix, pick_rows
+from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows
 from vlm_dlm.step import ForwardKind, Origin, StepPlan, StepResult, Token
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class QuadraticSpeculationState:
     params: QuadraticSpeculationParams
     mask_id: int
     sampler: RowSampler
+    drafter: RowSampler
     budget: ThinkingBudget
     pending: int = -1
     drafts: list[int] = field(default_factory=list[int])
@@ -71,10 +72,12 @@ class QuadraticSpeculation(
         state = QuadraticSpeculationState(
             request.params,
             request.ids.mask,
-            RowSampler(request.sampling),
+            RowSampler(request.sampling, request.ids.eos),
+            RowSampler(replace(request.sampling, temperature=0.0, seed=0), request.ids.eos),
             ThinkingBudget.of(request.sampling, request.ids),
         )
-        picked = pick_rows([prompt_logits.clone()[None]], [state.sampler], exclude=state.mask_id)[0]
+        rows = [prompt_logits.clone()[None]]
+        picked = pick_rows(rows, [state.sampler], [(0,)], exclude=state.mask_id)[0]
         token = Token(picked.token_ids[0], 0, 0, picked.confidences[0], Origin.AR)
         state.pending = token.id
         state.budget.note([token.id])
@@ -97,14 +100,29 @@ class QuadraticSpeculation(
         branches = [x[1 + len(s.drafts) :] for s, x in zip(states, logits, strict=True)]
         # Branches are drafted greedily: a draft only decides how much of the verifier's output is
         # usable, and its likeliest token is the one most often confirmed.
-        samplers = [s.sampler for s in states] + [GREEDY] * len(states)
-        picked = pick_rows(heads + branches, samplers, exclude=states[0].mask_id)
+        samplers = [s.sampler for s in states] + [s.drafter for s in states]
+        places = [_head_places(s) for s in states] + [_branch_places(s) for s in states]
+        picked = pick_rows(heads + branches, samplers, places, exclude=states[0].mask_id)
         return list(zip(picked[: len(states)], picked[len(states) :], strict=True))
 
     def advance(
         self, state: QuadraticSpeculationState, choice: tuple[Picked, Picked]
     ) -> StepResult:
         return _advance(state, *choice)
+
+
+def _head_places(state: QuadraticSpeculationState) -> range:
+    """Which token of the answer each head chooses: the one behind it."""
+    start = state.budget.num_tokens
+    return range(start, start + 1 + len(state.drafts))
+
+
+def _branch_places(state: QuadraticSpeculationState) -> list[int]:
+    """The same for the branches, whose rows choose their own. The pending token is the last of
+    those written."""
+    num_heads, start = 1 + len(state.drafts), state.budget.num_tokens - 1
+    offsets = branch_offsets(num_heads, state.params.block_length)
+    return [start + offset for offset in offsets[num_heads:]]
 
 
 def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> StepResult:

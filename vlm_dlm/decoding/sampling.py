@@ -11,7 +11,7 @@ without it: the command line refuses bad input before that slow import.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +23,26 @@ if TYPE_CHECKING:
 
 
 class RowSampler:
-    """Temperature, top-p and the random generator of one request."""
+    """What one request draws from, and its random generator. eos: the checkpoint's end tokens."""
 
-    __slots__ = ("_generator", "seed", "temperature", "top_p")
+    __slots__ = (
+        "_generator",
+        "delayed_ids",
+        "min_p",
+        "min_tokens",
+        "seed",
+        "temperature",
+        "top_k",
+        "top_p",
+    )
 
-    def __init__(self, sampling: SamplingParams) -> None:
+    def __init__(self, sampling: SamplingParams, eos: Iterable[int] = ()) -> None:
         self.temperature = sampling.temperature
         self.top_p = sampling.top_p
+        self.top_k = sampling.top_k
+        self.min_p = sampling.min_p
+        self.min_tokens = sampling.min_tokens
+        self.delayed_ids = sorted(sampling.delayed_ids(eos))
         self.seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
         self._generator: torch.Generator | None = None
 
@@ -68,6 +81,7 @@ class Picked:
 def pick_rows(
     logits: Sequence[Tensor],
     samplers: Sequence[RowSampler],
+    places: Sequence[Sequence[int]] | None = None,
     *,
     exclude: int | None,
     is_native_dtype: bool = False,
@@ -75,7 +89,8 @@ def pick_rows(
 ) -> list[Picked]:
     """Choose one token per row for several requests at once.
 
-    logits[i]: [Q_i, V], drawn with samplers[i]. exclude: an id that is never chosen; None follows
+    logits[i]: [Q_i, V], drawn with samplers[i]. places[i]: [Q_i], which token of the answer each
+    row chooses, from 0; None lets min_tokens be. exclude: an id that is never chosen; None follows
     the reference, which excludes nothing. is_native_dtype: confidence in the logits' own dtype, as
     the reference has it, instead of float32. The logits may be overwritten.
     """
@@ -85,6 +100,8 @@ def pick_rows(
     rows = logits[0] if len(logits) == 1 else torch.cat(list(logits))  # [N, V]
     if exclude is not None:
         rows.select(-1, exclude).fill_(float("-inf"))
+    if places is not None and any(sampler.delayed_ids for sampler in samplers):
+        _delay(rows, sizes, samplers, places)
     if not is_native_dtype:
         rows = rows.float()
     token_ids = rows.argmax(dim=-1)  # [N]
@@ -105,26 +122,44 @@ def pick_rows(
     return _split(columns, sizes, has_margins=with_margins)
 
 
-def tempered_distribution(rows: Tensor, temperature: Tensor, top_p: Tensor) -> Tensor:
-    """Probabilities [N, V] in float32 after temperature [N, 1], then nucleus cut at top_p [N, 1].
+def tempered_distribution(
+    rows: Tensor,
+    temperature: Tensor,
+    top_p: Tensor,
+    top_k: Tensor | None = None,
+    min_p: Tensor | None = None,
+) -> Tensor:
+    """Probabilities [N, V] in float32 after temperature [N, 1] and the filters, [N, 1] each.
 
-    The nucleus is the smallest set of best tokens whose mass reaches top_p; the best token always
-    stays (Holtzman et al. 2020).
+    min_p: those below that share of the best one's go. top_k: those below the k-th best go, and
+    ties stay; V or more keeps all. top_p: of what is left, the smallest set of best tokens whose
+    mass reaches it stays (Holtzman et al. 2020). The best token always stays.
     """
     import torch
 
     rows = rows.float()
     rows = rows - rows.amax(dim=-1, keepdim=True)  # a tiny temperature must not overflow
     probs = (rows / temperature.clamp_min(1e-30)).softmax(dim=-1)
-    if bool((top_p >= 1.0).all()):
+    is_filtered = top_p < 1.0  # [N, 1]
+    if top_k is not None:
+        is_filtered = is_filtered | (top_k < probs.shape[-1])
+    if min_p is not None:
+        is_filtered = is_filtered | (min_p > 0.0)
+    if not bool(is_filtered.any()):
         return probs
     ordered, order = probs.sort(dim=-1, descending=True)
-    is_cut = ordered.cumsum(dim=-1) - ordered >= top_p
+    if min_p is not None:
+        ordered = ordered.masked_fill(ordered < min_p * ordered[:, :1], 0.0)
+    if top_k is not None:
+        kth = ordered.gather(-1, top_k.clamp(1, probs.shape[-1]) - 1)  # [N, 1]
+        ordered = ordered.masked_fill(ordered < kth, 0.0)
+    mass = ordered.cumsum(dim=-1)
+    is_cut = (top_p < 1.0) & (mass - ordered >= top_p * mass[:, -1:])
     ordered = ordered.masked_fill(is_cut, 0.0)
     kept = torch.zeros_like(probs).scatter_(-1, order, ordered)
     kept = kept / kept.sum(dim=-1, keepdim=True)
-    # Rows without a nucleus stay bit for bit what they are in a batch without any.
-    return torch.where(top_p >= 1.0, probs, kept)
+    # Rows without a filter stay bit for bit what they are in a batch without any.
+    return torch.where(is_filtered, kept, probs)
 
 
 def accept_prefix(drafts: Sequence[int], verified: Sequence[int]) -> int:
@@ -145,6 +180,25 @@ def round_to(value: float, dtype: torch.dtype) -> float:
     return torch.tensor(value, dtype=dtype).item()
 
 
+def _delay(
+    rows: Tensor,
+    sizes: Sequence[int],
+    samplers: Sequence[RowSampler],
+    places: Sequence[Sequence[int]],
+) -> None:
+    """Take what may not come yet out of the rows [N, V], in place."""
+    import torch
+
+    start = 0
+    for size, sampler, own in zip(sizes, samplers, places, strict=True):
+        early = [start + i for i, place in enumerate(own) if place < sampler.min_tokens]
+        delayed = [token_id for token_id in sampler.delayed_ids if token_id < rows.shape[-1]]
+        if early and delayed:
+            index = torch.tensor(early, device=rows.device)[:, None]
+            rows[index, torch.tensor(delayed, device=rows.device)] = float("-inf")
+        start += size
+
+
 def _draw(
     rows: Tensor, greedy: Tensor, sizes: Sequence[int], samplers: Sequence[RowSampler]
 ) -> tuple[Tensor, Tensor]:
@@ -158,11 +212,23 @@ def _draw(
     drawn = [not s.is_greedy for s, size in zip(samplers, sizes, strict=True) for _ in range(size)]
     index = torch.tensor([i for i, is_drawn in enumerate(drawn) if is_drawn], device=device)
     hot = [(s, size) for s, size in zip(samplers, sizes, strict=True) if not s.is_greedy]
-    temperature = torch.tensor([s.temperature for s, size in hot for _ in range(size)])
-    top_p = torch.tensor([s.top_p for s, size in hot for _ in range(size)])
+
+    def column(values: Iterable[float]) -> Tensor:
+        repeated = [v for v, (_, size) in zip(values, hot, strict=True) for _ in range(size)]
+        return torch.tensor(repeated)[:, None].to(device)  # [M, 1]
+
+    vocab_size, top_k, min_p = rows.shape[-1], None, None
+    if any(s.top_k for s, _ in hot):
+        top_k = column(min(s.top_k or vocab_size, vocab_size) for s, _ in hot)
+    if any(s.min_p for s, _ in hot):
+        min_p = column(s.min_p for s, _ in hot)
     uniforms = torch.cat([s.uniforms(size) for s, size in hot]).to(device)  # [M]
     probs = tempered_distribution(
-        rows[index], temperature[:, None].to(device), top_p[:, None].to(device)
+        rows[index],
+        column(s.temperature for s, _ in hot),
+        column(s.top_p for s, _ in hot),
+        top_k,
+        min_p,
     )
     cdf = probs.double().cumsum(dim=-1)  # [M, V]
     target = uniforms[:, None] * cdf[:, -1:]  # [M, 1]

@@ -226,8 +226,7 @@ def _typed(value: Any, kind: type) -> Any:
 
 
 def _sampling(raw: dict[str, Any]) -> SamplingParams:
-    names = {"stop", "stop_token_ids"} & raw.keys()
-    lists = {name: tuple(_typed(raw[name], list)) for name in names}
+    lists = {name: tuple(_typed(raw[name], list)) for name in ("stop", "stop_token_ids")}
     values: dict[str, Any] = {**raw, **lists}
     return SamplingParams(**values)
 

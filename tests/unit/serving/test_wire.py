@@ -74,7 +74,14 @@ samplings = st.builds(
     seed=st.none() | st.integers(0, 2**63 - 1),
     max_tokens=st.integers(1, 2**31),
     stop=st.lists(st.text(min_size=1, max_size=8), max_size=4).map(tuple),
+    top_k=st.integers(0, 2**31),
+    min_p=st.floats(0, 1),
+    min_tokens=st.integers(0, 1),
+    ignore_eos=st.booleans(),
+    stop_token_ids=st.lists(counts, max_size=4).map(tuple),
+    skip_special_tokens=st.booleans(),
 )
+LISTS: dict[str, list[Any]] = {"stop": [], "stop_token_ids": []}
 shapes = st.lists(st.tuples(st.just(3), st.integers(1, 5), st.integers(1, 5)), max_size=3)
 
 
@@ -214,9 +221,10 @@ IMAGE = {"shape": [3, 2, 2], "hash": "hash", "num_tokens": 1}
         {"token_ids": [None]},
         {"sampling": None},
         {"sampling": {}},
-        {"sampling": {"stop": [], "beam": 4}},
-        {"sampling": {"stop": [], "temperature": "hot"}},
-        {"sampling": {"stop": "x"}},
+        {"sampling": {**LISTS, "beam": 4}},
+        {"sampling": {**LISTS, "temperature": "hot"}},
+        {"sampling": {**LISTS, "stop": "x"}},
+        {"sampling": {**LISTS, "stop_token_ids": 7}},
         {"keep_prompt": 1},
         {"images": {}},
         {"images": []},
@@ -242,7 +250,7 @@ def test_values_out_of_range_are_the_callers_own_errors() -> None:
     with pytest.raises(ModeError, match="unknown"):
         decode_request(submit(mode="telepathy"), lambda plane: plane)
     with pytest.raises(VlmDlmError, match="temperature"):
-        decode_request(submit(sampling={"stop": [], "temperature": -1}), lambda plane: plane)
+        decode_request(submit(sampling={**LISTS, "temperature": -1}), lambda plane: plane)
 
 
 def test_options_of_another_mode_are_refused_before_they_are_sent() -> None:
