@@ -10,7 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.clients.environments import ASKED_BY, Client, is_asked_for
+from tests.clients.environments import (
+    ASKED_BY,
+    Client,
+    UnavailableError,
+    is_asked_for,
+    variables,
+)
+from tests.clients.recipes import Kitchen
 from tests.e2e.server import ROOT, Server
 
 PICTURE = ROOT / "assets" / "examples" / "shapes.png"
@@ -54,7 +61,13 @@ def client(request: pytest.FixtureRequest) -> Client:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A folder for one client's files, with the picture that recipes ask about."""
+def kitchen(client: Client, server: Server, tmp_path: Path) -> Kitchen:
+    """Skips clients that cannot be installed, unless they were asked for."""
     (tmp_path / PICTURE.name).write_bytes(PICTURE.read_bytes())
-    return tmp_path
+    try:
+        environment = variables(client, tmp_path)
+    except UnavailableError as error:
+        if is_asked_for(client):
+            raise
+        pytest.skip(str(error))
+    return Kitchen(client, server.base_url, tmp_path, environment)

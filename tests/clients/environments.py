@@ -43,6 +43,8 @@ class Client:
     @property
     def version(self) -> str:
         """As in the table of docs/clients.md."""
+        if not self.pins:
+            return f"any from {MIN_JAVA}" if self.program == "java" else "any"
         found = (re.fullmatch(r"(@?[^@=\[]+)(?:\[.*\])?(?:==|@)(.+)", pin) for pin in self.pins)
         return ", ".join(f"{match[1]} {match[2]}" for match in found if match)
 
@@ -59,7 +61,9 @@ CLIENTS = (
     Client("pydantic-ai", "pydantic-ai", pins=("pydantic-ai-slim[openai]==2.68.0",)),
     Client("smolagents", "smolagents", pins=("smolagents[openai]==1.26.0",)),
     Client("LiteLLM", "litellm", pins=("litellm[proxy]==1.108.7",), is_heavy=True),
-    Client("Open WebUI", "open-webui", pins=("open-webui==0.12.4",), is_heavy=True, needs_torch=True),
+    Client(
+        "Open WebUI", "open-webui", pins=("open-webui==0.12.4",), is_heavy=True, needs_torch=True
+    ),
     Client("guidellm", "guidellm", pins=("guidellm==0.8.1",), is_heavy=True, needs_torch=True),
     Client("AIPerf", "aiperf", pins=("aiperf==0.13.0",), is_heavy=True),
     Client("lm-eval", "lm-eval", pins=("lm-eval[api]==0.4.13",), is_heavy=True),
@@ -164,7 +168,9 @@ def _node() -> Path:
 
 def _java() -> Path:
     path = _found("java")
-    said = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=60, check=False)
+    said = subprocess.run(
+        [path, "-version"], capture_output=True, text=True, timeout=60, check=False
+    )
     version = re.search(r'version "(\d+)', said.stderr)
     if version is None or int(version[1]) < MIN_JAVA:
         raise UnavailableError(f"there is no Java {MIN_JAVA} or newer")

@@ -7,8 +7,9 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,7 @@ ADDRESS = "http://127.0.0.1:8000"
 LANGUAGES = ("sh", "python", "js", "java")
 TOKENIZER = "assets/embedded"  # as recipes name it
 RECIPE_S = 540.0
+# Any other port than ours: a client's own server.
 _PORT = re.compile(r"(?<=127\.0\.0\.1:)(?!8000)\d{4}|(?<=--port )(?!8000)\d{4}")
 
 
@@ -31,70 +33,83 @@ def recipes() -> Mapping[str, list[Example]]:
     found: dict[str, list[Example]] = {}
     for example in examples(PAGE, LANGUAGES):
         above = [line[3:] for line in lines[: example.line] if line.startswith("## ")]
-        found.setdefault(above[-1] if above else "", []).append(example)
+        if above:
+            found.setdefault(above[-1], []).append(example)
     return found
 
 
-def run_recipe(client: Client, base_url: str, home: Path, environment: Mapping[str, str]) -> str:
-    """Run all blocks of it, in `home`; what each prints must be what the page shows.
-
-    Returns what all printed. Raises AssertionError.
-    """
-    printed = ""
-    port = _free_port()
-    for example in recipes()[client.title]:
-        code = _PORT.sub(port, example.code).replace(ADDRESS, base_url)
-        code = code.replace(TOKENIZER, str(ROOT / TOKENIZER))
-        output = _run(client, example.language, code, home, environment)
-        if example.shown:
-            assert output.strip() == example.shown.strip(), output
-        printed += output
-    return printed
-
-
-def _run(
-    client: Client, language: str, code: str, home: Path, environment: Mapping[str, str]
-) -> str:
-    """Standard output of one block. What it leaves running in the background is ended."""
-    with (home / "stdout").open("w") as out, (home / "stderr").open("w") as complaints:
-        process = subprocess.Popen(
-            _command(client, language, code, home),
-            cwd=home,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=complaints,
-            start_new_session=True,
-        )
-        try:
-            process.wait(RECIPE_S)
-        finally:
-            _end(process)
-    output = (home / "stdout").read_text(encoding="utf-8")
-    complaint = (home / "stderr").read_text(encoding="utf-8", errors="replace")
-    assert process.returncode == 0, f"{output}\n{complaint}"[-6000:]
-    return output
-
-
-def _command(client: Client, language: str, code: str, home: Path) -> list[str]:
-    if language == "sh":
-        return ["bash", "-euc", code]
-    suffix = {"python": "py", "js": "mjs", "java": "java"}[language]
-    path = home / f"Recipe.{suffix}"
-    path.write_text(code, encoding="utf-8")
-    if language == "js":  # modules are looked for beside the program
-        (home / "node_modules").symlink_to(folder(client) / "node_modules")
-    return ["node" if language == "js" else language, str(path)]
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """It, and all of its session."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _free_port() -> str:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
+        return found.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class Kitchen:
+    """Where one recipe is run. base_url: of the server that it asks. home: its working folder.
+    environment: of its programs. port: for a server of its own."""
+
+    client: Client
+    base_url: str
+    home: Path
+    environment: Mapping[str, str]
+    port: int = field(default_factory=free_port)
+
+    @property
+    def examples(self) -> list[Example]:
+        return recipes()[self.client.title]
+
+    def run(self) -> str:
+        """Run all blocks; what each prints must be what the page shows, where it shows any.
+
+        Returns what all printed. Raises AssertionError.
+        """
+        printed = ""
+        for example in self.examples:
+            with self.started(example) as process:
+                process.wait(RECIPE_S)
+            output = self.output()
+            assert process.returncode == 0, f"{output}\n{self.complaints()}"[-6000:]
+            if example.shown:
+                assert output.strip() == example.shown.strip(), f"{output}\n{self.complaints()}"
+            printed += output
+        return printed
+
+    @contextmanager
+    def started(self, example: Example) -> Iterator[subprocess.Popen[bytes]]:
+        """One block; in the end it is killed with all that it started."""
+        code = _PORT.sub(str(self.port), example.code).replace(ADDRESS, self.base_url)
+        code = code.replace(TOKENIZER, str(ROOT / TOKENIZER))
+        with (self.home / "stdout").open("w") as out, (self.home / "stderr").open("w") as errors:
+            process = subprocess.Popen(
+                self._command(example.language, code),
+                cwd=self.home,
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+                start_new_session=True,
+            )
+            try:
+                yield process
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def output(self) -> str:
+        """Of the block that ran last."""
+        return (self.home / "stdout").read_text(encoding="utf-8", errors="replace")
+
+    def complaints(self) -> str:
+        return (self.home / "stderr").read_text(encoding="utf-8", errors="replace")
+
+    def _command(self, language: str, code: str) -> list[str]:
+        if language == "sh":
+            return ["bash", "-euc", code]
+        suffix = {"python": "py", "js": "mjs", "java": "java"}[language]
+        path = self.home / f"Recipe.{suffix}"
+        path.write_text(code, encoding="utf-8")
+        if language == "js":  # modules are looked for beside the program
+            (self.home / "node_modules").symlink_to(folder(self.client) / "node_modules")
+        return ["node" if language == "js" else language, str(path)]

@@ -1,42 +1,46 @@
 """Every recipe of docs/clients.md, run against a real server as it stands there.
 
-`make test` runs the light ones and skips those whose client cannot be installed; `make clients` runs
-all, and there such a client is a failure.
+`make test` runs the light ones and skips those whose client cannot be installed; `make clients`
+runs all, and there such a client is a failure.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.clients.conftest import Answers
-from tests.clients.environments import CLIENTS, Client, UnavailableError, is_asked_for, variables
-from tests.clients.recipes import recipes, run_recipe
+from tests.clients.environments import CLIENTS
+from tests.clients.recipes import PAGE, Kitchen, recipes
 from tests.e2e.server import Server, labelled
 
-# Those that measure or grade ask questions of their own.
-ASKING = [client for client in CLIENTS if client.name in {"open-webui"}]
+BROWSED = "open-webui"  # has a test of its own
+MEASURING = {"guidellm", "aiperf", "lm-eval", "lmms-eval"}  # they ask questions of their own
+COUNT = "time_to_first_token_seconds_count"
+ALL = [client for client in CLIENTS if client.name != BROWSED]
 
 
-@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name, indirect=True)
-def test_recipe(client: Client, server: Server, home: Path, answers: Answers) -> None:
-    try:
-        environment = variables(client, home)
-    except UnavailableError as error:
-        if is_asked_for(client):
-            raise
-        pytest.skip(str(error))
+@pytest.mark.parametrize("client", ALL, ids=lambda client: client.name, indirect=True)
+def test_recipe(kitchen: Kitchen, server: Server, answers: Answers) -> None:
     before = server.metrics()
-    printed = run_recipe(client, server.base_url, home, environment)
+    printed = kitchen.run()
     after = server.metrics()
-    assert answers.to_text in printed
-    assert answers.to_picture in printed
-    count = "time_to_first_token_seconds_count"
-    for mode in ("linear_spec", "diffusion"):
+    is_measuring = kitchen.client.name in MEASURING
+    if not is_measuring:
+        assert answers.to_text in printed
+        assert answers.to_picture in printed
+    for mode in ("diffusion",) if is_measuring else ("linear_spec", "diffusion"):
         label = f'mode="{mode}"'
-        assert labelled(after, count, label) > labelled(before, count, label), mode
+        assert labelled(after, COUNT, label) > labelled(before, COUNT, label), mode
 
 
 def test_every_client_has_a_recipe() -> None:
     assert list(recipes()) == [client.title for client in CLIENTS]
+
+
+def test_the_table_has_the_versions_that_are_tested() -> None:
+    rows = [
+        f"| [{client.title}](#{client.title.lower().replace(' ', '-')}) | {client.version} | "
+        f"`make {'clients' if client.is_heavy else 'test'}` |"
+        for client in CLIENTS
+    ]
+    assert "\n".join(rows) in PAGE.read_text(encoding="utf-8")
