@@ -7,13 +7,14 @@ TORCH_INDEX ?=
 EXAMPLE ?= assets/examples/shapes.png
 PROMPT ?= Describe the image.
 ARGS ?=
+CLIENTS ?= all
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare serve test newcomer lint fmt types check bench fields clean
+.PHONY: help install demo compare serve test clients newcomer lint fmt types check bench fields clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -41,6 +42,9 @@ serve: $(STAMP)  ## Serve the embedded model on http://127.0.0.1:8000
 test: $(STAMP)  ## Run the tests (ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest -q $(ARGS)
 
+clients: $(STAMP)  ## Run every recipe of docs/clients.md (CLIENTS=llm,guidellm for some)
+	@TEST_CLIENTS="$(CLIENTS)" $(BIN)/python -m pytest -q tests/clients $(ARGS)
+
 newcomer:  ## Replay the README on a clean copy, in an environment of its own
 	@$(PYTHON) tests/newcomer/replay.py $(ARGS)
 
@@ -65,5 +69,5 @@ fields: $(STAMP)  ## Write docs/fields.md from the table of fields
 	@$(BIN)/python -m vlm_dlm_app.fields.page > docs/fields.md
 
 clean:  ## Remove the environment and all caches
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .clients
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,7 @@ from hypothesis import settings
 settings.register_profile("default", settings.get_profile("default"), deadline=None)
 settings.load_profile("default")
 
-TIERS = ("unit", "integration", "api", "e2e", "gpu", "weights", "browser", "vllm")
+TIERS = ("unit", "integration", "api", "e2e", "gpu", "weights", "browser", "vllm", "clients")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

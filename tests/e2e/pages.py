@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """language: sh or python. shown, shown_as: the output, '' where none is shown, and its
+    """language: of the code. shown, shown_as: the output, '' where none is shown, and its
     language. line: of the code, from 1."""
 
     language: str
@@ -25,14 +26,14 @@ class Example:
     line: int
 
 
-def examples(page: Path) -> list[Example]:
-    """All that can be run, in order."""
+def examples(page: Path, languages: Collection[str] = ("sh", "python")) -> list[Example]:
+    """All blocks in these languages, in order."""
     text = page.read_text(encoding="utf-8")
     found = list(_BLOCK.finditer(text))
     result: list[Example] = []
     for index, block in enumerate(found):
         language, code = block.groups()
-        if language not in ("sh", "python"):
+        if language not in languages:
             continue
         shown, shown_as = "", ""
         if index + 1 < len(found):
