@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from vlm_dlm_app.addresses import Addresses
 from vlm_dlm_app.disconnect import ended
 from vlm_dlm_app.errors import install_error_handlers
 from vlm_dlm_app.page.assets import style
@@ -117,7 +118,7 @@ def _parent(uploads: Uploads, tools: Tools | None) -> FastAPI:
     app = FastAPI(
         docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, middleware=[nobody]
     )
-    install_error_handlers(app)
+    install_error_handlers(app, Addresses(()))  # those of the API are not below the page
     app.router.routes.extend(UploadRoutes(uploads).routes)
     if tools is not None:
         app.router.routes.extend(tools.routes)
