@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.networks import network_of
+
+# All proxies that are trusted: what comes from them comes from many clients.
+PROXIES = "proxies"
 
 
 class Closable(Protocol):
@@ -19,10 +24,17 @@ class Closable(Protocol):
 class Connections:
     """Counts them. Where there are too many, the one that has been idle longest makes room.
 
-    max_all: of all clients. max_client: of one address, or one network of IPv6.
+    max_all: of all clients. max_client: of one address, or one network of IPv6. is_proxy: whether
+    an address is a trusted proxy's, which may have as many as all.
     """
 
-    def __init__(self, max_all: int, max_client: int) -> None:
+    def __init__(
+        self,
+        max_all: int,
+        max_client: int,
+        is_proxy: Callable[[str], bool] = lambda address: False,
+    ) -> None:
+        self._is_proxy = is_proxy
         self.max_all = max_all
         self.max_client = max_client
         self._clients: dict[Closable, str] = {}
@@ -38,8 +50,9 @@ class Connections:
         """Those for which there was no room, and which are not removed yet."""
         return len(self._refused)
 
-    def add(self, connection: Closable, client: str) -> ApiError | None:
+    def add(self, connection: Closable, address: str) -> ApiError | None:
         """Count it in, or say why there is no room for it. `remove` it in either case."""
+        client = PROXIES if self._is_proxy(address) else network_of(address)
         error = self._lack_of_room(client)
         if error is not None:
             self._refused.add(connection)
@@ -49,7 +62,8 @@ class Connections:
         return None
 
     def _lack_of_room(self, client: str) -> ApiError | None:
-        if self._num_of[client] >= self.max_client and not self._make_room(client):
+        is_bounded = client != PROXIES and self._num_of[client] >= self.max_client
+        if is_bounded and not self._make_room(client):
             message = (
                 f"your address has {self.max_client} connections open, which is the limit; "
                 "the setting max_client_connections allows more"

@@ -14,7 +14,6 @@ from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.exchange import Exchange
 from vlm_dlm_app.half_closed import HalfClosed
 from vlm_dlm_app.joined_writes import JoinedWrites
-from vlm_dlm_app.networks import network_of
 from vlm_dlm_app.raw_answer import refuse
 from vlm_dlm_app.request_head import (
     BAD_FRAMING,
@@ -69,8 +68,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(JoinedWrites(transport, self.loop))
-        client = network_of(self.client[0]) if self.client else "unknown"
-        error = self.registry.add(self, client)
+        error = self.registry.add(self, self.client[0] if self.client else "")
         if error is None:
             self._limit_time(self.head_s)
         elif self.registry.num_refused > MAX_REFUSED:

@@ -33,6 +33,7 @@ from vlm_dlm_app.main import create_app
 from vlm_dlm_app.middleware.gate import is_loopback
 from vlm_dlm_app.page.mount import Page
 from vlm_dlm_app.protocol import bounded_protocol
+from vlm_dlm_app.proxies import TrustedProxies
 from vlm_dlm_app.settings import Settings
 from vlm_dlm_app.state import Services
 
@@ -70,7 +71,8 @@ def serve(settings: Settings, say: OnLine, on_state: OnState, on_page: OnPage) -
     )
     listener = _bind(settings)
     max_connections = min(settings.max_connections, _allow_many_files() - OTHER_FILES)
-    registry = Connections(max_connections, settings.max_client_connections)
+    proxies = TrustedProxies(settings.trusted_proxies)
+    registry = Connections(max_connections, settings.max_client_connections, proxies.trusts)
     config = uvicorn.Config(
         app,
         http=bounded_protocol(settings.send_s, registry),

@@ -58,6 +58,15 @@ def test_each_client_has_its_share() -> None:
         registry.remove(refused)
         registry.remove(first)
     assert (len(registry), registry.num_refused) == (4, 1)
+
+
+def test_a_trusted_proxy_may_have_as_many_as_all() -> None:
+    registry = Connections(5, 2, is_proxy=lambda address: address == "10.0.0.1")
+    fill(registry, "10.0.0.1", 4)
+    fill(registry, "10.0.0.2", 1)
+    error = registry.add(Stub(), "10.0.0.1")
+    assert error is not None
+    assert error.code == "connections_exhausted"
     fill(registry, "a", 1)
 
 

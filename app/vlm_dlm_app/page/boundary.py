@@ -64,7 +64,7 @@ def found_in(scope: Scope) -> Found:
 
 
 def _inner(scope: Scope, found: Found) -> Scope:
-    """The request as it is shown to what stands behind. Raises ApiError (400, 422)."""
+    """The request as it is shown to what stands behind. Raises ApiError (400)."""
     handler = found.handler
     kept = KEPT_HEADERS | MCP_HEADERS if handler.takes is Takes.MCP else KEPT_HEADERS
     headers = [(name, value) for name, value in scope["headers"] if name in kept]
@@ -90,7 +90,7 @@ def _query(given: bytes, names: tuple[str, ...]) -> Mapping[str, str]:
     found = {name: values[name][0] for name in names if name in values}
     for name, value in found.items():
         if not form_of(name).fullmatch(value):
-            raise ApiError(422, "invalid_value", f"{name} has not the form of one", name)
+            raise ApiError(400, "invalid_value", f"{name} has not the form of one", name)
     return found
 
 
@@ -103,4 +103,4 @@ def _refusal(status: int) -> ApiError:
         return ApiError(404, "not_found", "there is no such address here")
     if status >= 500:
         return ApiError(500, VlmDlmError.code, INTERNAL_MESSAGE)
-    return ApiError(422, "invalid_value", "the page has no function that takes this")
+    return ApiError(400, "invalid_value", "the page has no function that takes this")

@@ -181,7 +181,7 @@ class _Files:
         self._num_found = 0
 
     def replaced(self, value: Any) -> Any:
-        """The same without files. Raises ApiError (422) for a file that is none of ours. Levels are
+        """The same without files. Raises ApiError (400) for a file that is none of ours. Levels are
         bounded: the body was checked for them."""
         if isinstance(value, list):
             return [self.replaced(part) for part in cast("Sequence[Any]", value)]
@@ -216,7 +216,7 @@ async def _read(request: Request, model: type[Any]) -> Any:
 
 
 def _wrong(name: str, sentence: str) -> ApiError:
-    return ApiError(422, "invalid_value", f"{name} {sentence}", name)
+    return ApiError(400, "invalid_value", f"{name} {sentence}", name)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

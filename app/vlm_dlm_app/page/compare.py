@@ -131,7 +131,13 @@ def _settings(
             elem_id="block",
         )
         max_tokens = gr.Slider(
-            8, max(8, min(1024, most)), min(256, most), step=8, label="Most tokens", elem_id="most"
+            0,
+            max(8, min(1024, most)),
+            0,
+            step=8,
+            label="Most tokens",
+            info="Of an answer; 0 takes what fits",
+            elem_id="most",
         )
         temperature = gr.Slider(
             0.0,

@@ -159,7 +159,7 @@ class Endpoints:
         mode: str = "",
         thresholds: list[float] | None = None,
         block_lengths: list[int] | None = None,
-        max_tokens: int = 128,
+        max_tokens: int = 0,
         request: gr.Request | None = None,
     ) -> dict[str, Any]:
         """Answer one question once per combination of threshold and block length.
@@ -171,7 +171,7 @@ class Endpoints:
             thresholds: by default 0.7, 0.9 and 1; ignored by a mode without a threshold.
             block_lengths: by default 8, 16 and 32; ignored by a mode without a block length;
                 lengths that the mode cannot do are left out, unless it can do none.
-            max_tokens: of each answer.
+            max_tokens: of each answer; 0 takes what fits.
 
         Returns:
             points (threshold, block_length, tokens_per_second, tokens_per_forward, num_tokens,
@@ -181,9 +181,8 @@ class Endpoints:
         """
 
         async def work(visitor: Visitor) -> dict[str, Any]:
-            question = checked(
-                Question, prompt=prompt, images=_images(image), options={"max_tokens": max_tokens}
-            )
+            options = {"max_tokens": max_tokens or None}
+            question = checked(Question, prompt=prompt, images=_images(image), options=options)
             axes = thresholds or [0.7, 0.9, 1.0], block_lengths or [8, 16, 32]
             wanted = mode or sweepable(self._services)[0].name
             name = find_mode(wanted, offered_modes(self._services)).name

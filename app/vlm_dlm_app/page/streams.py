@@ -54,7 +54,7 @@ class Streams:
         queue = self._blocks._queue  # pyright: ignore[reportPrivateUsage]
         session = session_of(scope)
         if session is None:
-            raise ApiError(422, "invalid_value", "session_hash is required", "session_hash")
+            raise ApiError(400, "invalid_value", "session_hash is required", "session_hash")
         if "event_id" in found_in(scope).places:  # which may belong to a session of another name
             event = queue.event_ids_to_events.get(session)
             known = queue.pending_event_ids_session.items()

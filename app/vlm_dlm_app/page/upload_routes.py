@@ -73,7 +73,7 @@ class UploadRoutes:
         form = multipart.parse_form(content_type, await request.body(), shape)
         pictures = form.files.get(FIELD, [])
         if not pictures:
-            raise ApiError(422, "invalid_value", f"{FIELD} holds no picture", FIELD)
+            raise ApiError(400, "invalid_value", f"{FIELD} holds no picture", FIELD)
         return JSONResponse(await self._uploads.add(await client_of(request), pictures))
 
     async def progress(self, request: Request) -> Response:

@@ -196,7 +196,8 @@ vlmDlm.compare = (() => {
       const settings = Object.fromEntries(
         Object.entries({ threshold, block_length: blockLength }).filter(([, value]) => value > 0),
       );
-      const options = { max_tokens: maxTokens, temperature: temperature || 0, include_drafts: true, draft_interval_ms: 100 };
+      const options = { temperature: temperature || 0, include_drafts: true, draft_interval_ms: 100 };
+      if (maxTokens > 0) options.max_tokens = maxTokens; // else what fits
       if (seed != null && seed !== "") options.seed = seed;
       const job = {
         prompt, parallel, options, modes: chosen, image: this.image, example, runs: [], summary: null, model: null,
