@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare serve test clients newcomer lint fmt types check bench clean
+.PHONY: help install demo compare serve test clients newcomer lint fmt types check bench fields clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ check: lint types test  ## Everything a change must pass
 
 bench: $(STAMP)  ## Measure the modes on this machine
 	@$(BIN)/python -m benchmarks.decode $(ARGS)
+
+fields: $(STAMP)  ## Write docs/fields.md from the table of fields
+	@$(BIN)/python -m vlm_dlm_app.fields.page > docs/fields.md
 
 clean:  ## Remove the environment and all caches
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .clients

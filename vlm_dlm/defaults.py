@@ -6,13 +6,12 @@ Free of torch; what needs it takes plain numbers.
 from __future__ import annotations
 
 import math
-import os
-from contextlib import suppress
 from pathlib import Path
 
 from vlm_dlm.config import ModelConfig
 from vlm_dlm.errors import BadInputError, CheckpointError
 from vlm_dlm.fetching.family import FULL_MODEL
+from vlm_dlm.memory import memory_limit
 from vlm_dlm.model.manifest import expected_tensors
 from vlm_dlm.model.quantization import weight_bytes
 
@@ -69,12 +68,4 @@ def choose_dtype(
 
 def ram_bytes() -> int | None:
     """Memory this process may use: that of the machine, or of its container if that is less."""
-    limits: list[int] = []
-    with suppress(AttributeError, OSError, ValueError):  # not on every system
-        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limits.append(int(Path(name).read_text(encoding="ascii")))
-        except (OSError, ValueError):  # no such limit, or "max"
-            continue
-    return min(limits, default=None)
+    return memory_limit()

@@ -5,7 +5,8 @@ VlmDlmError
 |   |-- ImageError           an image that is unreadable or over a limit
 |   |   |-- ImageTooLargeError   over a limit of bytes, pixels or sides
 |   |   `-- ImageFormatError     not in one of the formats that are read
-|   |-- PromptError          a prompt that does not fit or contradicts its images
+|   |-- PromptError          a prompt that is empty or contradicts its images
+|   |   `-- ContextLengthError   a prompt, with the answer asked for, beyond the model's context
 |   `-- ModeError            an unknown mode, or parameters that the mode cannot run
 |-- CheckpointError          a checkpoint that is missing, incomplete or of the wrong shape
 |-- CapacityError            the request can never fit into this engine
@@ -51,6 +52,12 @@ class PromptError(BadInputError):
     """A prompt does not fit the model or contradicts its images."""
 
     code = "bad_prompt"
+
+
+class ContextLengthError(PromptError):
+    """A prompt, with the answer that was asked for, exceeds the model's context."""
+
+    code = "context_length_exceeded"
 
 
 class ModeError(BadInputError):
@@ -115,6 +122,7 @@ BY_CODE: dict[str, type[VlmDlmError]] = {
         ImageTooLargeError,
         ImageFormatError,
         PromptError,
+        ContextLengthError,
         ModeError,
         CheckpointError,
         CapacityError,

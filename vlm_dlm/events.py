@@ -56,8 +56,9 @@ class Stats:
 
     queue_s, vision_s, prefill_s, decode_s: where the time went. ttft_s: from the start of work on
     the request (queue excluded) to its first committed token. num_forwards: decode forwards,
-    commits and verifies included, prefill not. acceptance_lengths: tokens that every verify step
-    accepted (those cut behind an end token included), None in modes that never verify.
+    commits and verifies included, prefill not. acceptance_lengths: tokens that every step with a
+    draft to verify accepted (those cut off behind the end of the answer included, be that an end
+    token, a stop string or max_tokens), None in modes that never verify.
     is_prompt_reused: the prompt's cache was there already, so vision_s and prefill_s are those of a
     copy. forwards_by_kind, rows_by_kind: decode forwards that ran and their rows, by `ForwardKind`
     (`ar` runs one forward fewer than it counts). num_prefill_forwards: forwards with a piece of the

@@ -13,16 +13,18 @@ from typing import Any
 
 from PIL import Image
 
+from vlm_dlm.answer_room import fit_answer
 from vlm_dlm.config import ModelConfig
 from vlm_dlm.decoding import MODES, build_params, find_mode
 from vlm_dlm.defaults import EMBEDDED, embedded_checkpoint
-from vlm_dlm.errors import BadInputError, ImageError, ModeError, PromptError
+from vlm_dlm.errors import BadInputError, ImageError, ModeError
 from vlm_dlm.fetching.record import check_record
 from vlm_dlm.model.hub import resolve_checkpoint
 from vlm_dlm.model.manifest import check_manifest, read_manifest
 from vlm_dlm.processor.image_input import read_image, upright_rgb
 from vlm_dlm.processor.processor import PreparedPrompt, Processor
 from vlm_dlm.processor.prompt import ImagePart, Message, TextPart
+from vlm_dlm.request import SamplingParams
 
 MAX_IMAGES = 16
 ImageSource = Path | str | bytes | Image.Image
@@ -118,23 +120,19 @@ def prepare_prompt(
     checkpoint: Checkpoint,
     messages: Sequence[Message],
     images: Sequence[Image.Image],
-    max_tokens: int,
+    max_tokens: int | None,
     enable_thinking: bool = False,
 ) -> PreparedPrompt:
-    """Prompt ids. Raises PromptError if prompt and answer together exceed the context."""
+    """Prompt ids. Raises ContextLengthError if prompt and answer together exceed the context."""
     prepared = checkpoint.processor.prepare(messages, images, enable_thinking=enable_thinking)
     check_context(checkpoint, len(prepared.token_ids), max_tokens)
     return prepared
 
 
-def check_context(checkpoint: Checkpoint, num_prompt: int, max_tokens: int) -> None:
-    """Raise PromptError if a prompt of so many tokens and its answer exceed the context."""
-    limit = checkpoint.config.max_position_embeddings
-    if num_prompt + max_tokens > limit:
-        raise PromptError(
-            f"the prompt has {num_prompt} tokens and up to {max_tokens} are to follow; "
-            f"this model's context holds {limit}"
-        )
+def check_context(checkpoint: Checkpoint, num_prompt: int, max_tokens: int | None) -> None:
+    """Raise ContextLengthError if a prompt of so many tokens and its answer exceed the context."""
+    sampling = SamplingParams(max_tokens=max_tokens)
+    fit_answer(sampling, num_prompt, checkpoint.config.max_position_embeddings)
 
 
 def check_number(name: str, value: float, low: float, high: float) -> None:

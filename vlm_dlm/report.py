@@ -5,6 +5,7 @@ The field names are a contract with outside programs; adding one is a change of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,8 +19,11 @@ class ModeResult:
     num_forwards: decode forwards, commits and verifies included, prefill not. decode_s: from the
     end of the prefill to the last token. ttft_s: image encoding, prefill, and decoding up to the
     first final token; the first two are those of the run that really did them. identical_to_ar:
-    same token ids as `ar` on the same prompt, None where `ar` was not run. acceptance_lengths:
-    tokens that every verify step accepted, cut ones included, None outside the speculative modes.
+    same token ids as `ar` on the same prompt, None where `ar` was not run. first_difference: index
+    of the first token that is not `ar`'s, None where there is none. margin: how far the two best
+    logits of `ar` were apart there, None where that is not known. acceptance_lengths: tokens that
+    every step with a draft to verify accepted, those cut off behind the end of the answer included;
+    None outside the speculative modes.
     """
 
     mode: str
@@ -34,6 +38,8 @@ class ModeResult:
     finish_reason: str
     identical_to_ar: bool | None
     acceptance_lengths: tuple[int, ...] | None
+    first_difference: int | None = None
+    margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class Report:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the engine's events said about one request. first_token_s counts from the end of the
-    prefill, in seconds; None if nothing was committed."""
+    prefill, in seconds; None if nothing was committed. margins: of every token, see `Token`."""
 
     mode: str
     text: str
@@ -68,6 +74,7 @@ class Answer:
     finish_reason: str
     first_token_s: float | None
     stats: Stats
+    margins: tuple[float | None, ...] = ()
 
     def result(self, prompt_s: float) -> ModeResult:
         """prompt_s: seconds that image and prompt took."""
@@ -88,11 +95,24 @@ class Answer:
         )
 
 
-def compared_to_ar(results: tuple[ModeResult, ...]) -> tuple[ModeResult, ...]:
-    """Fill in `identical_to_ar` where `ar` is among the results."""
+def compared_to_ar(
+    results: tuple[ModeResult, ...], margins: Sequence[float | None]
+) -> tuple[ModeResult, ...]:
+    """Fill in how far each is as `ar`, where that is among the results. margins: of its tokens."""
     expected = next((result.token_ids for result in results if result.mode == "ar"), None)
     if expected is None:
         return results
-    return tuple(
-        replace(result, identical_to_ar=result.token_ids == expected) for result in results
-    )
+    return tuple(_compared(result, expected, margins) for result in results)
+
+
+def _compared(
+    result: ModeResult, expected: tuple[int, ...], margins: Sequence[float | None]
+) -> ModeResult:
+    own = result.token_ids
+    if own == expected:
+        return replace(result, identical_to_ar=True)
+    pairs = enumerate(zip(own, expected, strict=False))
+    shorter = min(len(own), len(expected))
+    index = next((i for i, (one, other) in pairs if one != other), shorter)
+    margin = margins[index] if index < len(margins) else None
+    return replace(result, identical_to_ar=False, first_difference=index, margin=margin)

@@ -27,7 +27,8 @@ class DecodingIds:
 class SamplingParams:
     """How tokens are chosen, in every mode. Greedy by default.
 
-    seed: None draws a fresh one. max_thinking_tokens: budget after which the end of the thought is
+    seed: None draws a fresh one. max_tokens: of the answer; None takes what fits, see
+    `answer_room.py`. max_thinking_tokens: budget after which the end of the thought is
     forced; needs a checkpoint with an end-of-thought token. stop: the answer ends before the first
     of these texts to be complete. stop_token_ids: further tokens that end it, like an end token,
     whose text is not part of it.
@@ -44,7 +45,7 @@ class SamplingParams:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
-    max_tokens: int = 256
+    max_tokens: int | None = None
     max_thinking_tokens: int | None = None
     stop: tuple[str, ...] = ()
     top_k: int = 0
@@ -59,7 +60,7 @@ class SamplingParams:
             raise BadInputError(f"temperature is {self.temperature}; it must lie in 0 to 10")
         if not 0.0 < self.top_p <= 1.0:
             raise BadInputError(f"top_p is {self.top_p}; it must lie above 0 and at most at 1")
-        if self.max_tokens < 1:
+        if self.max_tokens is not None and self.max_tokens < 1:
             raise BadInputError(f"max_tokens is {self.max_tokens}; it must be at least 1")
         if self.seed is not None and not 0 <= self.seed < 2**63:
             raise BadInputError(f"seed is {self.seed}; it must lie in 0 to 2^63 - 1")
@@ -73,9 +74,11 @@ class SamplingParams:
             raise BadInputError(f"top_k is {self.top_k}; it must be at least 0, which means all")
         if not 0.0 <= self.min_p <= 1.0:
             raise BadInputError(f"min_p is {self.min_p}; it must lie in 0 to 1")
-        if not 0 <= self.min_tokens <= self.max_tokens:
+        if self.min_tokens < 0:
+            raise BadInputError(f"min_tokens is {self.min_tokens}; it must be at least 0")
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise BadInputError(
-                f"min_tokens is {self.min_tokens}; it must lie in 0 to max_tokens, "
+                f"min_tokens is {self.min_tokens}; it must not be above max_tokens, "
                 f"which is {self.max_tokens}"
             )
         _check_stop_token_ids(self.stop_token_ids)

@@ -129,11 +129,12 @@ class Runtime:
         images: Sequence[ImageSource] = (),
         *,
         system: str | None = None,
-        max_tokens: int = 1,
+        max_tokens: int | None = None,
     ) -> PreparedPrompt:
         """One question about images (paths, file contents or opened images).
 
-        Raises ImageError, or PromptError if `max_tokens` more would not fit into the context.
+        Raises ImageError, or ContextLengthError if `max_tokens` more, without them a single one,
+        would not fit into the context.
         """
         opened = read_images(images)
         messages = conversation(text, len(opened), system)
@@ -194,9 +195,12 @@ class Runtime:
             answers += self.answers([request], on_event)
         return self._report(prompt, answers)
 
-    def warm_up(self, inputs: PromptInput, params: Mapping[str, Any], max_tokens: int) -> None:
+    def warm_up(
+        self, inputs: PromptInput, params: Mapping[str, Any], max_tokens: int | None
+    ) -> None:
         """Run every mode of `params` for a few tokens, `max_tokens` at most."""
-        sampling = SamplingParams(max_tokens=min(WARM_UP_TOKENS, max_tokens))
+        limit = WARM_UP_TOKENS if max_tokens is None else min(WARM_UP_TOKENS, max_tokens)
+        sampling = SamplingParams(max_tokens=limit)
         for mode, chosen in params.items():
             self.answers([GenerationRequest("warm-up", inputs, mode, chosen, sampling)])
 
@@ -240,7 +244,10 @@ class Runtime:
             prompt_tokens=len(prompt.token_ids),
             vision_s=first.vision_s,
             prefill_s=first.prefill_s,
-            results=compared_to_ar(tuple(answer.result(prompt_s) for answer in answers)),
+            results=compared_to_ar(
+                tuple(answer.result(prompt_s) for answer in answers),
+                next((answer.margins for answer in answers if answer.mode == "ar"), ()),
+            ),
         )
 
 
@@ -287,4 +294,5 @@ def _answer(mode: str, events: Sequence[GenerationEvent]) -> Answer:
         finish_reason=end.reason,
         first_token_s=committed[0].time_s - prefilled_s if committed else None,
         stats=end.stats,
+        margins=tuple(token.margin for event in committed for token in event.tokens),
     )

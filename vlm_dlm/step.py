@@ -93,7 +93,7 @@ class StepResult:
     committed: final tokens in order; empty while denoising or drafting.
     num_kv_kept: first rows of the plan whose keys and values become cache.
     canvas: the unfinished block without what is committed of it, for display only.
-    acceptance_len: tokens emitted by a verify step, None for every other step.
+    acceptance_len: tokens emitted by a step that verified a draft, None for every other step.
     num_drafts: draft tokens that this verify step had before it.
     num_forwards: forwards this result stands for, as the reference counts them (the `start` of a
         mode runs on the prefill's logits, which are not a decode forward).

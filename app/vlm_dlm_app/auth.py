@@ -12,8 +12,8 @@ from fastapi import Depends, Request
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from vlm_dlm_app.addresses import network_of
 from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.networks import network_of
 from vlm_dlm_app.page.paths import is_page_path
 
 # Answered without a key: what tells nothing but that the server is there.

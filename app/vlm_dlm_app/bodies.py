@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -14,8 +14,11 @@ from python_multipart.multipart import parse_options_header
 
 from vlm_dlm_app import multipart
 from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.idempotency import HEADER as KEY_HEADER
+from vlm_dlm_app.idempotency import digest_of
 from vlm_dlm_app.json_shape import check_shape
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.json_text import without_escapes
+from vlm_dlm_app.state import services_of
 
 JSON = "application/json"
 IMAGE = "image"
@@ -42,23 +45,15 @@ class FormFields:
 
 @dataclass(frozen=True, slots=True)
 class Received(Generic[BodyT]):
-    """A checked body, and the files of a form. raw: as it was sent, if that was JSON."""
+    """A checked body, and the files of a form. digest: equal for equal requests, where a key asks
+    for that; the boundary of a form, which nobody chooses, has no part."""
 
     body: BodyT
     files: tuple[bytes, ...] = ()
-    raw: bytes | None = None
-
-    @property
-    def pieces(self) -> Sequence[bytes]:
-        """Equal for equal requests; the boundary of a form, which nobody chooses, has no part."""
-        if self.raw is not None:
-            return (self.raw,)
-        return (self.body.model_dump_json().encode(), *self.files)
+    digest: bytes = b""
 
 
-async def read_body(
-    request: Request, settings: Settings, model: type[BodyT], fields: FormFields
-) -> Received[BodyT]:
+async def read_body(request: Request, model: type[BodyT], fields: FormFields) -> Received[BodyT]:
     """The body as JSON or a form brought it.
 
     Raises ApiError (400, 413, 415) or RequestValidationError.
@@ -69,6 +64,7 @@ async def read_body(
     if media_type != multipart.MEDIA_TYPE:
         message = f"the body must be {JSON} or {multipart.MEDIA_TYPE}"
         raise ApiError(415, "unsupported_media_type", message)
+    settings = (await services_of(request)).settings
     shape = multipart.FormShape(
         files=frozenset({IMAGE}),
         texts=fields.names,
@@ -76,9 +72,15 @@ async def read_body(
         max_file_bytes=settings.max_image_bytes,
         max_text_bytes=settings.max_prompt_chars * MAX_TEXT_BYTES_PER_CHAR,
     )
-    form = multipart.parse_form(content_type, await request.body(), shape)
-    values = _values(form, fields, settings.max_json_depth)
-    return Received(_validated(model, values), tuple(form.files.get(IMAGE, ())))
+
+    def read(raw: bytes, is_hashed: bool) -> Received[BodyT]:
+        form = multipart.parse_form(content_type, raw, shape)
+        body = _validated(model, _values(form, fields, settings.max_json_depth))
+        files = tuple(form.files.get(IMAGE, ()))
+        pieces = (body.model_dump_json().encode(), *files) if is_hashed else None
+        return Received(body, files, digest_of(pieces) if pieces else b"")
+
+    return await _read(request, read)
 
 
 async def read_json(request: Request, model: type[BodyT]) -> Received[BodyT]:
@@ -126,11 +128,37 @@ def _types(request: Request) -> tuple[str, str]:
 
 
 async def _read_json(request: Request, model: type[BodyT]) -> Received[BodyT]:
-    raw = await request.body()
-    value = _parse_json(raw)
-    if value is NOT_JSON:
-        raise ApiError(400, "invalid_json", "the body is not valid JSON")
-    return Received(_validated(model, value), raw=raw)
+    def read(raw: bytes, is_hashed: bool) -> Received[BodyT]:
+        digest = digest_of((raw,)) if is_hashed else b""
+        raw = without_escapes(raw)
+        value = _parse_json(raw)
+        if value is NOT_JSON:
+            raise ApiError(400, "invalid_json", _fault(raw))
+        del raw
+        return Received(_validated(model, value), digest=digest)
+
+    return await _read(request, read)
+
+
+async def _read(
+    request: Request, read: Callable[[bytes, bool], Received[BodyT]]
+) -> Received[BodyT]:
+    """What `read` makes of the body, which is not kept: with what it holds it is large twice."""
+    worker = (await services_of(request)).worker
+    is_hashed = KEY_HEADER in request.headers
+    chunks = [chunk async for chunk in request.stream()]  # one, from the middleware
+    bodies = [b"".join(chunks)]
+    chunks.clear()
+    client = request.scope.get("state", {}).get("client", "")
+    return await worker.run(client, len(bodies[0]), lambda: read(bodies.pop(), is_hashed))
+
+
+def _fault(raw: bytes) -> str:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return "the body is not valid JSON in UTF-8"
+    return "the body is not valid JSON"
 
 
 def _parse_json(data: str | bytes) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from vlm_dlm_app import thinking
 from vlm_dlm_app.conversation import conversation_of
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.fields.nested import STREAM_OPTIONS
@@ -24,7 +25,8 @@ from vlm_dlm_app.state import Services
 
 @dataclass(frozen=True, slots=True)
 class ChatAsk:
-    """A checked request. model: the id to answer with. num_answers: that is `n`."""
+    """A checked request. model: the id to answer with. num_answers: that is `n`.
+    has_running_usage: every chunk has the usage so far."""
 
     ask: Ask
     mode: str
@@ -33,6 +35,7 @@ class ChatAsk:
     num_answers: int
     include_usage: bool
     include_drafts: bool
+    has_running_usage: bool = False
 
 
 def chat_ask(services: Services, chat: ChatRequest) -> ChatAsk:
@@ -46,19 +49,29 @@ def chat_ask(services: Services, chat: ChatRequest) -> ChatAsk:
     params = mode_options(chat, mode)[mode]
     num_answers = chat.n or 1
     if num_answers > services.settings.max_n:
-        raise over_limit("n", f"is {num_answers}", services.settings.max_n)
+        raise over_limit("n", f"is {num_answers}", services.settings.max_n, "max_n")
     options = chat.stream_options if chat.stream else None
     if options is not None:
         STREAM_OPTIONS.check(options.model_extra, "stream_options.")
     messages, sources = conversation_of(chat.messages)
     return ChatAsk(
-        ask=Ask(messages, tuple(sources), sampling, priority_of(chat), deadline_of(services, chat)),
+        ask=Ask(
+            messages,
+            tuple(sources),
+            sampling,
+            priority_of(chat),
+            deadline_of(services, chat),
+            enable_thinking=bool(thinking.thinking_of(chat.model_extra)),
+        ),
         mode=mode,
         params=params,
         model=chat.model or services.settings.model_name,
         num_answers=num_answers,
         include_usage=bool(options and options.include_usage),
         include_drafts=bool(options and options.include_drafts),
+        has_running_usage=bool(
+            options and options.include_usage and options.continuous_usage_stats
+        ),
     )
 
 

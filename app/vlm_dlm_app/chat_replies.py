@@ -14,9 +14,9 @@ from vlm_dlm_app.answers import Answer, metrics_of, timings_of, usage_of
 from vlm_dlm_app.chat import ChatAsk
 from vlm_dlm_app.choices import Indexed, choices
 from vlm_dlm_app.drafts import draft_of
-from vlm_dlm_app.intake import prepare, ticket
+from vlm_dlm_app.intake import fitted, prepare, ticket
 from vlm_dlm_app.schemas.chat import ChatAnswer, ChatChoice, ChatCompletion
-from vlm_dlm_app.schemas.common import RequestMetrics
+from vlm_dlm_app.schemas.common import PromptTokensDetails, RequestMetrics, Usage
 from vlm_dlm_app.state import Services
 from vlm_dlm_app.streaming import DONE, rendered, sse
 from vlm_dlm_app.tracking import preparing
@@ -37,6 +37,7 @@ class ChatRun:
         self.id = f"chatcmpl-{uuid4().hex}"
         self.created = int(time.time())
         self.answers = [Answer() for _ in range(chat.num_answers)]
+        self._started: Started | None = None
 
     async def whole(self) -> bytes:
         """The completion as JSON. Raises ApiError or VlmDlmError."""
@@ -88,6 +89,7 @@ class ChatRun:
         ask, mode, num = self.chat.ask, self.chat.mode, self.chat.num_answers
         async with preparing(self.services):
             prompt = await prepare(self.services, ask, self.client)
+        ask = fitted(self.services, ask, prompt, {mode: self.chat.params})
         tickets = [
             ticket(
                 ask,
@@ -111,6 +113,7 @@ class ChatRun:
         answer = self.answers[index]
         text = answer.add(event)
         if isinstance(event, Started):
+            self._started = self._started or event
             yield sse(self._delta(index, {"role": "assistant", "content": ""}))
         if text:
             yield sse(self._delta(index, {"content": text}))
@@ -127,8 +130,22 @@ class ChatRun:
             "choices": entries,
         }
         if self.chat.include_usage:
-            chunk["usage"] = None
+            chunk["usage"] = self._usage_so_far() if self.chat.has_running_usage else None
         return chunk
+
+    def _usage_so_far(self) -> dict[str, Any] | None:
+        """Of all answers. What was cached is known at the end alone."""
+        if self._started is None:
+            return None
+        num_prompt = self._started.num_prompt_tokens
+        num_tokens = sum(len(answer.token_ids) for answer in self.answers)
+        details = PromptTokensDetails(cached_tokens=0, image_tokens=self._started.num_image_tokens)
+        return Usage(
+            prompt_tokens=num_prompt,
+            completion_tokens=num_tokens,
+            total_tokens=num_prompt + num_tokens,
+            prompt_tokens_details=details,
+        ).model_dump()
 
     def _delta(
         self, index: int, delta: dict[str, str], reason: str | None = None

@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
@@ -22,6 +22,7 @@ from vlm_dlm.errors import (
     BadInputError,
     BusyError,
     CapacityError,
+    ContextLengthError,
     DeadlineError,
     EngineError,
     ImageFormatError,
@@ -29,6 +30,7 @@ from vlm_dlm.errors import (
     QueueFullError,
     VlmDlmError,
 )
+from vlm_dlm_app.addresses import Addresses
 from vlm_dlm_app.validation import place_of, sentence_of
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,8 @@ _STATUS: tuple[tuple[type[VlmDlmError], int], ...] = (
     (DeadlineError, 408),
     (EngineError, 500),
 )
+# Code -> the field at fault, as OpenAI has it.
+_PARAMS = {ContextLengthError.code: "messages"}
 # Raised by the framework: status -> (code, message).
 _FRAMEWORK = {
     400: ("bad_body", "the body could not be read"),
@@ -96,13 +100,16 @@ class ApiError(Exception):
         return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
 
+ShortText = Annotated[str, Field(max_length=MAX_MESSAGE_CHARS)]
+
+
 class ErrorDetail(BaseModel):
     """What went wrong, and which field is at fault if one is."""
 
-    message: str
-    type: str
-    param: str | None
-    code: str | None
+    message: ShortText
+    type: ShortText
+    param: ShortText | None
+    code: ShortText | None
 
 
 class ErrorReply(BaseModel):
@@ -154,7 +161,8 @@ def to_api_error(error: BaseException) -> ApiError:
     retry_after_s = error.retry_after_s if isinstance(error, BusyError) else None
     for cls, status in _STATUS:
         if isinstance(error, cls):
-            return ApiError(status, error.code, str(error), retry_after_s=retry_after_s)
+            param = _PARAMS.get(error.code)
+            return ApiError(status, error.code, str(error), param, retry_after_s)
     return ApiError(500, VlmDlmError.code, INTERNAL_MESSAGE)
 
 
@@ -181,12 +189,24 @@ def note_error(scope: Scope, code: str) -> None:
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
     answer = to_api_error(error)
+    if isinstance(error, HTTPException):
+        answer.message = _with_advice(request, answer, error)
     note_error(request.scope, answer.code)
     if answer.status == 500:
         # a lost engine fails many at once and has logged why
         is_known = isinstance(error, ApiError | EngineError)
         logger.error("a request failed: %s", answer.message, exc_info=None if is_known else error)
     return error_response(answer, _allowed(error) if answer.status == 405 else None)
+
+
+def _with_advice(request: Request, answer: ApiError, error: HTTPException) -> str:
+    """What the framework refused, and what would work."""
+    if answer.status == 404:
+        return f"{answer.message}; {request.app.state.addresses.hint(request.scope['path'])}"
+    if answer.status == 405:
+        methods = _allowed(error)["Allow"]
+        return f"this address takes {methods}, not {request.method}" if methods else answer.message
+    return answer.message
 
 
 def _allowed(error: Exception) -> Mapping[str, str]:
@@ -196,7 +216,11 @@ def _allowed(error: Exception) -> Mapping[str, str]:
     return {"Allow": "GET, HEAD" if methods == "GET" else methods}
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Every error of a route gets the body above. What escapes all handlers is the middleware's."""
+def install_error_handlers(app: FastAPI, addresses: Addresses) -> None:
+    """Every error of a route gets the body above. What escapes all handlers is the middleware's.
+
+    addresses: for what to say of one that is none.
+    """
+    app.state.addresses = addresses
     for cls in (ApiError, VlmDlmError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(cls, _answer)

@@ -4,7 +4,7 @@ Both look the same from here, until something is sent: who has left then resets 
 first probe is a byte of TCP's urgent data, which a reader does not see in its stream, sent once, as
 a second would push the first into it. Relays that hand a half-closed connection on hide who is
 behind them, and only data shows; later probes are therefore interim answers, which every reader of
-HTTP/1.1 must skip, where the answer has not begun. What an answer sends is a probe by itself.
+HTTP/1.1 must skip, where the answer has not begun. What a stream sends is a probe by itself.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from collections.abc import Callable
 from contextlib import suppress
 
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
-FIRST_PROBE_S = 0.05
-LOOK_S = 0.1
+FIRST_PROBE_S = 0.01
+FIRST_LOOK_S, LOOK_S = 0.02, 0.1
 INTERIM_S = 5.0
 
 
 class HalfClosed:
-    """Watches such a connection. is_silent: whether nothing of the answer that is due has been sent;
-    takes_interim: whether its reader skips interim answers; on_left: is called once if the client
-    has left. `stop` it when the connection is lost."""
+    """Watches such a connection. is_silent: whether nothing of the answer that is due has been
+    sent; takes_interim: whether its reader skips interim answers; on_left: is called once if the
+    client has left. `stop` it when the connection is lost."""
 
     def __init__(
         self,
@@ -53,10 +53,9 @@ class HalfClosed:
         self._socket.close()
 
     def _begin(self) -> None:
-        if self._is_silent():
-            with suppress(OSError):
-                self._socket.send(b"\n", socket.MSG_OOB)
-        self._timer = self._loop.call_later(LOOK_S, self._look)
+        with suppress(OSError):
+            self._socket.send(b"\n", socket.MSG_OOB)
+        self._timer = self._loop.call_later(FIRST_LOOK_S, self._look)
 
     def _look(self) -> None:
         if self._poll.poll(0):

@@ -20,7 +20,6 @@ MAX_KEY_CHARS = 255
 MAX_RUNS = 256
 MAX_STORED_BYTES = 64 * 2**20
 LINGER_S = 10.0  # for the last one who left to come back
-MAX_BYTES_HASHED_HERE = 2**17  # a fraction of a millisecond; more is hashed in a thread
 
 
 def _always() -> bool:
@@ -31,25 +30,24 @@ async def replayed_stream(
     services: Services,
     request: Request,
     client: str,
-    body: Sequence[bytes],
+    digest: bytes,
     produce: Callable[[], Chunks],
     is_good: Callable[[], bool] = _always,
 ) -> Chunks | Follower:
     """The chunks of a streamed answer, to be closed (`aclose`) by who follows them.
 
     Without an Idempotency-Key they are simply `produce()`. With one, the same client asking the
-    same route with an equal `body` gets the chunks of the run that is under way or has ended well,
-    from the first one on. `produce` must not watch the client's connection: it may outlive it. An
-    error that it raises goes to everybody who follows, and nothing is kept.
+    same route with an equal `digest` gets the chunks of the run that is under way or has ended
+    well, from the first one on. `produce` must not watch the client's connection: it may outlive
+    it. An error that it raises goes to everybody who follows, and nothing is kept.
 
-    body: what the answer depends on, in pieces; for multipart a form without the boundary, which
-    differs from try to try. is_good: asked at the end, False if the answer is not worth keeping.
+    digest: of what the answer depends on, by `digest_of`; needed only with a key. is_good: asked at
+    the end, False if the answer is not worth keeping.
     Raises ApiError: 400 for a key that is none, or the key of another body.
     """
     key = key_of(request)
     if key is None:
         return produce()
-    digest = await digest_of(body)
     store = services.idempotency
     return store.follow((client, request.url.path, key), digest, produce, is_good)
 
@@ -58,7 +56,7 @@ async def replayed_reply(
     services: Services,
     request: Request,
     client: str,
-    body: Sequence[bytes],
+    digest: bytes,
     produce: Callable[[], Awaitable[bytes]],
     is_good: Callable[[], bool] = _always,
 ) -> bytes:
@@ -72,7 +70,7 @@ async def replayed_reply(
     async def one_chunk() -> Chunks:
         yield await produce()
 
-    follower = await replayed_stream(services, request, client, body, one_chunk, is_good)
+    follower = await replayed_stream(services, request, client, digest, one_chunk, is_good)
     try:
         return b"".join([chunk async for chunk in follower])
     finally:
@@ -91,14 +89,8 @@ def key_of(request: Request) -> str | None:
     return key
 
 
-async def digest_of(body: Sequence[bytes]) -> bytes:
-    """SHA-256 of the pieces' own digests; of large bodies computed off the event loop."""
-    if sum(map(len, body)) > MAX_BYTES_HASHED_HERE:
-        return await asyncio.to_thread(_digest, body)
-    return _digest(body)
-
-
-def _digest(body: Sequence[bytes]) -> bytes:
+def digest_of(body: Sequence[bytes]) -> bytes:
+    """SHA-256 of the pieces' own digests. Takes milliseconds per MB: not for the event loop."""
     return hashlib.sha256(b"".join(hashlib.sha256(piece).digest() for piece in body)).digest()
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from vlm_dlm.errors import ImageError, ImageTooLargeError
 from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.media.data_uri import is_data_uri, parse_data_uri
+from vlm_dlm_app.media.data_uri import FORM, is_data_uri, parse_base64, parse_data_uri
 from vlm_dlm_app.state import Services
 
 URL_SCHEMES = ("http://", "https://")
@@ -30,7 +30,7 @@ def fetch_place(
 async def image_contents(services: Services, sources: Sequence[bytes | str]) -> list[bytes]:
     """The files behind all sources of one request, undecoded, one after another.
 
-    sources: contents of files, data URIs, or http(s) URLs where those are fetched. Raises
+    sources: contents of files, data URIs, base64, or http(s) URLs where those are fetched. Raises
     ImageError, or ApiError for a URL where none is fetched.
     """
     limit = services.settings.max_body_bytes
@@ -44,7 +44,8 @@ async def image_contents(services: Services, sources: Sequence[bytes | str]) -> 
         num_bytes += len(content)
         if num_bytes > limit:
             raise ImageTooLargeError(
-                f"the images have more than {limit} bytes together, which is the limit"
+                f"the images have more than {limit} bytes together, "
+                "which is the limit (max_body_bytes)"
             )
         contents.append(content)
     return contents
@@ -55,18 +56,30 @@ def _is_url(source: bytes | str) -> bool:
 
 
 async def _content(services: Services, source: str, ends_s: float | None) -> bytes:
+    if _is_url(source):
+        if services.fetcher is None:
+            raise ApiError(
+                400,
+                "image_urls_off",
+                "this server does not fetch images; send the image itself as a data URI, "
+                "or have allow_image_urls set",
+                "image_url",
+            )
+        if source[:7].lower() == "http://" and not services.settings.allow_http_urls:
+            message = "this server fetches images by https alone, unless allow_http_urls is set"
+            raise ApiError(400, "image_urls_off", message, "image_url")
+        return await services.fetcher.fetch(source, ends_s)
+    max_bytes = services.settings.max_image_bytes
+    if len(source) <= THREAD_CHARS:
+        return _written(source, max_bytes)
+    return await asyncio.to_thread(_written, source, max_bytes)
+
+
+def _written(source: str, max_bytes: int) -> bytes:
+    """The file that is written out in the request itself."""
     if is_data_uri(source):
-        max_bytes = services.settings.max_image_bytes
-        if len(source) <= THREAD_CHARS:
-            return parse_data_uri(source, max_bytes)
-        return await asyncio.to_thread(parse_data_uri, source, max_bytes)
-    if not _is_url(source):
-        raise ImageError("an image must be a data URI of the form data:image/png;base64,...")
-    if services.fetcher is None:
-        raise ApiError(
-            400,
-            "image_urls_off",
-            "this server does not fetch images; send the image itself as a data URI",
-            "image_url",
-        )
-    return await services.fetcher.fetch(source, ends_s)
+        return parse_data_uri(source, max_bytes)
+    content = parse_base64(source, max_bytes)
+    if content is None:
+        raise ImageError(f"an image must be a data URI of the form {FORM}, or base64")
+    return content

@@ -13,8 +13,10 @@ from time import monotonic
 from typing import Any
 from uuid import uuid4
 
+from vlm_dlm.answer_room import DEFAULT_MAX_TOKENS, fit_answer
 from vlm_dlm.decoding import MODES, find_mode
 from vlm_dlm.errors import (
+    ContextLengthError,
     DeadlineError,
     ImageError,
     ModeError,
@@ -31,7 +33,6 @@ from vlm_dlm_app.schemas.common import AnswerOptions, ModeOptions
 from vlm_dlm_app.state import Services
 
 DEFAULT_MODE = "linear_spec"
-DEFAULT_MAX_TOKENS = 256
 AUTO = "auto"
 # The modes' options by the engine's names -> by the names of requests. A request sets no others.
 OPTION_FIELDS = {
@@ -47,7 +48,9 @@ class Ask:
 
     images: contents of files, data URIs or http(s) URLs, in the order in which `messages` number
     them; nobody has looked at them yet. deadline_s: seconds for the whole answer, preparation
-    included, None for no limit. arrived_s: when they began, on the monotonic clock.
+    included, None for no limit. most_tokens: of an answer for which no max_tokens was asked, None
+    for the default. prompt_field: of the request, where its text stood. arrived_s: when they began,
+    on the monotonic clock.
     """
 
     messages: tuple[Message, ...]
@@ -56,6 +59,8 @@ class Ask:
     priority: Priority = Priority.INTERACTIVE
     deadline_s: float | None = None
     enable_thinking: bool = False
+    most_tokens: int | None = None
+    prompt_field: str = "messages"
     arrived_s: float = field(default_factory=monotonic)
 
     @property
@@ -64,6 +69,28 @@ class Ask:
         if self.deadline_s is None:
             return None
         return max(self.deadline_s - (monotonic() - self.arrived_s), 0.001)
+
+
+def fitted(services: Services, ask: Ask, prompt: PromptInput, params: Mapping[str, Any]) -> Ask:
+    """With the max_tokens that the answer to this prompt really has: the same in all of several
+    modes. params: of each mode.
+
+    Raises ApiError where the context is too short, BadInputError where min_tokens do not fit.
+    """
+    limit = min(DEFAULT_MAX_TOKENS, services.settings.max_tokens_limit)
+    num_prompt, limit = len(prompt.token_ids), ask.most_tokens or limit
+    fits: list[SamplingParams] = []
+    for mode, chosen in params.items():
+        engine = services.engine.capabilities_of(mode)
+        max_cached = engine.max_cache_tokens
+        if max_cached is not None:
+            max_cached -= find_mode(mode)().max_query_len(chosen)
+        try:
+            own = fit_answer(ask.sampling, num_prompt, engine.max_context, max_cached, limit)
+        except ContextLengthError as error:
+            raise _too_long(ask, error) from None
+        fits.append(own)
+    return replace(ask, sampling=min(fits, key=lambda sampling: sampling.max_tokens or 0))
 
 
 async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput:
@@ -83,9 +110,15 @@ async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput
                 return await services.preparer.prepare(
                     ask.messages, images, ask.sampling.max_tokens, ask.enable_thinking, client
                 )
+    except ContextLengthError as error:
+        raise _too_long(ask, error) from None
     except TimeoutError:
         message = "the deadline passed while the request was being prepared"
         raise DeadlineError(message) from None
+
+
+def _too_long(ask: Ask, error: ContextLengthError) -> ApiError:
+    return ApiError(400, ContextLengthError.code, str(error), ask.prompt_field)
 
 
 def ticket(
@@ -181,14 +214,14 @@ def given_options(options: ModeOptions) -> dict[str, Any]:
 def sampling_of(
     services: Services, options: AnswerOptions, max_tokens: int | None = None
 ) -> SamplingParams:
-    """How tokens are chosen: greedy, 256 tokens at most, unless the client says otherwise.
+    """How tokens are chosen: greedy, and as many as fit, unless the client says otherwise.
 
     max_tokens: in place of the one in `options`. Raises ApiError for what is over a limit.
     """
-    limits = services.settings
-    wanted = max_tokens or options.max_tokens or min(DEFAULT_MAX_TOKENS, limits.max_tokens_limit)
-    if wanted > limits.max_tokens_limit:
-        raise over_limit("max_tokens", f"is {wanted}", limits.max_tokens_limit)
+    limit, wanted = services.settings.max_tokens_limit, max_tokens or options.max_tokens
+    for name, value in (("max_tokens", wanted), ("min_tokens", options.min_tokens)):
+        if value is not None and value > limit:
+            raise over_limit(name, f"is {value}", limit, "max_tokens_limit")
     return SamplingParams(
         temperature=0.0 if options.temperature is None else options.temperature,
         top_p=1.0 if options.top_p is None else options.top_p,
@@ -214,16 +247,17 @@ def deadline_of(services: Services, options: AnswerOptions) -> float:
     return services.settings.deadline_s if options.deadline_s is None else options.deadline_s
 
 
-def over_limit(param: str, found: str, limit: int) -> ApiError:
-    """A request beyond what this server allows. found: as in 'is 9000'."""
-    return ApiError(400, "over_limit", f"{param} {found}; the limit is {limit}", param)
+def over_limit(param: str, found: str, limit: int, setting: str | None = None) -> ApiError:
+    """A request beyond what this server allows. found: as in 'is 9000'. setting: of the limit."""
+    named = "" if setting is None else f" ({setting})"
+    return ApiError(400, "over_limit", f"{param} {found}; the limit is {limit}{named}", param)
 
 
 def check_num_images(services: Services, num_images: int) -> None:
     """Raise ImageError for more images than one request may bring."""
     limit = services.settings.max_images
     if num_images > limit:
-        raise ImageError(f"{num_images} images were given; the limit is {limit}")
+        raise ImageError(f"{num_images} images were given; the limit is {limit} (max_images)")
 
 
 def check_conversation(services: Services, messages: Sequence[Message]) -> None:
@@ -231,13 +265,15 @@ def check_conversation(services: Services, messages: Sequence[Message]) -> None:
     limits = services.settings
     if len(messages) > limits.max_messages:
         raise PromptError(
-            f"{len(messages)} messages were given; the limit is {limits.max_messages}"
+            f"{len(messages)} messages were given; "
+            f"the limit is {limits.max_messages} (max_messages)"
         )
     parts = (part for message in messages for part in message.parts)
     num_chars = sum(len(part.text) for part in parts if isinstance(part, TextPart))
     if num_chars > limits.max_prompt_chars:
         raise PromptError(
-            f"the messages have {num_chars} characters; the limit is {limits.max_prompt_chars}"
+            f"the messages have {num_chars} characters; "
+            f"the limit is {limits.max_prompt_chars} (max_prompt_chars)"
         )
 
 
@@ -255,10 +291,11 @@ def _mode_of_model(services: Services, model: str | None) -> str | None:
 def _stop_of(services: Services, stop: Sequence[str] | None) -> tuple[str, ...]:
     limits, texts = services.settings, tuple(stop or ())
     if len(texts) > limits.max_stop:
-        raise over_limit("stop", f"has {len(texts)} strings", limits.max_stop)
+        raise over_limit("stop", f"has {len(texts)} strings", limits.max_stop, "max_stop")
     longest = max(map(len, texts), default=0)
     if longest > limits.max_stop_chars:
-        raise over_limit("stop", f"has a string of {longest} characters", limits.max_stop_chars)
+        found = f"has a string of {longest} characters"
+        raise over_limit("stop", found, limits.max_stop_chars, "max_stop_chars")
     return texts
 
 

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -17,9 +18,12 @@ from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.processor.image_input import ImageLimits
 from vlm_dlm.serving.decode_pool import DecodePool
 from vlm_dlm.serving.managed import ManagedEngine
+from vlm_dlm.serving.memory_budget import MemoryBudget
 from vlm_dlm.serving.preparation import Preparer
 from vlm_dlm.serving.service import Service, ServiceConfig
+from vlm_dlm_app.addresses import Addresses
 from vlm_dlm_app.auth import OPEN_PATHS, Clients
+from vlm_dlm_app.budgeting import memory_budget
 from vlm_dlm_app.errors import error_responses, install_error_handlers
 from vlm_dlm_app.idempotency import IdempotencyStore
 from vlm_dlm_app.lifecycle import Lifecycle
@@ -34,15 +38,26 @@ from vlm_dlm_app.middleware.gate import Gate
 from vlm_dlm_app.middleware.guard import Guard
 from vlm_dlm_app.middleware.head import Head
 from vlm_dlm_app.middleware.keys import Keys
+from vlm_dlm_app.middleware.paths import Paths
 from vlm_dlm_app.page import report_route
 from vlm_dlm_app.page.build import build_page
 from vlm_dlm_app.page.extras import check_extras
 from vlm_dlm_app.page.mount import Page, PageMount
+from vlm_dlm_app.parsing import BodyWorker
 from vlm_dlm_app.routes import chat, compare, generate, models, status
 from vlm_dlm_app.settings import Settings
 from vlm_dlm_app.state import Services
 
 ROUTES = (chat, generate, compare, models, status)
+ADDRESSES = Addresses(
+    [
+        route.path
+        for module in ROUTES
+        for route in module.router.routes
+        if isinstance(route, APIRoute)
+    ]
+    + ["/openapi.json"]
+)
 # A picture is decoded to at most this many times the model's own longest side, then scaled.
 DECODE_SIDES = 2
 
@@ -72,7 +87,7 @@ def create_app(
     )
     app.state.services = services
     app.state.page = page
-    install_error_handlers(app)
+    install_error_handlers(app, ADDRESSES)
     for module in ROUTES:
         app.include_router(module.router)
     if page is not None:
@@ -86,7 +101,10 @@ def create_app(
 def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkpoint) -> Services:
     """All parts, none of them started. Raises BadInputError for settings the engine cannot run."""
     max_running = settings.max_running or engine.capabilities.max_running
-    preparer = _preparer(settings, checkpoint, max_running, engine.capabilities.needs_pictures)
+    budget = memory_budget(settings, checkpoint)
+    preparer = _preparer(
+        settings, checkpoint, max_running, engine.capabilities.needs_pictures, budget
+    )
     queue = ServiceConfig(
         max_waiting=settings.max_waiting,
         max_waiting_tokens=settings.max_waiting_tokens,
@@ -104,6 +122,7 @@ def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkp
         metrics=Metrics(settings.model_name, [mode.name for mode in engine.capabilities.modes]),
         idempotency=IdempotencyStore(settings.idempotency_s),
         lifecycle=Lifecycle(),
+        worker=BodyWorker(),
         began_s=int(time.time()),
     )
     services.metrics.add(LiveMetrics(services))
@@ -111,15 +130,20 @@ def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkp
 
 
 def _preparer(
-    settings: Settings, checkpoint: Checkpoint, max_running: int, needs_pictures: bool
+    settings: Settings,
+    checkpoint: Checkpoint,
+    max_running: int,
+    needs_pictures: bool,
+    budget: MemoryBudget,
 ) -> Preparer:
     limits = ImageLimits(max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
     vision = checkpoint.config.vision
     max_side = None if vision is None else DECODE_SIDES * vision.image_size
     return Preparer(
         checkpoint,
-        DecodePool(limits=limits, max_side=max_side),
+        DecodePool(limits=limits, max_side=max_side, room_bytes=budget.decode),
         max_request_pixels=settings.max_request_pixels,
+        max_held_pixels=budget.num_pixels,
         max_preparing=max(settings.max_waiting, max_running),
         keeps_pictures=needs_pictures,
     )
@@ -145,6 +169,7 @@ def _lifespan(
             await services.engine.close()
             services.preparer.close()
             await decoder.close()
+            services.worker.close()
             if services.fetcher is not None:
                 services.fetcher.close()
 
@@ -157,7 +182,10 @@ def _middleware(services: Services) -> list[Middleware]:
     keys = [key.get_secret_value() for key in settings.api_keys]
     limits = BodyLimits(
         max_bytes=settings.max_body_bytes,
-        max_held_bytes=max(settings.max_held_body_bytes, settings.max_body_bytes),
+        max_held_bytes=max(
+            min(settings.max_held_body_bytes, memory_budget(settings, services.checkpoint).bodies),
+            settings.max_body_bytes,
+        ),
         max_depth=settings.max_json_depth,
         limit_s=settings.body_s,
     )
@@ -170,6 +198,7 @@ def _middleware(services: Services) -> list[Middleware]:
     )
     return [
         Middleware(Envelope),
+        Middleware(Paths, ADDRESSES),
         Middleware(Guard),
         Middleware(Gate, settings.host, settings.allowed_hosts, settings.allow_origins),
         *([cors] if settings.allow_origins else []),
@@ -177,7 +206,7 @@ def _middleware(services: Services) -> list[Middleware]:
         Middleware(Asterisk),
         Middleware(Keys, Clients(keys, settings.protect_metrics)),
         Middleware(Door, services.lifecycle, metrics),
-        Middleware(Body, limits, metrics),
+        Middleware(Body, limits, metrics, services.worker),
         Middleware(Head),
     ]
 

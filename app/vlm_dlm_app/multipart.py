@@ -1,12 +1,12 @@
 """Multipart forms, strictly and in bounded time: nothing on disk, names of files unread.
 
-The body is in memory already (its size was checked as it came in), so that it is split in one pass.
+The body is in memory already (its size was checked as it came in) and is gone through once.
 What standards allow but no client sends (preambles, padded boundaries, encoded parts) is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from python_multipart.multipart import parse_options_header
@@ -53,8 +53,8 @@ def parse_form(content_type: str, body: bytes, shape: FormShape) -> Form:
     """The form's fields. Raises ApiError: 413 for what is too large, 400 for what is no form and
     for fields that are unknown, repeated or of the wrong kind."""
     form = Form()
-    for raw in _split(body, _boundary(content_type)):
-        part = _read_part(raw)
+    for start, end in _split(body, _boundary(content_type)):
+        part = _read_part(body, start, end)
         _check(part, shape, form)
         if part.is_file:
             form.files.setdefault(part.name, []).append(part.content)
@@ -82,36 +82,40 @@ def _boundary(content_type: str) -> bytes:
     return boundary
 
 
-def _split(body: bytes, boundary: bytes) -> Sequence[bytes]:
-    """The parts between the boundaries, each from its headers on."""
+def _split(body: bytes, boundary: bytes) -> Iterator[tuple[int, int]]:
+    """Where the parts between the boundaries are, each from its headers on: start and end. Only
+    contents are ever copied, so that a form takes little more than its files."""
     delimiter = _BREAK + b"--" + boundary
-    # One split more than parts are allowed, so that no body costs more than one pass.
-    first, *pieces = (_BREAK + body).split(delimiter, MAX_PARTS + 2)
-    if first:
+    if not body.startswith(delimiter[len(_BREAK) :]):
         raise _malformed("the form must begin with its boundary")
-    ends = next((i for i, piece in enumerate(pieces) if piece.startswith(b"--")), None)
-    if ends is None or ends > MAX_PARTS:
-        if len(pieces) > MAX_PARTS:
+    start, num_parts = len(delimiter) - len(_BREAK), 0
+    while not body.startswith(b"--", start):
+        num_parts += 1
+        if num_parts > MAX_PARTS:
             raise ApiError(
                 413, "too_many_parts", f"the form has too many parts; the limit is {MAX_PARTS}"
             )
-        raise _malformed("the form ends before its last boundary")
-    if not all(piece.startswith(_BREAK) for piece in pieces[:ends]):
-        raise _malformed("a boundary of the form is followed by something else than a line break")
-    return [piece[len(_BREAK) :] for piece in pieces[:ends]]
+        end = body.find(delimiter, start)
+        if end < 0:
+            raise _malformed("the form ends before its last boundary")
+        if not body.startswith(_BREAK, start):
+            message = "a boundary of the form is followed by something else than a line break"
+            raise _malformed(message)
+        yield start + len(_BREAK), end
+        start = end + len(delimiter)
 
 
-def _read_part(raw: bytes) -> _Part:
-    end = raw.find(_BREAK * 2, 0, MAX_HEADER_BYTES + 4)
+def _read_part(body: bytes, start: int, stop: int) -> _Part:
+    end = body.find(_BREAK * 2, start, min(start + MAX_HEADER_BYTES + 4, stop))
     if end < 0:
-        if len(raw) > MAX_HEADER_BYTES:
+        if stop - start > MAX_HEADER_BYTES:
             raise ApiError(
                 413,
                 "part_headers_too_large",
                 f"a part's headers are too large; the limit is {MAX_HEADER_BYTES} bytes",
             )
         raise _malformed("a part of the form has no content")
-    headers = _headers(raw[:end])
+    headers = _headers(body[start:end])
     if headers.get(b"content-transfer-encoding", b"binary").lower() not in _PLAIN_ENCODINGS:
         raise _malformed("a part of the form is encoded; parts must be sent as they are")
     kind, options = parse_options_header(headers.get(b"content-disposition"))
@@ -119,7 +123,7 @@ def _read_part(raw: bytes) -> _Part:
         raise _malformed("a part of the form does not name its field")
     # The name of a file is not even decoded: nothing here may depend on it.
     name = options[b"name"].decode("utf-8", "replace")
-    return _Part(name, b"filename" in options, raw[end + 4 :])
+    return _Part(name, b"filename" in options, body[end + 4 : stop])
 
 
 def _headers(raw: bytes) -> Mapping[bytes, bytes]:

@@ -1,5 +1,5 @@
-"""uvicorn's HTTP/1.1 connection with bounds it lacks: on heads, on the time one may take, on how many
-there are; and with one sound end for everything a client can do to it."""
+"""uvicorn's HTTP/1.1 connection with bounds it lacks, on heads, on the time one may take and on how
+many there are, and with one sound end for everything that a client can do to it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from vlm_dlm_app.addresses import network_of
 from vlm_dlm_app.connections import Connections
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.exchange import Exchange
 from vlm_dlm_app.half_closed import HalfClosed
 from vlm_dlm_app.joined_writes import JoinedWrites
+from vlm_dlm_app.networks import network_of
 from vlm_dlm_app.raw_answer import refuse
 from vlm_dlm_app.request_head import (
     BAD_FRAMING,

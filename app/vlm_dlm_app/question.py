@@ -36,4 +36,5 @@ def ask_of(services: Services, body: Question, files: Sequence[bytes]) -> Ask:
         priority=priority_of(options),
         deadline_s=deadline_of(services, options),
         enable_thinking=options.enable_thinking,
+        prompt_field="prompt",
     )

@@ -1,7 +1,7 @@
 """Runs the app in this process: one socket, one event loop, and an orderly end.
 
-The first SIGTERM, SIGINT or SIGHUP closes the door and lets what is open finish; the second ends that too.
-The socket stays open until the end, so that whoever comes late is told so.
+The first SIGTERM, SIGINT or SIGHUP closes the door and lets what is open finish; the second ends
+that too. The socket stays open until the end, so that whoever comes late is told so.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -42,6 +44,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # For last events to reach their readers once everything was aborted; and how much of that until
 # those end who get none, as their bodies or images are not all here yet.
 FLUSH_S, LAST_EVENTS_S = 2.0, 0.5
+CLOSE_S = 8.0  # for all parts to close after that
 POLL_S = 0.05
 MAX_OPEN_FILES = 65536
 # Of those, what is no connection: libraries, pipes to children, uploads.
@@ -119,6 +122,7 @@ class _Server:
         self._on_page = on_page
         self._ending: asyncio.Task[None] | None = None
         self._refusal: VlmDlmError | None = None
+        self._has_settled = False
         self._hurry = asyncio.Event()
 
     async def run(self) -> None:
@@ -136,6 +140,8 @@ class _Server:
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
+        if self._ending is not None and not self._has_settled:
+            _leave()
         if self._refusal is not None:
             raise self._refusal
 
@@ -167,12 +173,12 @@ class _Server:
                 self._say(f"Not ready: {engine.state.reason}")
         else:
             await documenting
-            # what is here now stays for good: no collection under load need look at it again
-            gc.collect()
-            gc.freeze()
+            _freeze()
             self._say("Ready")
             if self._page is not None and await self._page.wait():
+                _freeze()
                 self._on_page(f"{_browsable(self._listener)}/")
+            self._has_settled = self._ending is None
         finally:
             ready.cancel()
 
@@ -200,6 +206,16 @@ class _Server:
             services.lifecycle.end_unanswered()
             await services.lifecycle.wait_idle(FLUSH_S - LAST_EVENTS_S)
         self._uvicorn.should_exit = True
+        # what closes may hang on a thread that loads; children end with this process
+        asyncio.get_running_loop().call_later(CLOSE_S, _leave)
+
+
+def _leave() -> None:
+    """Everything is closed but threads that still import, which cannot be told to end."""
+    logging.shutdown()
+    with suppress(OSError):
+        sys.stderr.flush()
+    os._exit(0)
 
 
 def _bind(settings: Settings) -> socket.socket:
@@ -217,6 +233,12 @@ def _bind(settings: Settings) -> socket.socket:
             f"cannot listen on {host} port {port}: it is taken, or not an address of this machine; "
             "--host and --port choose another"
         ) from None
+
+
+def _freeze() -> None:
+    """What is here now stays for good: no collection under load need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _address(listener: socket.socket) -> str:

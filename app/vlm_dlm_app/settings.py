@@ -109,6 +109,10 @@ class Settings(BaseSettings):
     drain_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
     page: bool = True
     page_mcp: bool = False
+    max_upload_bytes: Count = 128 * MIB
+    max_uploads: Count = 256
+    upload_s: float = Field(default=600.0, gt=0, le=86400, allow_inf_nan=False)
+    max_page_streams: Count = 512
 
     idempotency_s: float = Field(default=600.0, ge=0, allow_inf_nan=False)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
+from vlm_dlm.decoding import MODES
+
 if TYPE_CHECKING:
     from vlm_dlm.preflight import Checkpoint
     from vlm_dlm.serving.managed import ManagedEngine
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from vlm_dlm_app.lifecycle import Lifecycle
     from vlm_dlm_app.media.fetcher import Fetcher
     from vlm_dlm_app.metrics import Metrics
+    from vlm_dlm_app.parsing import BodyWorker
     from vlm_dlm_app.settings import Settings
 
 
@@ -32,6 +35,7 @@ class Services:
     metrics: Metrics
     idempotency: IdempotencyStore
     lifecycle: Lifecycle
+    worker: BodyWorker
     began_s: int
 
     def runs_on(self, mode: str) -> tuple[str, str]:
@@ -39,6 +43,17 @@ class Services:
         to."""
         state = self.engine.state_of(mode)
         return state.device or self.settings.device, state.dtype or self.settings.dtype
+
+    def is_lossless(self, mode: str) -> bool:
+        """Whether this server's greedy answers in that mode equal those of `ar` to the token. A
+        draft is verified in a forward of many rows: only float32 rounds that as one of a single
+        row."""
+        kind = MODES[mode]
+        return kind.is_lossless and (not kind.is_speculative or self._is_float32(mode))
+
+    def _is_float32(self, mode: str) -> bool:
+        """What 'auto' will be is not known before it has loaded; then it is not promised."""
+        return self.runs_on(mode)[1].partition(",")[0] == "float32"
 
     @property
     def retry_after_s(self) -> int:

@@ -52,7 +52,10 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str, str | None, str]] = {
         *(400, "bad_input", "max_completion_tokens", "max_tokens"),
     ),
     "too many tokens": ({"max_tokens": 9999}, 400, "over_limit", "max_tokens", "4096"),
-    "beyond the context": ({"max_tokens": 4096}, 400, "bad_prompt", None, "4096"),
+    "beyond the context": (
+        {"max_tokens": 4096},
+        *(400, "context_length_exceeded", "messages", "4096"),
+    ),
     "n": ({"n": 5}, 400, "over_limit", "n", "4"),
     "five stops": ({"stop": list("abcde")}, 400, "over_limit", "stop", "4"),
     "long stop": ({"stop": "a" * 65}, 400, "over_limit", "stop", "64"),

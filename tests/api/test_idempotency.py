@@ -141,10 +141,10 @@ def test_without_a_key_leaving_ends_the_work_at_once(server: LiveServer) -> None
 def test_a_body_is_hashed_for_a_key_alone(
     server: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_: object) -> bytes:
+    def broken(_: object) -> bytes:
         raise AssertionError
 
-    monkeypatch.setattr("vlm_dlm_app.idempotency.digest_of", broken)
+    monkeypatch.setattr("vlm_dlm_app.bodies.digest_of", broken)
     for is_stream in (False, True):
         assert ask(server, None, stream=is_stream).status_code == 200
         assert ask(server, "hashed", stream=is_stream).status_code == 500

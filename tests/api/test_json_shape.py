@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.json_shape import MAX_PARTS, check_shape
+from vlm_dlm_app.json_shape import (
+    MAX_BARE_BYTES,
+    MAX_CONTAINERS,
+    MAX_DIGITS,
+    MAX_ESCAPES,
+    MAX_PARTS,
+    MAX_WIDE_BYTES,
+    check_shape,
+)
 
 DEPTH = 4
 LEAVES = st.none() | st.booleans() | st.integers() | st.text('ab"\\[]{}é\n', max_size=8)
@@ -55,6 +63,18 @@ def test_no_bytes_break_it(body: bytes) -> None:
     [
         (b"[" * 10**6, "json_too_deep"),
         (b"[]" * 10**6, "json_too_large"),
+        (b"[" + b"{}," * MAX_CONTAINERS + b"{}]", "json_too_large"),
+        (b"[" + b"1," * MAX_PARTS + b"1]", "json_too_large"),
+        (b"[" + b"null," * MAX_PARTS + b"1]", "json_too_large"),
+        (b'{"a":' * 40 + b"1" + b"}" * 40, "json_too_deep"),
+        (b"{" + b'"a":1,' * (MAX_PARTS // 2) + b'"a":1}', "json_too_large"),
+        (b"[" + b" " * MAX_BARE_BYTES + b"1]", "json_too_large"),
+        (b"[" + b"1" * (MAX_DIGITS + 1) + b"]", "json_too_large"),
+        (b"[0." + b"12345" * MAX_DIGITS + b"e-9]", "json_too_large"),
+        (b'"' + b"\\/" * (MAX_ESCAPES + 1) + b'"', "json_too_large"),
+        (b'"' + b"a" * MAX_WIDE_BYTES + b'\\ud83d\\ude00"', "json_too_large"),
+        (b'"' + b"a" * MAX_WIDE_BYTES + "😀".encode() + b'"', "json_too_large"),
+        (b"[" + ('"' + "a" * 4096 + 'é",').encode() * 1024 + b"1]", "json_too_large"),
         (b'"",' * 10**6, "json_too_large"),
         (b'"' + b'\\"' * 10**6, "json_too_large"),
         ('{"a": []}'.encode("utf-16"), "invalid_json"),
@@ -72,9 +92,13 @@ def test_hostile_shapes_are_refused(body: bytes, code: str) -> None:
     "body",
     [
         b'{"url": "' + b"A" * 10**7 + b'"}',
-        b'"' + b"\\" * 10**7,
-        b'"' + b"\\\\" * 10**6 + b'" []',
-        b" " * 10**7,
+        b'{"url": "' + (b"A" * 31 + b"\\/") * (MAX_ESCAPES - 1) + b'"}',
+        b'{"url": "' + (b"A" * 31 + b"\\u002B") * (MAX_ESCAPES - 1) + b'"}',
+        b'"' + b"\\" * MAX_ESCAPES,
+        b'"' + b'\\"' * MAX_ESCAPES,
+        b'"' + b"\\\\" * (MAX_ESCAPES // 2) + b'" []',
+        b"1" * MAX_DIGITS,
+        b" " * 10**6,
         b'"',
         b"",
         b"]]]]",
@@ -91,3 +115,40 @@ def test_the_limit_leaves_room_for_the_largest_request() -> None:
     messages = [{"role": "user", "content": parts}] * 64
     assert len(messages) * len(parts) * 5 < MAX_PARTS
     check_shape(json.dumps({"messages": messages}).encode(), 32)
+
+
+def test_the_limit_leaves_room_for_a_report_on_long_answers() -> None:
+    row = [
+        131071,
+        "draft",
+        1024,
+        1024,
+        0.9342134952545166,
+        12.345678901234567,
+        "wörd",
+        98765.43,
+        99,
+    ]
+    answers = {mode: {"tokens": [row] * 4096} for mode in ("ar", "diffusion", "linear", "quad")}
+    check_shape(json.dumps({"record": {"answers": answers}}).encode(), 32)
+
+
+def parts_of(value: Any) -> int:
+    """Values, and the names of fields."""
+    if isinstance(value, dict):
+        return 1 + sum(1 + parts_of(part) for part in value.values())
+    return 1 + sum(map(parts_of, value)) if isinstance(value, list) else 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(VALUES)
+def test_every_value_counts(value: Any) -> None:
+    num_parts = parts_of(value)
+    body = json.dumps(value).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vlm_dlm_app.json_shape.MAX_PARTS", num_parts - 1)
+        with pytest.raises(ApiError):
+            check_shape(body, 32)
+        # an empty list may count as if it held something
+        patch.setattr("vlm_dlm_app.json_shape.MAX_PARTS", 2 * num_parts)
+        check_shape(body, 32)

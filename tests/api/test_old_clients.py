@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
 from collections.abc import Generator
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from tests.api.serving import LiveServer, live_server, until
-from tests.api.wire import answers, exchange
+from tests.api.test_upgrades import echo
+from tests.api.wire import answers, exchange, wire_server
 from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.preflight import Checkpoint
+from vlm_dlm_app import half_closed
+from vlm_dlm_app.protocol import BoundedProtocol
 from vlm_dlm_app.settings import Settings
 
 WORDS = ("There ", "is ", "one ", "red ", "circle.")
@@ -99,3 +104,74 @@ def test_http_1_0_may_keep_its_connection(server: LiveServer) -> None:
 def test_http_1_0_expects_no_interim_answer(server: LiveServer) -> None:
     said = exchange(server.port, [chat("1.0", extra="Expect: 100-continue\r\n")])
     assert [answer.status for answer in answers(said)] == [200]
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_both_loops_tell_them_apart(loop: str) -> None:
+    left: list[str] = []
+
+    async def patient(scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers after a while, unless its client leaves."""
+        await receive()
+        leaving = asyncio.ensure_future(receive())
+        await asyncio.wait({leaving}, timeout=1.0)
+        if leaving.done():
+            left.append(scope["path"])
+            return
+        leaving.cancel()
+        await echo(scope, nothing_more, send)
+
+    async def nothing_more() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    with wire_server(patient, BoundedProtocol, loop=loop) as port:
+        sent = b"GET /waits HTTP/1.1\r\nHost: a\r\n\r\n"
+        (answer,) = answers(exchange(port, [sent], shuts=True))
+        assert json.loads(answer.body)["path"] == "/waits"
+        assert left == []
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(b"GET /left HTTP/1.1\r\nHost: a\r\n\r\n")
+            time.sleep(0.1)
+        until(lambda: left == ["/left"], 0.8)
+
+
+def test_who_waits_long_is_sent_interim_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(half_closed, "INTERIM_S", 0.3)
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(1.0)
+        await echo(scope, receive, send)
+
+    with wire_server(slow, BoundedProtocol) as port:
+        sent = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        *interim, final = answers(exchange(port, [sent], shuts=True))
+        assert {answer.status for answer in interim} == {100}
+        assert final.status == 200
+        (only,) = answers(exchange(port, [sent.replace(b"1.1", b"1.0")], shuts=True))
+        assert only.status == 200
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_who_leaves_a_silent_stream_is_noticed_and_who_waits_sees_no_probe(loop: str) -> None:
+    left: list[str] = []
+
+    async def rare(scope: Scope, receive: Receive, send: Send) -> None:
+        """Begins, and goes on long after."""
+        await receive()
+        leaving = asyncio.ensure_future(receive())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first ", "more_body": True})
+        await asyncio.wait({leaving}, timeout=1.0)
+        if leaving.done():
+            left.append(scope["path"])
+            return
+        leaving.cancel()
+        await send({"type": "http.response.body", "body": b"last"})
+
+    with wire_server(rare, BoundedProtocol, loop=loop) as port:
+        (answer,) = answers(exchange(port, [b"GET /waits HTTP/1.1\r\nHost: a\r\n\r\n"], shuts=True))
+        assert answer.body == b"first last"
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(b"GET /left HTTP/1.1\r\nHost: a\r\n\r\n")
+            until(lambda: b"first" in connection.recv(65536))
+        until(lambda: left == ["/left"], 0.8)

@@ -190,7 +190,9 @@ def test_all_lists_are_known() -> None:
 @pytest.mark.parametrize("name", LISTS)
 def test_a_list_that_is_set_holds_something(name: str, text: str, tmp_path: Path) -> None:
     """It would mean no keys, or any host: the opposite of what was meant."""
-    with pytest.raises(BadInputError, match=rf"setting {name} \(from the environment\) is set, but"):
+    with pytest.raises(
+        BadInputError, match=rf"setting {name} \(from the environment\) is set, but"
+    ):
         load_settings(environment={f"VLM_DLM_{name.upper()}": text})
     file = tmp_path / "settings.toml"
     for value in (json.dumps(text), json.dumps([""]) if name == "api_keys" else json.dumps("")):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import shutil
 import subprocess
 from collections.abc import Generator
 from pathlib import Path
 
+import httptools
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -108,8 +110,6 @@ def spied() -> tuple[BoundedProtocol, list[tuple[str, str]]]:
         _bodies: bytes = b""
 
         def __init__(self) -> None:
-            import httptools
-
             self.parser = httptools.HttpRequestParser(self)
             self.loop = asyncio.new_event_loop()
             self.pipeline = []  # pyright: ignore
@@ -149,7 +149,7 @@ def test_any_number_of_them_in_any_pieces(asks: list[tuple[str, bool]], cuts: li
     sent = b"".join(outer(ask, is_chunked) for ask, is_chunked in asks) + LAST
     protocol, seen = spied()
     edges = [0, *sorted(cut for cut in cuts if cut < len(sent)), len(sent)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         protocol.data_received(sent[start:end])
     assert seen == [*[("/outer", INNER.decode())] * len(asks), ("/last", "hi")]
 

@@ -1,4 +1,4 @@
-"""Files that begin as one of the four formats and do not hold what they promise."""
+"""Files that begin as one of the formats and do not hold what they promise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.corpus.images import (
     riff,
 )
 
-KINDS = ("PNG", "JPEG", "WEBP", "GIF")
+KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 END = chunk(b"IEND")
 SIDE = 40
 

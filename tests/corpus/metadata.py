@@ -25,7 +25,7 @@ def groups() -> Groups:
     yield {200}, _orientations()
     yield {200}, _broken_blocks()
     yield {200}, _profiles_and_texts()
-    yield {200, 400}, _bombs()
+    yield {200}, _bombs()
 
 
 def _orientations() -> Iterator[Named]:

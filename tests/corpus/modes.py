@@ -1,4 +1,4 @@
-"""Pictures that are unusual and right: every mode of the four formats, and what moves."""
+"""Pictures that are unusual and right: every mode of the formats that are read, and what moves."""
 
 from __future__ import annotations
 
@@ -92,6 +92,8 @@ def _by_encoder() -> Iterator[Named]:
     yield "JPEG, best quality, full colour", picture("JPEG", quality=100, subsampling=0)
     yield "JPEG, progressive", picture("JPEG", progressive=True)
     yield "JPEG with restart markers", picture("JPEG", restart_marker_blocks=1)
+    yield "JPEG without its end", picture("JPEG")[:-2]
+    yield "JPEG, progressive, without its end", picture("JPEG", progressive=True)[:-2]
     yield "JPEG of odd sides", picture("JPEG", 61, 47)
     yield "JPEG with a last scan 20 times", jpeg_scans(20)
     yield "WebP, lossless", picture("WEBP", lossless=True)
@@ -100,12 +102,21 @@ def _by_encoder() -> Iterator[Named]:
     yield "WebP with alpha, lossless", encode(alpha, "WEBP", lossless=True)
     yield "GIF with a transparent colour", encode(base.convert("P"), "GIF", transparency=0)
     yield "GIF of grey", encode(base.convert("L"), "GIF")
+    for mode in ("1", "L", "P", "RGB", "RGBA"):
+        yield f"BMP, {mode}", encode(base.convert(mode), "BMP")
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"):
+        source = base.convert("L") if mode in ("LA", "I;16", "F") else base
+        yield f"TIFF, {mode}", encode(source.convert(mode), "TIFF")
+    for packing in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+        yield f"TIFF, {packing}", encode(base, "TIFF", compression=packing)
+    yield "AVIF", encode(base, "AVIF")
+    yield "AVIF with alpha", encode(alpha, "AVIF")
     yield "GIF of two colours", encode(base.convert("1"), "GIF")
     yield "GIF, interlaced", encode(base.convert("P"), "GIF", interlace=1)
 
 
 def _moving() -> Iterator[Named]:
-    for kind in ("GIF", "WEBP", "PNG"):
+    for kind in ("GIF", "WEBP", "PNG", "TIFF", "AVIF"):
         for num_frames in (2, 12):
             yield f"{kind} of {num_frames} frames", animation(kind, num_frames)
     yield "GIF of 5000 frames", long_gif(5000)

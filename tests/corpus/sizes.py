@@ -51,6 +51,8 @@ def _no_use() -> Iterator[Named]:
         rows = chunk(b"IDAT", b"x\x9c\x03\x00\x00\x00\x00\x01")
         yield f"{width} x {height} PNG", assembled(ihdr(width, height), rows, chunk(b"IEND"))
     yield "JPEG without a height", _jpeg_of_size(64, 0)
+    yield "BMP that promises 4000 x 4000", _bmp_of_size(4000, 4000)
+    yield "TIFF that promises 4000 x 4000", _tiff_of_size("<", 4000)
     yield "GIF whose frame promises more than it has", _gif_of_size(64, 64, 2000, 2000)
     first, second = ihdr(64, 64), ihdr(4000, 4000)
     yield "PNG with a second, larger header", assembled(first, second, *_rest_of_png())
@@ -73,12 +75,23 @@ def _too_large() -> Iterator[Named]:
     yield "GIF whose frame lies far outside", _gif_of_size(64, 64, 65_535, 65_535)
     yield "WebP that promises 16777216 x 16777216", riff((b"VP8X", bytes(4) + b"\xff" * 6))
     yield "lossy WebP that promises 16383 x 16383", _webp_of_size(0x3FFF)
+    yield "BMP that promises 20000 x 20000", _bmp_of_size(20_000, 20_000)
+    yield "BMP from the top that promises 20000 x 20000", _bmp_of_size(20_000, -20_000)
+    yield "BMP of a negative width", _bmp_of_size(-64, 64)
+    for order in "<", ">":
+        yield f"TIFF that promises 20000 x 20000, {order}", _tiff_of_size(order, 20_000)
+        yield (
+            f"TIFF that promises 4294967295 x 4294967295, {order}",
+            _tiff_of_size(order, 2**32 - 1),
+        )
+    yield "AVIF that promises 20000 x 20000", _avif_of_size(20_000)
     yield "one byte over 20 MiB", picture("PNG") + bytes(20 * 2**20 + 1 - len(picture("PNG")))
 
 
 def _doubtful() -> Iterator[Named]:
     """A slow machine may run out of time; a decoder may fill in what is missing."""
     yield "as many pixels as allowed", png(8000, 5000, depth=1)
+    yield "AVIF that promises 4000 x 4000", _avif_of_size(4000)
     yield "JPEG that promises 4000 x 4000", _jpeg_of_size(4000, 4000)
 
 
@@ -106,4 +119,24 @@ def _gif_of_size(width: int, height: int, frame_width: int, frame_height: int) -
 def _webp_of_size(side: int) -> bytes:
     data = bytearray(picture("WEBP"))
     data[26:30] = struct.pack("<HH", side, side)
+    return bytes(data)
+
+
+def _bmp_of_size(width: int, height: int) -> bytes:
+    data = bytearray(picture("BMP"))
+    data[18:26] = struct.pack("<ii", width, height)
+    return bytes(data)
+
+
+def _tiff_of_size(order: str, side: int) -> bytes:
+    """A directory that tells a size and nothing else."""
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "IH", 8, 2)
+    entries = (struct.pack(order + "HHII", tag, 4, 1, side) for tag in (256, 257))
+    return head + b"".join(entries) + bytes(4)
+
+
+def _avif_of_size(side: int) -> bytes:
+    data = bytearray(picture("AVIF"))
+    start = data.index(b"ispe") + 8
+    data[start : start + 8] = struct.pack(">II", side, side)
     return bytes(data)

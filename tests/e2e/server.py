@@ -43,14 +43,17 @@ class Server:
         env: Mapping[str, str] | None = None,
         is_ready_wanted: bool = True,
         arguments: tuple[str, ...] = (),
+        enter: Callable[[], None] | None = None,
         **settings: Any,
     ) -> None:
+        """enter: called in the new process before it becomes the server, as to join a group."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("VLM_DLM")}
         asked = {"page": False, **settings}
         given = {f"VLM_DLM_{name.upper()}": _text(value) for name, value in asked.items()}
         self._environment = {**kept, **given, **(env or {})}
         self._arguments = ("--port", "0", *arguments)
         self._is_ready_wanted = is_ready_wanted
+        self._enter = enter
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._changed = threading.Condition()
@@ -106,7 +109,7 @@ class Server:
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=self._prepare,
         )
         self._reader = threading.Thread(target=self._read_log, args=(self._process,), daemon=True)
         self._reader.start()
@@ -115,6 +118,13 @@ class Server:
         if self._is_ready_wanted:
             self.wait_for_line(READY)
             self.processes()
+
+    def _prepare(self) -> None:
+        """Runs in the new process."""
+        if sys.platform == "linux":
+            _die_with_parent()
+        if self._enter is not None:
+            self._enter()
 
     def wait_for_line(
         self, pattern: re.Pattern[str], timeout_s: float = START_S, skip: int = 0

@@ -66,7 +66,7 @@ def test_report_without_a_page(server: Server, tmp_path: Path) -> None:
         [*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1
-    assert done.stderr.strip() == "there is no such address here"
+    assert done.stderr.startswith("there is no such address here; ")
     assert not out.exists()
 
 

@@ -101,7 +101,7 @@ def test_prompt_and_answer_must_fit_together(tiny_checkpoint: Path) -> None:
     messages = conversation("Hello", 0)
     num = len(prepare_prompt(checkpoint, messages, (), 1).token_ids)
     prepare_prompt(checkpoint, messages, (), limit - num)
-    with pytest.raises(PromptError, match=f"context holds {limit}"):
+    with pytest.raises(PromptError, match=f"context length is {limit}"):
         prepare_prompt(checkpoint, messages, (), limit - num + 1)
 
 

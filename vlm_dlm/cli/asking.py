@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlm_dlm.answer_room import fit_answer
 from vlm_dlm.defaults import DEVICES, DTYPES, check_choice
 from vlm_dlm.errors import BadInputError, CheckpointError, ModeError
 from vlm_dlm.model.quantization import check_quantize
@@ -121,6 +122,9 @@ def check(
     messages = conversation(question.prompt, len(images), question.system)
     is_thinking = sampling.max_thinking_tokens is not None
     prompt = prepare_prompt(checkpoint, messages, images, sampling.max_tokens, is_thinking)
+    sampling = fit_answer(
+        sampling, len(prompt.token_ids), checkpoint.config.max_position_embeddings
+    )
     return Checked(place, checkpoint, prompt, params, sampling)
 
 
@@ -129,9 +133,9 @@ def load(checked: Checked) -> Runtime:
     from vlm_dlm.cli.output import load_progress
     from vlm_dlm.runtime import Runtime, fitting_config
 
-    config = fitting_config(
-        len(checked.prompt.token_ids), checked.sampling.max_tokens, checked.params
-    )
+    max_tokens = checked.sampling.max_tokens
+    assert max_tokens is not None, "it has been fitted"
+    config = fitting_config(len(checked.prompt.token_ids), max_tokens, checked.params)
     place = checked.place
     with load_progress() as progress:
         return Runtime.load(

@@ -20,13 +20,17 @@ def compare(
     modes: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Modes to run.", show_default="all")
     ] = None,
-    max_tokens: opt.MaxTokens = 256,
+    max_tokens: opt.AnswerTokens = None,
     threshold: opt.Threshold = None,
     block_length: opt.BlockLength = None,
     steps: opt.Steps = None,
     seed_first_token: opt.SeedFirstToken = None,
     temperature: opt.Temperature = 0.0,
     top_p: opt.TopP = 1.0,
+    top_k: opt.TopK = 0,
+    min_p: opt.MinP = 0.0,
+    min_tokens: opt.MinTokens = 0,
+    ignore_eos: opt.IgnoreEos = False,
     seed: opt.Seed = None,
     max_thinking_tokens: opt.MaxThinkingTokens = None,
     system: opt.SystemText = None,
@@ -48,7 +52,17 @@ def compare(
     """
     names = parse_modes(modes)
     options = given_options(threshold, block_length, steps, seed_first_token)
-    sampling = SamplingParams(temperature, top_p, seed, max_tokens, max_thinking_tokens)
+    sampling = SamplingParams(
+        temperature,
+        top_p,
+        seed,
+        max_tokens,
+        max_thinking_tokens,
+        top_k=top_k,
+        min_p=min_p,
+        min_tokens=min_tokens,
+        ignore_eos=ignore_eos,
+    )
     question = Question(image or [], prompt, system, exif)
     place = Place(model, device, dtype, adapter, quantize)
     checked = check(names, options, sampling, question, place)
@@ -58,13 +72,13 @@ def compare(
         write_note(options_line(options, checked.params))
     runtime = load(checked)
     if json:
-        report = runtime.compare(checked.prompt, names, options, sampling, is_warm=warm_up)
+        report = runtime.compare(checked.prompt, names, options, checked.sampling, is_warm=warm_up)
         write_json(report.to_dict())
         return
     from vlm_dlm.cli.comparison_view import ComparisonView
 
     with ComparisonView(names) as view:
         report = runtime.compare(
-            checked.prompt, names, options, sampling, view.on_event, is_warm=warm_up
+            checked.prompt, names, options, checked.sampling, view.on_event, is_warm=warm_up
         )
     view.show(report, is_warm=warm_up)

@@ -74,6 +74,8 @@ class ComparisonView:
             console.print(Text(", ".join(modes), style="bold"))
             console.print(Padding(Text(text), (0, 0, 1, 2)))
         console.print(comparison_table(report))
+        for line in difference_lines(report):
+            console.print(line, style="dim")
         console.print(
             f"Image {1000 * report.vision_s:.0f} ms ({report.image_tokens} tokens), "
             f"prompt {1000 * report.prefill_s:.0f} ms ({report.prompt_tokens} tokens), "
@@ -98,6 +100,20 @@ def comparison_table(report: Report) -> Table:
     for result in report.results:
         table.add_row(result.mode, *_figures(result, base))
     return table
+
+
+def difference_lines(report: Report) -> list[str]:
+    """Where each mode first differs from `ar`, and how near `ar` was to choosing otherwise."""
+    lines: list[str] = []
+    for result in report.results:
+        if result.first_difference is None:
+            continue
+        margin = result.margin
+        apart = "" if margin is None else f", where ar's two best logits are {margin:.3g} apart"
+        lines.append(
+            f"{result.mode} differs from ar at token {result.first_difference + 1}{apart}."
+        )
+    return lines
 
 
 def distinct_texts(report: Report) -> dict[str, list[str]]:

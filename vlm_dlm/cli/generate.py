@@ -21,13 +21,17 @@ def generate(
     mode: Annotated[
         str, typer.Option(metavar="MODE", help="ar, diffusion, linear_spec or quadratic_spec.")
     ] = "linear_spec",
-    max_tokens: opt.MaxTokens = 256,
+    max_tokens: opt.AnswerTokens = None,
     threshold: opt.Threshold = None,
     block_length: opt.BlockLength = None,
     steps: opt.Steps = None,
     seed_first_token: opt.SeedFirstToken = None,
     temperature: opt.Temperature = 0.0,
     top_p: opt.TopP = 1.0,
+    top_k: opt.TopK = 0,
+    min_p: opt.MinP = 0.0,
+    min_tokens: opt.MinTokens = 0,
+    ignore_eos: opt.IgnoreEos = False,
     seed: opt.Seed = None,
     max_thinking_tokens: opt.MaxThinkingTokens = None,
     system: opt.SystemText = None,
@@ -42,7 +46,17 @@ def generate(
     """Answer one prompt in one mode. Its figures are those of a single run without warm-up."""
     (name,) = parse_modes([mode])
     options = given_options(threshold, block_length, steps, seed_first_token)
-    sampling = SamplingParams(temperature, top_p, seed, max_tokens, max_thinking_tokens)
+    sampling = SamplingParams(
+        temperature,
+        top_p,
+        seed,
+        max_tokens,
+        max_thinking_tokens,
+        top_k=top_k,
+        min_p=min_p,
+        min_tokens=min_tokens,
+        ignore_eos=ignore_eos,
+    )
     question = Question(image or [], prompt, system, exif)
     place = Place(model, device, dtype, adapter, quantize)
     checked = check([name], options, sampling, question, place)
@@ -50,7 +64,7 @@ def generate(
         write_note(EMBEDDED_NOTE)
     runtime = load(checked)
     report = runtime.generate(
-        checked.prompt, name, options, sampling, on_event=None if json else _stream
+        checked.prompt, name, options, checked.sampling, on_event=None if json else _stream
     )
     if json:
         write_json(report.to_dict())

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vlm_dlm.answer_room import DEFAULT_MAX_TOKENS
+
 ImagePaths = Annotated[
     list[str] | None,
     typer.Option("--image", metavar="PATH", help="Image file; repeat for several."),
@@ -14,6 +16,15 @@ ImagePaths = Annotated[
 PromptText = Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What to ask.")]
 SystemText = Annotated[str | None, typer.Option("--system", metavar="TEXT", help="System message.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", metavar="N", help="Longest answer.")]
+AnswerTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens",
+        metavar="N",
+        help="Longest answer.",
+        show_default=f"what fits, at most {DEFAULT_MAX_TOKENS}",
+    ),
+]
 Threshold = Annotated[
     str | None,
     typer.Option(
@@ -43,6 +54,21 @@ Temperature = Annotated[
     float, typer.Option(metavar="T", help="0 is greedy; higher is more varied.")
 ]
 TopP = Annotated[float, typer.Option("--top-p", metavar="P", help="Nucleus sampling mass.")]
+TopK = Annotated[
+    int, typer.Option("--top-k", metavar="K", help="Draw from the K best tokens; 0 for all.")
+]
+MinP = Annotated[
+    float,
+    typer.Option(
+        "--min-p", metavar="P", help="Least probability drawn, as a share of the best token's."
+    ),
+]
+MinTokens = Annotated[
+    int, typer.Option("--min-tokens", metavar="N", help="No end of the answer before N tokens.")
+]
+IgnoreEos = Annotated[
+    bool, typer.Option("--ignore-eos", help="Write on behind end tokens, up to --max-tokens.")
+]
 Seed = Annotated[
     int | None, typer.Option(metavar="S", help="Same seed, same answer.", show_default="random")
 ]

@@ -153,7 +153,7 @@ def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> 
         tuple(tokens),
         num_kv_kept=len(tokens),
         canvas=tuple(drafts),
-        acceptance_len=len(tokens),
+        acceptance_len=len(tokens) if num_drafts else None,  # nothing drafted, nothing refused
         num_drafts=num_drafts,
     )
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from vlm_dlm.answer_room import fit_answer
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.errors import CapacityError, PromptError
-from vlm_dlm.request import GenerationRequest
+from vlm_dlm.request import GenerationRequest, PromptInput
 
 
-def check_prompt(request: GenerationRequest, max_context: int, image_token_id: int | None) -> None:
-    """Raises PromptError for a prompt that is empty, too long, or at odds with its images."""
-    prompt, max_tokens = request.prompt, request.sampling.max_tokens
-    num_prompt = len(prompt.token_ids)
-    if num_prompt == 0:
+def check_prompt(prompt: PromptInput, image_token_id: int | None) -> None:
+    """Raises PromptError for a prompt that is empty, or at odds with its images."""
+    if len(prompt.token_ids) == 0:
         raise PromptError("the prompt is empty")
     num_pads = 0 if image_token_id is None else prompt.token_ids.count(image_token_id)
     if num_pads != prompt.num_image_tokens:
@@ -19,26 +18,29 @@ def check_prompt(request: GenerationRequest, max_context: int, image_token_id: i
             f"the prompt has {num_pads} image placeholders for "
             f"{prompt.num_image_tokens} image features"
         )
-    if num_prompt + max_tokens > max_context:
-        raise PromptError(
-            f"the prompt has {num_prompt} tokens and {max_tokens} more were asked for; "
-            f"this model's context holds {max_context}"
-        )
 
 
-def cache_needed(request: GenerationRequest, max_rows: int, config: EngineConfig) -> int:
-    """Most cache slots the request can ever need, whose widest plan has `max_rows` rows.
+def reserved(
+    request: GenerationRequest, max_rows: int, max_context: int, config: EngineConfig
+) -> tuple[int, int]:
+    """Most tokens of the answer, and most cache slots that the request can ever need, whose widest
+    plan has `max_rows` rows.
 
-    Raises CapacityError where the engine is too small for it.
+    Raises ContextLengthError where the context is too short for it, CapacityError where the engine
+    is too small.
     """
     if max_rows > config.max_batched_tokens:
         raise CapacityError(
             f"one step needs {max_rows} rows; this engine runs {config.max_batched_tokens}"
         )
-    needed = len(request.prompt.token_ids) + request.sampling.max_tokens + max_rows
-    available = config.num_pages * config.page_size
+    num_prompt, available = len(request.prompt.token_ids), config.num_pages * config.page_size
+    max_tokens = fit_answer(
+        request.sampling, num_prompt, max_context, available - max_rows
+    ).max_tokens
+    assert max_tokens is not None, "it has been fitted"
+    needed = num_prompt + max_tokens + max_rows
     if needed > available:
         raise CapacityError(
             f"the request needs cache for {needed} tokens; this engine has {available}"
         )
-    return needed
+    return max_tokens, needed

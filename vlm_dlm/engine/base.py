@@ -40,6 +40,16 @@ class Capabilities:
     needs_pictures: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Whether an engine gets on. num_steps: done so far. is_busy: in one now. longest_s: what the
+    longest took."""
+
+    num_steps: int
+    is_busy: bool
+    longest_s: float
+
+
 class Engine(ABC):
     """Runs requests concurrently and tells each caller what happens to theirs."""
 
@@ -65,6 +75,11 @@ class Engine(ABC):
         """Call `callback` once, from any thread, when nothing can be run any more although nobody
         closed it; at once if that has happened. Every open stream has had its terminal event."""
         del callback  # for engines that can break
+
+    @property
+    def progress(self) -> Progress | None:
+        """From any thread, at once. None where steps are not its own."""
+        return None
 
     @abstractmethod
     async def close(self) -> None:

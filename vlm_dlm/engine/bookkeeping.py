@@ -6,8 +6,7 @@ import logging
 from time import perf_counter
 
 from vlm_dlm.engine.health import is_out_of_memory
-from vlm_dlm.engine.sequence import Detokenizer, Sequence
-from vlm_dlm.engine.stop_strings import StopStrings
+from vlm_dlm.engine.sequence import Sequence
 from vlm_dlm.errors import EngineError, UnavailableError, VlmDlmError
 from vlm_dlm.events import Canvas, Committed, Failed, Finished, GenerationEvent, Started
 from vlm_dlm.step import StepResult, Token
@@ -27,9 +26,7 @@ def started(sequence: Sequence) -> Started:
     )
 
 
-def book(
-    sequence: Sequence, result: StepResult, eos: frozenset[int]
-) -> tuple[list[GenerationEvent], str | None]:
+def book(sequence: Sequence, result: StepResult) -> tuple[list[GenerationEvent], str | None]:
     """Book one step of a running request. Returns its events and, at the end, the reason."""
     sequence.cache_len += result.num_kv_kept
     sequence.num_forwards += result.num_forwards
@@ -38,15 +35,12 @@ def book(
         sequence.acceptance_lengths.append(result.acceptance_len)
         sequence.num_draft_tokens += result.num_drafts
     events: list[GenerationEvent] = []
-    room = sequence.request.sampling.max_tokens - sequence.num_tokens
-    tokens, reason = cut(result.committed, room, eos)
+    room = sequence.max_tokens - sequence.num_tokens
+    tokens, reason = cut(result.committed, room, sequence.ending_ids)
     now = perf_counter()
     if tokens:
-        if sequence.stops is None:
-            text = sequence.detokenizer.push([token.id for token in tokens])
-        else:
-            tokens, text = cut_at_stop(tokens, sequence.detokenizer, sequence.stops)
-            reason = "stop" if sequence.stops.is_found else reason
+        tokens, text, is_stopped = _spoken(sequence, tokens)
+        reason = "stop" if is_stopped else reason
         sequence.num_tokens += len(tokens)
         sequence.clock.first_token = sequence.clock.first_token or now
         events.append(Committed(sequence.id, tokens, text, sequence.num_forwards, now))
@@ -56,12 +50,13 @@ def book(
 
 
 def cut(
-    tokens: tuple[Token, ...], room: int, eos: frozenset[int]
+    tokens: tuple[Token, ...], room: int, ending_ids: frozenset[int]
 ) -> tuple[tuple[Token, ...], str | None]:
-    """Cut behind the first end token, then at `room` tokens. Returns the rest and why it ends."""
+    """Cut behind the first token that ends the answer, then at `room` tokens. Returns the rest and
+    why it ends."""
     reason = None
     for i, token in enumerate(tokens):
-        if token.id in eos:
+        if token.id in ending_ids:
             tokens, reason = tokens[: i + 1], "stop"
             break
     if len(tokens) > room or (len(tokens) == room and reason is None):
@@ -69,24 +64,28 @@ def cut(
     return tokens, reason
 
 
-def cut_at_stop(
-    tokens: tuple[Token, ...], detokenizer: Detokenizer, stops: StopStrings
-) -> tuple[tuple[Token, ...], str]:
-    """Text of the tokens one by one, up to the one that completes a stop string. Returns the tokens
-    up to that one and the text that is clear."""
+def _spoken(sequence: Sequence, tokens: tuple[Token, ...]) -> tuple[tuple[Token, ...], str, bool]:
+    """The tokens up to the one that completes a stop string, the text that is clear, and whether
+    there was such a string."""
+    spoken = tokens[:-1] if tokens[-1].id in sequence.silent_ids else tokens
+    stops, push = sequence.stops, sequence.detokenizer.push
+    if stops is None:
+        return tokens, push([token.id for token in spoken]), False
     pieces: list[str] = []
-    for i, token in enumerate(tokens):
-        pieces.append(stops.push(detokenizer.push([token.id])))
+    for i, token in enumerate(spoken):
+        is_early = sequence.num_tokens + i < sequence.request.sampling.min_tokens
+        pieces.append(stops.push(push([token.id]), is_early=is_early))
         if stops.is_found:
-            return tokens[: i + 1], "".join(pieces)
-    return tokens, "".join(pieces)
+            return tokens[: i + 1], "".join(pieces), True
+    return tokens, "".join(pieces), False
 
 
 def finished(sequence: Sequence, reason: str) -> Finished:
     """The terminal event of a request that ended as it should."""
     text, stops = sequence.detokenizer.flush(), sequence.stops
     if stops is not None:
-        text = stops.push(text) + stops.flush()
+        is_early = sequence.num_tokens <= sequence.request.sampling.min_tokens
+        text = stops.push(text, is_early=is_early) + stops.flush()
         if stops.is_found and reason == "length":  # complete with the last token allowed
             reason = "stop"
     now = perf_counter()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vlm_dlm.decoding import MODES, ModeRequest, find_mode
-from vlm_dlm.engine.admission import cache_needed, check_prompt
+from vlm_dlm.engine.admission import check_prompt, reserved
 from vlm_dlm.engine.bookkeeping import book, failed, finished, started
 from vlm_dlm.engine.execution import Execution
 from vlm_dlm.engine.features import FeatureCache
@@ -32,13 +32,14 @@ from vlm_dlm.step import StepResult
 
 
 class EngineCore:
-    """submit, abort, step. Not thread safe: one thread owns it."""
+    """submit, abort, step. Not thread safe: one thread owns it. make_detokenizer: told whether to
+    skip special tokens."""
 
     def __init__(
         self,
         model: VlmModel,
         ids: DecodingIds,
-        make_detokenizer: Callable[[], Detokenizer],
+        make_detokenizer: Callable[[bool], Detokenizer],
         image_token_id: int | None = None,
         config: EngineConfig | None = None,
     ) -> None:
@@ -74,16 +75,20 @@ class EngineCore:
         params = mode.Params() if request.params is None else request.params
         if not isinstance(params, mode.Params):
             raise ModeError(f"mode {mode.name} got the options of another mode")
-        max_rows = mode.max_query_len(params)
+        check_prompt(request.prompt, self.runner.image_token_id)
+        sampling, max_rows = request.sampling, mode.max_query_len(params)
+        max_tokens, max_cache_len = reserved(request, max_rows, self.max_context, self.config)
         sequence = Sequence(
             request,
             mode,
             params,
-            self.make_detokenizer(),
+            self.make_detokenizer(sampling.skip_special_tokens),
             Clock(perf_counter()),
-            self._cache_needed(request, max_rows),
+            sampling.ending_ids(self.ids.eos),
+            max_tokens,
+            max_cache_len,
             max_rows,
-            stops=StopStrings(request.sampling.stop) if request.sampling.stop else None,
+            stops=StopStrings(sampling.stop) if sampling.stop else None,
         )
         self._live[request.request_id] = sequence
         self.scheduler.waiting.append(sequence)
@@ -120,10 +125,6 @@ class EngineCore:
         events = [event for name in list(self._live) for event in self.abort(name)]
         self.prompts.clear()
         return events
-
-    def _cache_needed(self, request: GenerationRequest, max_rows: int) -> int:
-        check_prompt(request, self.max_context, self.runner.image_token_id)
-        return cache_needed(request, max_rows, self.config)
 
     def _admit(self) -> list[GenerationEvent]:
         """Start work on requests that fit; those whose prompt is kept are past it already."""
@@ -245,7 +246,7 @@ class EngineCore:
 
     def _book(self, sequence: Sequence, result: StepResult) -> list[GenerationEvent]:
         """Events of one step, and the plan of the next one."""
-        events, reason = book(sequence, result, self.ids.eos)
+        events, reason = book(sequence, result)
         if reason is not None:
             return [*events, self._finish(sequence, reason)]
         try:

@@ -38,7 +38,8 @@ class Clock:
 class Sequence:
     """State of one request. `cache_len` tokens are cached; `plan` is what it wants to run next.
 
-    stops: None where no stop string is set, so that these requests do not pay for it.
+    ending_ids: tokens that end the answer, max_tokens: most that it may have. stops: None where no
+    stop string is set, so that these requests do not pay for it.
     """
 
     request: GenerationRequest
@@ -46,6 +47,8 @@ class Sequence:
     params: Any
     detokenizer: Detokenizer
     clock: Clock
+    ending_ids: frozenset[int]
+    max_tokens: int
     max_cache_len: int
     max_rows: int
     table: PageTable | None = None
@@ -69,6 +72,14 @@ class Sequence:
     @property
     def id(self) -> str:
         return self.request.request_id
+
+    @property
+    def silent_ids(self) -> frozenset[int]:
+        """Tokens that end the answer and are kept out of its text here. Where special tokens have
+        none, an end token needs no such care."""
+        sampling = self.request.sampling
+        is_plain = sampling.skip_special_tokens
+        return frozenset(sampling.stop_token_ids) if is_plain else self.ending_ids
 
     @property
     def num_prompt_tokens(self) -> int:

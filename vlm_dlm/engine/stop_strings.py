@@ -23,14 +23,15 @@ class StopStrings:
         self._held = ""
         self.is_found = False
 
-    def push(self, piece: str) -> str:
-        """More text; returns what is now certain to stand before any stop string."""
+    def push(self, piece: str, *, is_early: bool = False) -> str:
+        """More text; returns what is now certain to stand before any stop string. is_early: one
+        that is complete in this piece does not count."""
         if self.is_found:
             return ""
         text = self._held + piece
         for end in range(len(self._held) + 1, len(text) + 1):
             length = self._advance(text[end - 1])
-            if length:
+            if length and not is_early:
                 self.is_found, self._held = True, ""
                 return text[: end - length]
         num_clear = len(text) - max(self._matched, default=0)
@@ -53,8 +54,8 @@ class StopStrings:
             matched += stop[matched] == char
             if matched == len(stop):
                 found = max(found, matched)
-            else:
-                self._matched[i] = matched
+                matched = self._fallbacks[i][matched - 1]  # for one that does not count
+            self._matched[i] = matched
         return found
 
 

@@ -17,7 +17,7 @@ from functools import partial
 from time import perf_counter
 
 from vlm_dlm.decoding import MODES
-from vlm_dlm.engine.base import Capabilities, Engine, ModeInfo
+from vlm_dlm.engine.base import Capabilities, Engine, ModeInfo, Progress
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.errors import EngineError, VlmDlmError
 from vlm_dlm.events import Failed, GenerationEvent, is_terminal
@@ -62,6 +62,8 @@ class TorchEngine(Engine):
         self._is_closing = False
         self._is_broken = False
         self._on_broken: Callable[[], object] | None = None
+        self._num_steps, self._longest_s = 0, 0.0
+        self._is_busy = False
         self._thread = threading.Thread(target=self._loop, name="vlm-dlm-engine", daemon=True)
         self._thread.start()
 
@@ -106,6 +108,10 @@ class TorchEngine(Engine):
             if not is_done:
                 self._commands.put(lambda: self._abort(name, caller))
 
+    @property
+    def progress(self) -> Progress:
+        return Progress(self._num_steps, self._is_busy, self._longest_s)
+
     def on_broken(self, callback: Callable[[], object]) -> None:
         with self._closing:
             self._on_broken = callback
@@ -128,7 +134,10 @@ class TorchEngine(Engine):
         try:
             while not self._is_closing:
                 self._drain(is_blocking=not self._core.has_work)
+                began_s = perf_counter()
                 self._deliver(self._core.step())
+                self._num_steps += 1
+                self._longest_s = max(self._longest_s, perf_counter() - began_s)
         except Exception:
             logger.exception("the engine failed and runs nothing any more")
             has_failed = True
@@ -151,10 +160,12 @@ class TorchEngine(Engine):
     def _drain(self, *, is_blocking: bool) -> None:
         """Run waiting commands; sleep for the first one where there is nothing else to do."""
         while True:
+            self._is_busy = not is_blocking
             try:
                 command = self._commands.get(block=is_blocking)
             except queue.Empty:
                 return
+            self._is_busy = True
             command()
             del command
             is_blocking = False

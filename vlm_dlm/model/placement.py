@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm_dlm.errors import CheckpointError
+from vlm_dlm.memory import free_in_groups
 from vlm_dlm.model.linear import empty_weight
 
 if TYPE_CHECKING:
@@ -25,11 +26,6 @@ MaxMemory = Mapping[int | str, int | str]
 
 # Kept free of weights and cache, for activations.
 RESERVED_FRACTION = 0.1
-CGROUP = Path("/sys/fs/cgroup")
-CGROUP_FILES = (  # limit, use and statistics of versions 2 and 1
-    ("memory.max", "memory.current", "memory.stat"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-)
 # What is left to do where quantized weights do not fit.
 _SMALLER = {
     "int8": "choose int4, load without --quantize (layers then wait on disk), or see "
@@ -219,7 +215,7 @@ def _free_bytes(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0]
     if device.type != "cpu":
         return None
-    found = (_free_in_machine(), _free_in_container())
+    found = (_free_in_machine(), free_in_groups())
     return min((free for free in found if free is not None), default=None)
 
 
@@ -230,18 +226,6 @@ def _free_in_machine() -> int | None:
     for line in meminfo.read_text(encoding="ascii").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
-    return None
-
-
-def _free_in_container() -> int | None:
-    """What its limit leaves. Cached file pages count as used there, but are given up on demand."""
-    for limit, used, unused in CGROUP_FILES:
-        try:
-            pages = dict(line.split() for line in (CGROUP / unused).read_text().splitlines())
-            taken = int((CGROUP / used).read_text()) - int(pages.get("inactive_file", 0))
-            return max(0, int((CGROUP / limit).read_text()) - taken)
-        except (OSError, ValueError):  # no such limit, or "max"
-            continue
     return None
 
 

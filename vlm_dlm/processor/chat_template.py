@@ -1,23 +1,20 @@
 """The checkpoint's chat template: where it is found and how it is rendered.
 
-Renders as the Hugging Face tokenizers do, in a sandbox. jinja2 is imported on first use.
+One that is not ours is rendered in a process of its own, with limits.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
 from vlm_dlm.errors import CheckpointError, PromptError
 from vlm_dlm.processor.default_template import CHAT_TEMPLATE
-
-if TYPE_CHECKING:
-    import jinja2
-
-_MAX_REASON_LEN = 200
+from vlm_dlm.processor.template_child import rendered
+from vlm_dlm.processor.template_process import TemplateProcess
+from vlm_dlm.processor.template_sandbox import compile_template
 
 
 class ChatTemplate:
@@ -25,7 +22,9 @@ class ChatTemplate:
 
     def __init__(self, source: str = CHAT_TEMPLATE, bos: str = "<s>", eos: str = "<|im_end|>"):
         """Raises CheckpointError if `source` is not a valid template."""
-        self._template = _compile(source)
+        # ours is known to be harmless, and a process costs time
+        self._process = None if source == CHAT_TEMPLATE else TemplateProcess(source)
+        self._template = compile_template(CHAT_TEMPLATE)
         self._tokens = {"bos_token": bos, "eos_token": eos}
 
     @classmethod
@@ -51,57 +50,24 @@ class ChatTemplate:
         Raises PromptError when the template refuses the conversation, CheckpointError when the
         template itself fails.
         """
-        try:
-            return self._template.render(
-                messages=messages,
-                add_generation_prompt=True,
-                enable_thinking=enable_thinking,
-                tools=None,
-                documents=None,
-                **self._tokens,
-            )
-        except _Refusal as refusal:
-            reason = str(refusal)[:_MAX_REASON_LEN]
-            raise PromptError(f"the chat template refuses this conversation: {reason}") from None
-        except Exception:  # a template can raise anything Python's operators raise
-            raise CheckpointError("the checkpoint's chat template cannot be rendered") from None
-
-
-class _Refusal(Exception):
-    """Raised by `raise_exception` inside a template."""
-
-
-def _compile(source: str) -> jinja2.Template:
-    import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
-    try:
-        return environment.from_string(source)
-    except jinja2.TemplateError:
-        raise CheckpointError("the checkpoint's chat template is not valid") from None
-
-
-def _refuse(message: object) -> NoReturn:
-    raise _Refusal(str(message))
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Plain JSON: the filter that jinja2 ships escapes HTML, which changes the prompt."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+        values = {
+            "messages": list(messages),
+            "add_generation_prompt": True,
+            "enable_thinking": enable_thinking,
+            "tools": None,
+            "documents": None,
+            **self._tokens,
+        }
+        if self._process is None:
+            reply = rendered(self._template, values)
+        else:
+            reply = self._process.render(values)
+        if "refused" in reply:
+            raise PromptError(f"the chat template refuses this conversation: {reply['refused']}")
+        if "failed" in reply:
+            cause = f": {reply['failed']}" if reply["failed"] else ""
+            raise CheckpointError(f"the checkpoint's chat template cannot be rendered{cause}")
+        return reply["text"]
 
 
 def _tokenizer_settings(path: Path) -> dict[str, Any]:

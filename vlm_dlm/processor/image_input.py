@@ -10,12 +10,15 @@ import re
 import stat
 from dataclasses import dataclass
 from io import BytesIO
+from math import ceil, prod
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin
 
-from vlm_dlm.errors import ImageError, ImageFormatError, ImageTooLargeError
+from vlm_dlm.errors import ImageError, ImageTooLargeError
+from vlm_dlm.processor.image_kinds import FORMATS, check_kind
+from vlm_dlm.processor.image_mending import lacks_end, mended_jpeg, without_texts
+from vlm_dlm.processor.rgb import to_rgb
 
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
@@ -27,7 +30,10 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_OPAQUE_16_BIT = 65535
+# Up to here a picture stays as it is, pixel for pixel, so that an answer does not depend on how the
+# image came in: the model's resize has no antialiasing and would see any earlier one. It covers
+# photos of common cameras; above, memory counts for more.
+MAX_WHOLE_PIXELS = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class ImageLimits:
     max_pixels: int = 40_000_000
     max_side: int = 16_384
     max_bytes: int = 20 * 2**20
-    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF")
+    formats: tuple[str, ...] = FORMATS
 
 
 def read_image(
@@ -54,7 +60,24 @@ def read_image(
         raise ImageError(f"{name} is empty")
     if len(data) > limits.max_bytes:
         raise ImageTooLargeError(f"{name} has {len(data)} bytes; the limit is {limits.max_bytes}")
-    return upright_rgb(_open(data, name, limits), name, limits, apply_exif)
+    return upright_rgb(open_image(data, limits, name), name, limits, apply_exif, data)
+
+
+def open_image(data: bytes, limits: ImageLimits, name: str = "the image") -> Image.Image:
+    """Parse the header only. The allow-list keeps every other decoder from running.
+
+    Raises ImageFormatError, ImageTooLargeError or ImageError.
+    """
+    kind = check_kind(data, limits.formats, name)
+    try:
+        return _opened(data, kind)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        # raised before our own check can see the size; only the number is taken from the text
+        found = re.search(r"\d+", str(error))
+        size = f"{found.group()} pixels" if found else "too many pixels"
+        raise ImageTooLargeError(f"{name} has {size}; the limit is {limits.max_pixels}") from None
+    except Exception:  # header parsers raise many types on hostile bytes; none may pass
+        raise ImageError(f"{name} is damaged or cut short") from None
 
 
 def upright_rgb(
@@ -62,19 +85,24 @@ def upright_rgb(
     name: str = "the image",
     limits: ImageLimits | None = None,
     apply_exif: bool = True,
+    data: bytes = b"",
+    max_side: int = 0,
 ) -> Image.Image:
-    """An opened image as `read_image` gives it. Raises ImageError as that does."""
+    """An opened image as `read_image` gives it. Raises ImageError as that does.
+
+    data: its file, where that may be mended. max_side: pictures above MAX_WHOLE_PIXELS are shrunk
+    to it by a whole number while they are decoded; 0 for no limit.
+    """
     _check_size(image.size, name, limits or ImageLimits())
+    size = image.size
     try:
-        image.load()
-        orientation = _orientation(image) if apply_exif else 1
-        rgb = _to_rgb(image)
+        loaded = _loaded(image, data, max_side)
+        orientation = _orientation(loaded) if apply_exif else 1
+        rgb = to_rgb(loaded, _factor(size, loaded.size, max_side))
     except Exception:  # decoders raise many types on hostile bytes; none may pass
         raise ImageError(f"{name} is damaged or cut short") from None
     turn = _TURNS.get(orientation)
-    upright = rgb if turn is None else rgb.transpose(turn)
-    upright.info = {}
-    return upright
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _read_file(path: Path, limits: ImageLimits) -> tuple[bytes, str]:
@@ -99,20 +127,39 @@ def _read_file(path: Path, limits: ImageLimits) -> tuple[bytes, str]:
         raise ImageError(f"{name} cannot be read") from None
 
 
-def _open(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
-    """Parse the header only. The allow-list keeps every other decoder from running."""
+def _opened(data: bytes, kind: str) -> Image.Image:
+    return Image.open(BytesIO(without_texts(data) if kind == "PNG" else data), formats=[kind])
+
+
+def _loaded(image: Image.Image, data: bytes, max_side: int) -> Image.Image:
+    """With its pixels; smaller already where the format can do that. Raises anything."""
     try:
-        return Image.open(BytesIO(data), formats=limits.formats)
-    except UnidentifiedImageError:
-        known = ", ".join(limits.formats)
-        raise ImageFormatError(f"{name} is not in a supported format ({known})") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        # raised before our own check can see the size; only the number is taken from the text
-        found = re.search(r"\d+", str(error))
-        size = f"{found.group()} pixels" if found else "too many pixels"
-        raise ImageTooLargeError(f"{name} has {size}; the limit is {limits.max_pixels}") from None
-    except Exception:  # header parsers raise many types on hostile bytes; none may pass
-        raise ImageError(f"{name} is damaged or cut short") from None
+        return _load(image, max_side)
+    except Exception:
+        if not isinstance(image, JpegImagePlugin.JpegImageFile) or not lacks_end(data):
+            raise
+    image.close()
+    mended = mended_jpeg(data, lambda whole: _load(_opened(whole, "JPEG"), max_side))
+    if mended is None:
+        raise ValueError("pixels are missing")
+    return mended
+
+
+def _load(image: Image.Image, max_side: int) -> Image.Image:
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        factor = _factor(image.size, image.size, max_side)
+        if factor > 1:
+            image.draft(None, tuple(max(1, side // factor) for side in image.size))  # pyright: ignore[reportArgumentType]
+    image.load()
+    return image
+
+
+def _factor(size: tuple[int, int], now: tuple[int, int], max_side: int) -> int:
+    """How many times each side of a picture that is `now` so large is to become smaller. size: as
+    it was stored."""
+    if not max_side or prod(size) <= MAX_WHOLE_PIXELS:
+        return 1
+    return max(1, ceil(max(now) / max_side))
 
 
 def _check_size(size: tuple[int, int], name: str, limits: ImageLimits) -> None:
@@ -136,23 +183,3 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # the tag block is as untrusted as the pixels, but not worth a refusal
         return 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return _from_16_bit(image)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    rgba = image.convert("RGBA")
-    canvas = Image.new("RGB", image.size, "white")
-    canvas.paste(rgba, mask=rgba)
-    return canvas
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    """Grey 0..65535 to RGB by the high byte: Pillow would clip at 255, which turns it all white."""
-    values = np.array(image).astype(np.int64).clip(0, _OPAQUE_16_BIT)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        values[values == transparent] = _OPAQUE_16_BIT
-    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")

@@ -105,6 +105,6 @@ class Processor:
         """Normalised pixels of each image, float32 `[3, H, W]` on the CPU. Imports torch."""
         return [self.preprocessor.pixels(image) for image in prepared.images]
 
-    def detokenizer(self) -> IncrementalDetokenizer:
-        """A fresh stream from ids to text, without special tokens."""
-        return IncrementalDetokenizer(self.tokenizer)
+    def detokenizer(self, skip_special: bool = True) -> IncrementalDetokenizer:
+        """A fresh stream from ids to text, without special tokens unless they are wanted."""
+        return IncrementalDetokenizer(self.tokenizer, skip_special)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from vlm_dlm.answer_room import prompt_too_long
 from vlm_dlm.errors import CheckpointError, PromptError
 from vlm_dlm.processor.chat_template import ChatTemplate
 from vlm_dlm.processor.image import Grid
@@ -107,8 +108,9 @@ class PromptBuilder:
     ) -> Prompt:
         """Ids of the conversation, ending where the answer begins.
 
-        `grids[k]` is the grid of image k. Raises PromptError for an invalid conversation or more
-        than `max_positions` tokens, CheckpointError when the template loses text or images.
+        `grids[k]` is the grid of image k. Raises PromptError for an invalid conversation,
+        ContextLengthError for more than `max_positions` tokens, CheckpointError when the template
+        loses text or images.
         """
         _check_messages(messages, len(grids))
         stand_ins = _StandIns()
@@ -118,9 +120,7 @@ class PromptBuilder:
         prompt = self._assemble(pieces, grids)
         self._check(prompt, grids)
         if len(prompt.token_ids) > max_positions:
-            raise PromptError(
-                f"the prompt has {len(prompt.token_ids)} tokens; the limit is {max_positions}"
-            )
+            raise prompt_too_long(len(prompt.token_ids), max_positions)
         return prompt
 
     def _pieces(self, split: list[str], texts: Sequence[str]) -> Iterator[str | int]:

@@ -11,12 +11,14 @@ import math
 import resource
 import struct
 import sys
+from contextlib import suppress
 from enum import IntEnum
-from io import BytesIO
 from typing import BinaryIO, NamedTuple
 
 # Imported now, because nothing can be opened later; each registers itself or is used by the others.
 from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
     GifImagePlugin,
     Image,
     ImageColor,
@@ -29,10 +31,13 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from vlm_dlm.confinement import give_up_rights, limit_cpu, limit_memory
 from vlm_dlm.errors import ImageError
-from vlm_dlm.processor.image_input import ImageLimits, upright_rgb
+from vlm_dlm.processor.image_input import ImageLimits, open_image, upright_rgb
 
 PRELOADED = (
+    AvifImagePlugin,
+    BmpImagePlugin,
     GifImagePlugin,
     ImageColor,
     ImageFile,
@@ -44,22 +49,18 @@ PRELOADED = (
     WebPImagePlugin,
 )
 READY = b"R"
-# Up to here a picture goes out pixel for pixel, so that an answer does not depend on how the image
-# came in: the model's resize has no antialiasing and would see any earlier one. It covers photos of
-# common cameras; above, the memory of the receiver counts for more.
-MAX_WHOLE_PIXELS = 16_000_000
-_STANDARD_STREAMS = 3
 
 
 class Request(NamedTuple):
     """Followed by `num_bytes` of image data. width, height: what the header promised.
-    max_side: for pictures above MAX_WHOLE_PIXELS, 0 for no limit."""
+    max_side: as `upright_rgb` takes it. max_bytes: of address space for this picture."""
 
     num_bytes: int
     width: int
     height: int
     max_side: int
     apply_exif: bool
+    max_bytes: int = 2**62
 
 
 class Reply(NamedTuple):
@@ -79,7 +80,7 @@ class Outcome(IntEnum):
     TOO_LARGE = 3
 
 
-REQUEST = struct.Struct(">IIIIB")
+REQUEST = struct.Struct(">IIIIBQ")
 REPLY = struct.Struct(">BII")
 
 
@@ -88,12 +89,16 @@ def main() -> None:
     memory_bytes, cpu_s = (int(text) for text in sys.argv[1:3])
     Image.MAX_IMAGE_PIXELS = None  # the size is compared with the promise right after opening
     Image.preinit()
-    _give_up_rights(memory_bytes)
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each thread would cost address space
+    _prefer_for_killing()
+    idle_bytes = _address_bytes()
+    give_up_rights(memory_bytes)
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     _write(sink, READY)
     while header := source.read(REQUEST.size):
         request = Request(*REQUEST.unpack(header))
-        _limit_cpu(cpu_s)
+        limit_cpu(cpu_s)
+        limit_memory(idle_bytes + request.max_bytes, memory_bytes)
         reply, pixels = answer(request, source.read(request.num_bytes))
         _write(sink, REPLY.pack(*reply))
         _write(sink, pixels)
@@ -114,43 +119,37 @@ def _decode(request: Request, data: bytes) -> tuple[Outcome, Image.Image | None]
     promised = request.width, request.height
     limits = ImageLimits(max_pixels=math.prod(promised), max_side=max(promised))
     try:
-        image = Image.open(BytesIO(data), formats=limits.formats)
-    except MemoryError:
-        raise
-    except Exception:  # header parsers raise many types on hostile bytes; none may pass
-        return Outcome.DAMAGED, None
-    if image.size != promised:
-        return Outcome.CONTRADICTION, None
-    try:
-        picture = upright_rgb(image, limits=limits, apply_exif=bool(request.apply_exif))
+        image = open_image(data, limits)
+        if image.size != promised:
+            return Outcome.CONTRADICTION, None
+        with image:
+            picture = upright_rgb(
+                image,
+                limits=limits,
+                apply_exif=bool(request.apply_exif),
+                data=data,
+                max_side=request.max_side,
+            )
     except ImageError as error:
         is_memory = isinstance(error.__context__, MemoryError)
         return (Outcome.TOO_LARGE if is_memory else Outcome.DAMAGED), None
-    image.close()
-    return Outcome.OK, _shrunk(picture, request.max_side)
+    return Outcome.OK, picture
 
 
-def _shrunk(picture: Image.Image, max_side: int) -> Image.Image:
-    longest = max(picture.size)
-    if not max_side or longest <= max_side or math.prod(picture.size) <= MAX_WHOLE_PIXELS:
-        return picture
-    width, height = (max(1, round(side * max_side / longest)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+def _address_bytes() -> int:
+    """Address space of this process by now; none is known on some systems."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError):
+        return 2**28
 
 
-def _give_up_rights(memory_bytes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_STANDARD_STREAMS, _STANDARD_STREAMS))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _limit_cpu(cpu_s: int) -> None:
-    """The limit counts from the start of the process, so each image moves it."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    soft = math.ceil(usage.ru_utime + usage.ru_stime) + cpu_s
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+def _prefer_for_killing() -> None:
+    """Where memory runs out all the same, the system ends this process rather than the engine:
+    the picture is then decoded once more."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")
 
 
 def _write(sink: BinaryIO, data: bytes) -> None:

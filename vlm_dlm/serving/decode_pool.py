@@ -7,6 +7,7 @@ checked before any decoding, is `image_header.py`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,15 +15,24 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from vlm_dlm.errors import ImageError, UnavailableError
+from vlm_dlm.errors import ImageError, ImageTooLargeError, UnavailableError
 from vlm_dlm.processor.image_input import ImageLimits
 from vlm_dlm.serving.decode_child import Request
-from vlm_dlm.serving.decode_worker import UNAVAILABLE, ChildLimits, DecodeWorker
+from vlm_dlm.serving.decode_cost import ADDRESS_SHARE, decode_cost
+from vlm_dlm.serving.decode_worker import (
+    UNAVAILABLE,
+    ChildLimits,
+    DecoderKilledError,
+    DecodeWorker,
+)
 from vlm_dlm.serving.image_header import header_size
+from vlm_dlm.serving.pixel_room import PixelRoom
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
 CANCEL_GRACE_S = 0.1
+NUM_TRIES = 2  # of a picture whose decoder was ended from outside
 MAX_INLINE_BYTES = 64 * 1024
 
 
@@ -31,6 +41,7 @@ class DecodePool:
 
     max_side: longest side of what comes back from pictures above 16 megapixels, best twice the
     model's own; None hands every picture over whole. Smaller pictures are never resized here.
+    room_bytes: memory of all pictures that are being decoded; others wait.
     """
 
     def __init__(
@@ -41,6 +52,7 @@ class DecodePool:
         wall_s: float = 5.0,
         memory_bytes: int = 2**30,
         cpu_s: int = 10,
+        room_bytes: int = 2**31,
     ) -> None:
         self.limits = limits or ImageLimits()
         self.max_side = max_side
@@ -48,6 +60,7 @@ class DecodePool:
         self._child_limits = ChildLimits(wall_s, cpu_s, memory_bytes)
         self._workers = {DecodeWorker(self._child_limits) for _ in range(num_workers)}
         self._idle = list(self._workers)
+        self.room = PixelRoom(room_bytes)  # of bytes, here
         self._slots = asyncio.Semaphore(num_workers)
         self._threads = ThreadPoolExecutor(num_workers, thread_name_prefix="decode")
         self._is_closed = False
@@ -64,10 +77,11 @@ class DecodePool:
         await asyncio.gather(*starts)
 
     async def header_size(self, data: bytes) -> tuple[int, int]:
-        """(width, height) as the header promises. Raises ImageError as `decode` would."""
+        """(width, height) as the header promises. Raises ImageError as `decode` would, also where
+        decoding would take more memory than there is."""
         if len(data) <= MAX_INLINE_BYTES:  # a few milliseconds at the very worst
-            return header_size(data, self.limits)
-        return await asyncio.to_thread(header_size, data, self.limits)
+            return self._checked_size(data)
+        return await asyncio.to_thread(self._checked_size, data)
 
     async def decode(self, data: bytes, apply_exif: bool = True) -> Image.Image:
         """The first frame as RGB, upright, without metadata. Raises as `decode_to` does."""
@@ -82,11 +96,27 @@ class DecodePool:
     ) -> T:
         """What `make` makes of the picture, in the same thread. size: as `header_size` found it.
 
-        Raises ImageError for anything unreadable, UnavailableError when no child can be started or
-        the pool is closed. Cancelling ends the child that is at work, unless it is done within a
-        moment: a fresh child costs more than most pictures.
+        Raises ImageError for anything unreadable, UnavailableError when no child can be started,
+        or is left alive by the system, or the pool is closed. Cancelling ends the child that is at
+        work, unless it is done within a moment: a fresh child costs more than most pictures.
         """
-        request = Request(len(data), *size, self.max_side or 0, apply_exif)
+        cost = decode_cost(data, size, self.max_side)
+        max_bytes = int(cost * ADDRESS_SHARE)
+        request = Request(len(data), *size, self.max_side or 0, apply_exif, max_bytes)
+        await self.room.take(cost)
+        try:
+            for _ in range(NUM_TRIES - 1):
+                try:
+                    return await self._decode_once(make, data, request)
+                except DecoderKilledError:
+                    logger.warning("a decoder of pictures was ended from outside; trying again")
+            return await self._decode_once(make, data, request)
+        finally:
+            self.room.give_back(cost)
+
+    async def _decode_once(
+        self, make: Callable[[Image.Image], T], data: bytes, request: Request
+    ) -> T:
         await self._slots.acquire()
         if self._is_closed:
             self._slots.release()
@@ -110,6 +140,16 @@ class DecodePool:
             worker.kill()
         await asyncio.to_thread(self._threads.shutdown, wait=True)
         await asyncio.to_thread(_reap, self._workers)
+
+    def _checked_size(self, data: bytes) -> tuple[int, int]:
+        size = header_size(data, self.limits)
+        cost = decode_cost(data, size, self.max_side)
+        if cost > self.room.capacity:
+            raise ImageTooLargeError(
+                f"the image would take {cost >> 20} MiB to decode; this server has "
+                f"{self.room.capacity >> 20} MiB for that"
+            )
+        return size
 
     def _release(self, worker: DecodeWorker, job: asyncio.Future[Any]) -> None:
         """The worker is free again; a dead one is replaced by a fresh child at once."""

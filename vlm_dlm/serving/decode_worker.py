@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,10 @@ from vlm_dlm.serving.image_header import DAMAGED
 START_S = 30.0
 # As far as the system allows: pixels then cross in few pieces.
 BUFFER_BYTES = 2**21
+END_S = 2.0  # for a child that has closed its end
+# A child ends by none of these on account of a picture: its own limits give SIGXCPU or an error,
+# its own faults SIGSEGV, SIGABRT and the like.
+FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 UNAVAILABLE = "images cannot be decoded at the moment"
 
 
@@ -32,6 +37,11 @@ class ChildLimits:
     wall_s: float = 5.0
     cpu_s: int = 10
     memory_bytes: int = 2**30
+
+
+class DecoderKilledError(UnavailableError):
+    """The child was ended from outside, by the system that ran out of memory, say. Another may
+    decode the same picture."""
 
 
 class DecodeWorker:
@@ -76,8 +86,8 @@ class DecodeWorker:
                 raise UnavailableError(UNAVAILABLE)
 
     def decode(self, data: bytes, request: Request) -> Image.Image:
-        """Mode RGB. Raises ImageError; UnavailableError if the worker is or gets killed. After any
-        other error the worker is dead."""
+        """Mode RGB. Raises ImageError; UnavailableError if the worker is or gets killed, and
+        DecoderKilledError if that came from outside. After any other error the worker is dead."""
         self.start()
         link = self._link
         if self.is_dead or link is None:
@@ -91,11 +101,23 @@ class DecodeWorker:
         except (OSError, EOFError) as error:
             if self.is_dead:
                 raise UnavailableError(UNAVAILABLE) from None
+            is_from_outside = not isinstance(error, TimeoutError) and self._was_killed()
             self.kill()
+            if is_from_outside:
+                raise DecoderKilledError(UNAVAILABLE) from None
             raise ImageError(self._cause(isinstance(error, TimeoutError))) from None
         except BaseException:  # part of a reply may be unread: the next would begin there
             self.kill()
             raise
+
+    def _was_killed(self) -> bool:
+        """Whether the child, which has closed its end, was told to end by somebody else."""
+        if self._process is None:
+            return False
+        try:
+            return -self._process.wait(END_S) in FROM_OUTSIDE
+        except subprocess.TimeoutExpired:
+            return False
 
     def kill(self) -> None:
         """End the child at once; whoever waits for it gets an error."""
@@ -120,11 +142,12 @@ class DecodeWorker:
                 raise EOFError
             pixels = link.read(reply.width * reply.height * 3)
             return Image.frombytes("RGB", (reply.width, reply.height), pixels)
-        raise ImageError(self._text(reply.outcome))
+        raise ImageError(self._text(reply.outcome, request.max_bytes))
 
-    def _text(self, outcome: int) -> str:
+    def _text(self, outcome: int, max_bytes: int) -> str:
         if outcome == Outcome.TOO_LARGE:
-            return f"the image needs more memory to decode than the limit of {self._memory}"
+            limit = min(max_bytes, self.limits.memory_bytes) >> 20
+            return f"the image needs more memory to decode than the limit of {limit} MiB"
         if outcome == Outcome.CONTRADICTION:
             return "the image has another size than its header says"
         return DAMAGED

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
+from math import ceil
 from time import perf_counter
 
 from vlm_dlm.errors import EngineError, VlmDlmError
@@ -17,22 +18,34 @@ from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.wire import Frame, decode_error, decode_item, encode, encode_request
 
 LOST = "the engine stopped while this request was running"
+STALLED = "the engine does not get on"
 Item = GenerationEvent | VlmDlmError
+OnStall = Callable[[str], None]  # the reason, empty once it gets on again
 OnState = Callable[[Phase, float, str, str], None]  # phase, progress, device, dtype
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
     """A child that answers none of `num_pings` questions, `ping_s` seconds apart, is given up; one
-    that has never said anything, because its interpreter starts, after `num_first_pings`.
+    that has never said anything, because its interpreter starts, after `num_first_pings`. One that
+    answers, but from the same step of its engine, after `num_step_pings`, or `step_factor` times
+    the longest step that it has done, if that is more: a long prompt on a slow machine is no
+    fault. After `num_quiet_pings`, or half of the limit of a step, it counts as stalled.
 
     Counted in questions and not on a clock, so that a server that was itself stopped or asleep
     does not blame its child.
     """
 
-    ping_s: float = 5.0
-    num_pings: int = 6
-    num_first_pings: int = 60
+    ping_s: float = 1.0
+    num_pings: int = 30
+    num_first_pings: int = 300
+    num_quiet_pings: int = 5
+    num_step_pings: int = 60
+    step_factor: float = 20.0
+
+    def step_pings(self, longest_s: float) -> int:
+        """Answers from one step after which the child is given up."""
+        return max(self.num_step_pings, ceil(self.step_factor * longest_s / self.ping_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +68,21 @@ class Stream:
 class EngineLink:
     """The life of one child from loading to its loss."""
 
-    def __init__(self, child: EngineChild, silence: Silence, on_state: OnState) -> None:
+    def __init__(
+        self,
+        child: EngineChild,
+        silence: Silence,
+        on_state: OnState,
+        on_stall: OnStall = lambda reason: None,
+    ) -> None:
         self.child = child
         self._silence = silence
         self._on_state = on_state
+        self._on_stall = on_stall
         self._streams: dict[int, Stream] = {}
         self._numbers = count(1)
         self._num_unanswered = 0
+        self._step, self._num_same = -1, 0  # of the engine, and answers that came from it
         self._num_allowed = silence.num_first_pings
         self._cause = ""  # known before the child's end, where we end it
         self._refusal: VlmDlmError | None = None
@@ -113,6 +134,8 @@ class EngineLink:
     async def _receive(self) -> None:
         try:
             while (frames := await self.child.link.receive()) is not None:
+                if self._num_unanswered >= self._silence.num_quiet_pings:
+                    self._on_stall("")
                 self._num_unanswered, self._num_allowed = 0, self._silence.num_pings
                 for frame in frames:
                     self._take(frame)
@@ -129,9 +152,24 @@ class EngineLink:
                 self._refusal = decode_error(frame)
                 self._cause = str(self._refusal)
             case "pong":
-                pass
+                self._note_step(frame)
             case kind:
                 raise EngineError(f"the engine sent a message of the unknown kind {kind[:40]!r}")
+
+    def _note_step(self, frame: Frame) -> None:
+        """Whether the engine gets on, where it says."""
+        header, was_stuck = frame.header, self._num_same
+        step = int(header.get("num_steps", -1))
+        is_same = bool(header.get("is_busy")) and step == self._step
+        self._step, self._num_same = step, self._num_same + 1 if is_same else 0
+        limit = self._silence.step_pings(float(header.get("longest_s", 0.0)))
+        if self._num_same >= limit:
+            self._cause = f"one step took more than {self._num_same * self._silence.ping_s:g} s"
+            self.child.kill()
+        elif self._num_same >= limit // 2:
+            self._on_stall(STALLED)
+        elif was_stuck and not self._num_same:
+            self._on_stall("")
 
     def _pass_on(self, frame: Frame) -> None:
         stream = self._streams.get(frame.stream)
@@ -153,6 +191,8 @@ class EngineLink:
             self._num_unanswered += 1
             self.child.link.send(encode({"kind": "ping"}))
             await asyncio.sleep(self._silence.ping_s)
+            if self._num_unanswered >= self._silence.num_quiet_pings:
+                self._on_stall(STALLED)
         self._cause = f"it was silent for {self._num_unanswered * self._silence.ping_s:g} s"
         self.child.kill()
 

@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import asdict
 from functools import partial
 from time import monotonic
 from typing import Any, cast
@@ -93,7 +94,8 @@ class EngineServer:
         self._loading = asyncio.create_task(self._load())
 
     def _on_ping(self, frame: Frame) -> None:
-        self._link.send(encode({"kind": "pong"}))
+        progress = None if self._loaded is None else self._loaded.engine.progress
+        self._link.send(encode({"kind": "pong", **({} if progress is None else asdict(progress))}))
 
     def _on_submit(self, frame: Frame) -> None:
         stream = frame.stream

@@ -11,11 +11,13 @@ SOON_S, ENDING_S, LATER_S = 2, 5, 60
 
 
 class Phase(StrEnum):
-    """Only READY takes requests. DOWN is for good: it takes an operator to start again."""
+    """Only READY takes requests. STALLED has loaded and does not get on; it comes back, or is
+    started again. DOWN is for good: it takes an operator to start again."""
 
     LOADING = "loading"
     WARMING = "warming"
     READY = "ready"
+    STALLED = "stalled"
     DOWN = "down"
     CLOSED = "closed"
 

@@ -64,12 +64,12 @@ class FairQueue(Generic[T]):
         """Raises QueueFullError if `push` would."""
         if len(self) >= self.max_requests:
             raise QueueFullError(
-                f"{len(self)} requests are waiting; the limit is {self.max_requests}"
+                f"{len(self)} requests are waiting; the limit is {self.max_requests} (max_waiting)"
             )
         if self.num_tokens + num_tokens > self.max_tokens and self.num_tokens:
             raise QueueFullError(
                 f"{self.num_tokens} prompt tokens are waiting and {num_tokens} more were "
-                f"sent; the limit is {self.max_tokens}"
+                f"sent; the limit is {self.max_tokens} (max_waiting_tokens)"
             )
         self._check_share(client, num_tokens)
 
@@ -78,13 +78,13 @@ class FairQueue(Generic[T]):
         if len(own) >= self.max_per_client:
             raise QueueFullError(
                 f"{len(own)} of your requests are waiting; "
-                f"the limit for one client is {self.max_per_client}"
+                f"the limit for one client is {self.max_per_client}, half of max_waiting"
             )
         own_tokens, limit = sum(waiting.num_tokens for waiting in own), self.max_tokens // 2
         if own and own_tokens + num_tokens > limit:
             raise QueueFullError(
                 f"{own_tokens} prompt tokens of yours are waiting and {num_tokens} more were "
-                f"sent; the limit for one client is {limit}"
+                f"sent; the limit for one client is {limit}, half of max_waiting_tokens"
             )
 
     def push(self, waiting: Waiting[T]) -> None:

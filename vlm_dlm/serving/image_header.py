@@ -8,10 +8,11 @@ budget over these sizes holds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from vlm_dlm.errors import ImageError, ImageFormatError, ImageTooLargeError
+from vlm_dlm.errors import ImageError, ImageTooLargeError
 from vlm_dlm.processor.image_input import ImageLimits
+from vlm_dlm.processor.image_kinds import check_kind
+from vlm_dlm.serving.image_boxes import avif_size, tiff_size
 
 MIN_SIDE = 16
 MAX_ASPECT = 200
@@ -20,22 +21,9 @@ DAMAGED = "the image is damaged or cut short"
 MAX_STEPS = 10_000
 
 _JPEG_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_IN_ONE_PASS = frozenset({0xC0, 0xC1})
 _JPEG_WITHOUT_LENGTH = frozenset({0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 _JPEG_START_OF_SCAN = 0xDA
-
-
-@dataclass(frozen=True, slots=True)
-class _Format:
-    """signature: how such a file begins; kind: what stands at byte 8, if that tells it from others.
-    measure: its bytes to (width, height)."""
-
-    name: str
-    signature: tuple[bytes, ...]
-    measure: Callable[[bytes], tuple[int, int]]
-    kind: bytes = b""
-
-    def is_of(self, data: bytes) -> bool:
-        return data.startswith(self.signature) and data[8 : 8 + len(self.kind)] == self.kind
 
 
 def header_size(data: bytes, limits: ImageLimits | None = None) -> tuple[int, int]:
@@ -49,22 +37,15 @@ def header_size(data: bytes, limits: ImageLimits | None = None) -> tuple[int, in
         raise ImageError("the image is empty")
     if len(data) > limits.max_bytes:
         raise ImageTooLargeError(
-            f"the image has {len(data)} bytes; the limit is {limits.max_bytes}"
+            f"the image has {len(data)} bytes; the limit is {limits.max_bytes} (max_image_bytes)"
         )
+    measure = _MEASURES[check_kind(data, limits.formats)]
     try:
-        width, height = _format_of(data, limits).measure(data)
+        width, height = measure(data)
     except (IndexError, ValueError):
         raise ImageError(DAMAGED) from None
     _check_size(width, height, limits)
     return width, height
-
-
-def _format_of(data: bytes, limits: ImageLimits) -> _Format:
-    for known in _FORMATS:
-        if known.name in limits.formats and known.is_of(data):
-            return known
-    listed = ", ".join(limits.formats)
-    raise ImageFormatError(f"the image is not in a supported format ({listed})")
 
 
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:
@@ -74,7 +55,7 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
     if width * height > limits.max_pixels:
         raise ImageTooLargeError(
             f"the image is {width} x {height} = {width * height} pixels; "
-            f"the limit is {limits.max_pixels}"
+            f"the limit is {limits.max_pixels} (max_image_pixels)"
         )
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{found}; each side needs at least {MIN_SIDE}")
@@ -88,9 +69,24 @@ def _png(data: bytes) -> tuple[int, int]:
     return _big(data, 16, 4), _big(data, 20, 4)
 
 
+def is_progressive(jpeg: bytes) -> bool:
+    """Whether a JPEG's pixels come in several passes, for which a decoder keeps all coefficients.
+    One whose header makes no sense may."""
+    try:
+        return _jpeg_frame(jpeg)[2] not in _JPEG_IN_ONE_PASS
+    except (IndexError, ValueError):
+        return True
+
+
 def _jpeg(data: bytes) -> tuple[int, int]:
-    """The last frame header before the first scan, as Pillow takes it."""
-    size: tuple[int, int] | None = None
+    width, height, _ = _jpeg_frame(data)
+    return width, height
+
+
+def _jpeg_frame(data: bytes) -> tuple[int, int, int]:
+    """Width, height and marker of the last frame header before the first scan, as Pillow takes
+    it."""
+    size: tuple[int, int, int] | None = None
     position = 2
     for _ in range(MAX_STEPS):
         position = data.index(b"\xff", position)
@@ -104,7 +100,7 @@ def _jpeg(data: bytes) -> tuple[int, int]:
         if marker == 0 or marker in _JPEG_WITHOUT_LENGTH:
             continue
         if marker in _JPEG_START_OF_FRAME:
-            size = _big(data, position + 5, 2), _big(data, position + 3, 2)
+            size = _big(data, position + 5, 2), _big(data, position + 3, 2), marker
         position += _big(data, position, 2)
     raise ValueError
 
@@ -146,6 +142,14 @@ def _webp(data: bytes) -> tuple[int, int]:
     raise ValueError
 
 
+def _bmp(data: bytes) -> tuple[int, int]:
+    if _little(data, 14, 4) == 12:
+        return _little(data, 18, 2), _little(data, 20, 2)
+    height = _little(data, 22, 4)
+    # rows from the top down have a negative height
+    return _little(data, 18, 4), 2**32 - height if data[25] == 0xFF else height
+
+
 def _big(data: bytes, start: int, num_bytes: int) -> int:
     return int.from_bytes(_cut(data, start, num_bytes), "big")
 
@@ -161,9 +165,12 @@ def _cut(data: bytes, start: int, num_bytes: int) -> bytes:
     return piece
 
 
-_FORMATS = (
-    _Format("JPEG", (b"\xff\xd8\xff",), _jpeg),
-    _Format("PNG", (b"\x89PNG\r\n\x1a\n",), _png),
-    _Format("WEBP", (b"RIFF",), _webp, b"WEBP"),
-    _Format("GIF", (b"GIF87a", b"GIF89a"), _gif),
-)
+_MEASURES: dict[str, Callable[[bytes], tuple[int, int]]] = {
+    "JPEG": _jpeg,
+    "PNG": _png,
+    "WEBP": _webp,
+    "GIF": _gif,
+    "BMP": _bmp,
+    "TIFF": tiff_size,
+    "AVIF": avif_size,
+}

@@ -96,6 +96,8 @@ def unavailable(state: EngineState) -> UnavailableError:
     if state.is_final:
         reason = state.reason or "the server is shutting down"
         return UnavailableError(f"the model is not available: {reason}", state.retry_after_s)
+    if state.phase is Phase.STALLED:
+        return UnavailableError(f"{state.reason}; try again soon", state.retry_after_s)
     cause = f" ({state.reason})" if state.reason else ""
     return UnavailableError(
         f"the model is being loaded{cause}; try again soon", state.retry_after_s

@@ -29,7 +29,7 @@ class _Ask:
     """What the prompt depends on besides the images."""
 
     messages: Sequence[Message]
-    max_tokens: int
+    max_tokens: int | None
     enable_thinking: bool
 
 
@@ -76,14 +76,15 @@ class Preparer:
         self,
         messages: Sequence[Message],
         images: Sequence[bytes],
-        max_tokens: int,
+        max_tokens: int | None,
         enable_thinking: bool = False,
         client: str = "",
     ) -> PromptInput:
         """The prompt with its pixels, float32 arrays.
 
-        Raises ImageError, ImageTooLargeError or ImageFormatError; PromptError if prompt and answer
-        together exceed the context; QueueFullError if too many requests are in here already.
+        Raises ImageError, ImageTooLargeError or ImageFormatError; PromptError, or
+        ContextLengthError if prompt and answer together exceed the context; QueueFullError if too
+        many requests are in here already.
         """
         if images and not self.checkpoint.processor.reads_images:
             raise PromptError(f"this model reads text only; {len(images)} images were given")
@@ -113,7 +114,7 @@ class Preparer:
         if num_pixels > self.max_request_pixels:
             raise ImageTooLargeError(
                 f"the {len(sizes)} images have {num_pixels} pixels together; "
-                f"the limit for one request is {self.max_request_pixels}"
+                f"the limit for one request is {self.max_request_pixels} (max_request_pixels)"
             )
 
     @contextmanager

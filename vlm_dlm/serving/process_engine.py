@@ -64,6 +64,7 @@ class ProcessEngine(StatefulEngine):
         self._spare: EngineChild | None = None
         self._link: EngineLink | None = None
         self._supervisor: asyncio.Task[None] | None = None
+        self._spare_watch: asyncio.Task[None] | None = None
         self._is_closing = False
 
     @property
@@ -86,6 +87,8 @@ class ProcessEngine(StatefulEngine):
 
     async def start(self) -> None:
         self._supervisor = asyncio.create_task(self._supervise())
+        if self._has_spare:
+            self._spare_watch = asyncio.create_task(self._watch_spare())
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
         link = self._link
@@ -107,6 +110,8 @@ class ProcessEngine(StatefulEngine):
     async def close(self) -> None:
         self._is_closing = True
         self._set(phase=Phase.CLOSED)
+        if self._spare_watch is not None:
+            self._spare_watch.cancel()
         if self._link is not None:
             await self._link.close(self._close_s)
         if self._supervisor is not None:
@@ -133,7 +138,7 @@ class ProcessEngine(StatefulEngine):
         await self._drop_spare()
 
     async def _run_child(self, child: EngineChild) -> None:
-        link = self._link = EngineLink(child, self._silence, self._on_state)
+        link = self._link = EngineLink(child, self._silence, self._on_state, self._on_stall)
         try:
             loss = await link.run()
         finally:
@@ -194,6 +199,13 @@ class ProcessEngine(StatefulEngine):
         else:
             self._set(phase=phase, progress=progress)
 
+    def _on_stall(self, reason: str) -> None:
+        if reason and self.state.phase is Phase.READY:
+            logger.warning("%s", reason)
+            self._set(phase=Phase.STALLED, reason=reason)
+        elif not reason and self.state.phase is Phase.STALLED:
+            self._set(phase=Phase.READY, reason="")
+
     async def _next_child(self) -> EngineChild:
         """The spare if it is well, else a new one."""
         spare, self._spare = self._spare, None
@@ -208,6 +220,21 @@ class ProcessEngine(StatefulEngine):
                 self._spare = EngineChild(self._launch)
             except NO_START as error:  # the next loss takes a while longer, that is all
                 logger.warning("no spare engine process: %s", error)
+
+    async def _watch_spare(self) -> None:
+        """Replace a spare that has ended, ever more slowly if one after another does."""
+        pause_s = RETRY_S
+        while not self.state.is_final:
+            began_s = monotonic()
+            while (spare := self._spare) is None or not spare.has_ended:
+                await asyncio.sleep(self._silence.ping_s)
+            self._spare = None
+            logger.warning("the spare engine process was lost: %s", await spare.reap())
+            has_lasted = monotonic() - began_s > self._limit.window_s
+            pause_s = RETRY_S if has_lasted else min(2 * pause_s, self._limit.window_s)
+            await asyncio.sleep(pause_s)
+            if self.state.phase is Phase.READY:
+                self._add_spare()
 
     async def _drop_spare(self) -> None:
         spare, self._spare = self._spare, None

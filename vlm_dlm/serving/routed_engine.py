@@ -16,7 +16,7 @@ from vlm_dlm.serving.engine_state import EngineState, Phase
 from vlm_dlm.serving.managed import ManagedEngine, OnLost
 
 # From bad to good; a whole is as well as its worst part.
-_ORDER = (Phase.CLOSED, Phase.DOWN, Phase.LOADING, Phase.WARMING, Phase.READY)
+_ORDER = (Phase.CLOSED, Phase.DOWN, Phase.LOADING, Phase.WARMING, Phase.STALLED, Phase.READY)
 
 
 class RoutedEngine(ManagedEngine):

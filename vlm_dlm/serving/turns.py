@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from vlm_dlm.answer_room import fit_answer
 from vlm_dlm.decoding import find_mode
 from vlm_dlm.engine.base import Capabilities
+from vlm_dlm.errors import BadInputError
 from vlm_dlm.request import GenerationRequest
 
 
@@ -70,7 +72,12 @@ def slots_needed(request: GenerationRequest, engine: Capabilities) -> int:
     params = mode.Params() if request.params is None else request.params
     if engine.max_cache_tokens is None or not isinstance(params, mode.Params):
         return 0
-    num_rows = mode().max_query_len(params)
-    needed = len(request.prompt.token_ids) + request.sampling.max_tokens + num_rows
+    num_prompt, num_rows = len(request.prompt.token_ids), mode().max_query_len(params)
+    num_room = engine.max_cache_tokens - num_rows
+    try:
+        sampling = fit_answer(request.sampling, num_prompt, engine.max_context, num_room)
+    except BadInputError:
+        return 0
+    needed = num_prompt + (sampling.max_tokens or 0) + num_rows
     num_slots = -(-needed // engine.page_size) * engine.page_size
     return num_slots if num_slots <= engine.max_cache_tokens else 0

@@ -1,5 +1,5 @@
 """Every field that clients of this kind of API are known to send, and what becomes of it.
 
 One table for the checks and for docs/fields.md: `rules` says how a field is judged, `request`,
-`extras` and `nested` are the table, `page` writes it down.
+`extras`, `samplers` and `nested` are the table, `page` writes it down.
 """

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from vlm_dlm_app.fields.rules import Field, ignored, refused
+from vlm_dlm_app.fields.samplers import OFF, SAMPLERS
 
 _VLLM, _SGLANG, _LLAMA, _OLLAMA = "vLLM", "SGLang", "llama.cpp", "Ollama"
 _ENGINES = "vLLM, SGLang"
 _LITELLM, _OPENROUTER, _WEBUI = "LiteLLM", "OpenRouter", "Open WebUI"
-_ANTHROPIC, _QWEN, _TEXTGEN = "Anthropic", "Qwen", "text-generation-webui, TGI"
-_NO_FORMAT = "answers are not constrained to a format here"
-_ASK = "leave it out and ask for the format in the prompt"
-_NO_SAMPLER = "there is no such sampler here"
-_NO_PENALTY = "tokens are not penalised here"
+_ANTHROPIC, _QWEN = "Anthropic", "Qwen"
 _NO_TOKENS = "tokens are not listed in answers here"
 _ONE_TEMPLATE = "the conversation is written by the checkpoint's own template"
-_OFF = "it tunes what is off unless another field switches it on"
 _BOOKKEEPING = "bookkeeping of the program that sends it"
 _ROUTING = "it chooses among servers, and this is one"
 
@@ -47,12 +43,6 @@ _OTHER_NAMES = (
         instead="send its fields on the top level: temperature, top_p, top_k, seed, stop",
     ),
     refused(
-        "extra_body",
-        "a slip with OpenAI's client",
-        "it is unpacked by clients, not by servers",
-        instead="send its fields on the top level",
-    ),
-    refused(
         "prompt input suffix",
         "completions, responses",
         "questions come in messages here",
@@ -65,91 +55,6 @@ _OTHER_NAMES = (
         1,
         instead="send n for several answers",
     ),
-)
-_FORMATS = (
-    refused(
-        "guided_json guided_regex guided_choice guided_grammar structured_outputs",
-        _VLLM,
-        _NO_FORMAT,
-        instead=_ASK,
-    ),
-    ignored("guided_decoding_backend guided_whitespace_pattern", _VLLM, _OFF),
-    refused("regex ebnf", _SGLANG, _NO_FORMAT, instead=_ASK),
-    refused("grammar json_schema", _LLAMA, _NO_FORMAT, instead=_ASK),
-    refused("format", _OLLAMA, _NO_FORMAT, instead=_ASK),
-    ignored("grammar_lazy grammar_triggers", _LLAMA, _OFF),
-)
-_SAMPLERS = (
-    refused("repetition_penalty", _ENGINES, _NO_PENALTY, 1),
-    refused("repeat_penalty", "llama.cpp, Ollama", _NO_PENALTY, 1),
-    refused("length_penalty", _VLLM, "there is no beam search here", 1),
-    refused("use_beam_search early_stopping", _VLLM, "there is no beam search here", False),
-    refused("num_beams", "transformers", "there is no beam search here", 1),
-    refused(
-        "do_sample",
-        "transformers",
-        "sampling is chosen by temperature here",
-        True,
-        instead="leave it out; temperature 0 is greedy",
-    ),
-    refused("typical_p typ_p tfs tfs_z", "llama.cpp, others", _NO_SAMPLER, 1),
-    refused(
-        "top_a dynatemp_range xtc_probability dry_multiplier mirostat mirostat_mode",
-        "llama.cpp, OpenRouter",
-        _NO_SAMPLER,
-        0,
-    ),
-    refused("top_n_sigma adaptive_target", _LLAMA, _NO_SAMPLER, -1, 0),
-    refused(
-        "epsilon_cutoff eta_cutoff smoothing_factor no_repeat_ngram_size penalty_alpha",
-        _TEXTGEN,
-        _NO_SAMPLER,
-        0,
-    ),
-    refused("guidance_scale", _TEXTGEN, _NO_SAMPLER, 1),
-    refused("negative_prompt", _TEXTGEN, _NO_SAMPLER),
-    refused("samplers sampler_order sampler_priority", _LLAMA, "the order is fixed here"),
-    ignored(
-        "repeat_last_n penalize_nl repetition_penalty_range dynatemp_exponent xtc_threshold "
-        "dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers mirostat_tau "
-        "mirostat_eta adaptive_decay smoothing_curve min_keep",
-        "llama.cpp, others",
-        _OFF,
-    ),
-    refused(
-        "logits_processors custom_logit_processor custom_params",
-        _ENGINES,
-        "no code of clients is run here",
-    ),
-    refused(
-        "allowed_token_ids bad_words logprob_token_ids",
-        _VLLM,
-        "single tokens cannot be forbidden or asked for here",
-    ),
-    refused("repetition_detection", _VLLM, "repetition ends no answer here"),
-    refused("stop_regex", _SGLANG, "stops are plain texts here", instead="send texts as stop"),
-    refused(
-        "include_stop_str_in_output no_stop_trim",
-        _ENGINES,
-        "answers end before the stop text",
-        False,
-    ),
-    refused(
-        "n_indent t_max_predict_ms",
-        _LLAMA,
-        "there is no such limit here",
-        0,
-        -1,
-        instead="leave it out; deadline_s is seconds for the whole answer",
-    ),
-    refused(
-        "ban_eos_token",
-        _TEXTGEN,
-        "it has another name here",
-        False,
-        instead="send it as ignore_eos",
-    ),
-    refused("watermark watermarking", "TGI, vLLM", "answers are not marked here", False),
 )
 _PROMPTS = (
     refused(
@@ -205,7 +110,7 @@ _PROMPTS = (
         "nothing is searched for here",
         False,
     ),
-    ignored("search_options", _QWEN, _OFF),
+    ignored("search_options", _QWEN, OFF),
     refused("safe_prompt", "Mistral", "prompts are not added to here", False),
     refused("preset task", "OpenRouter, SGLang", "there are no such presets here"),
 )
@@ -231,7 +136,7 @@ _REPLIES = (
         False,
     ),
     refused("response_fields", _LLAMA, "answers are always whole"),
-    ignored("routed_experts_prompt_start routed_experts_start_len", _ENGINES, _OFF),
+    ignored("routed_experts_prompt_start routed_experts_start_len", _ENGINES, OFF),
     ignored(
         "return_cached_tokens_details return_meta_info usage timings_per_token "
         "return_progress stream_interval incremental_output",
@@ -310,8 +215,7 @@ _BETWEEN = (
 
 EXTRAS: tuple[Field, ...] = (
     *_OTHER_NAMES,
-    *_FORMATS,
-    *_SAMPLERS,
+    *SAMPLERS,
     *_PROMPTS,
     *_REPLIES,
     *_BETWEEN,

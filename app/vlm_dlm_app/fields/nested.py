@@ -131,3 +131,20 @@ STREAM_OPTIONS = Place(
     ),
     ignores_unknown=False,
 )
+
+THINKING_OPTIONS = Place(
+    "`chat_template_kwargs` and `extra_body`",
+    "A field that is not listed is refused unless it is null or empty.",
+    (
+        honoured(
+            "enable_thinking thinking think reasoning reasoning_effort chat_template_kwargs "
+            "extra_body",
+            "vLLM, SGLang, Qwen",
+            "as on the top level",
+        ),
+        ignored("preserve_thinking clear_thinking", "Qwen, GLM", "past thoughts are never shown"),
+        refused("add_generation_prompt", "vLLM", "it is always added", True),
+        refused("add_vision_id", "Qwen", "pictures are not numbered", False),
+    ),
+    ignores_unknown=False,
+)

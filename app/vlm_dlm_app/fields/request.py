@@ -74,32 +74,20 @@ _REFUSED = (
     refused("moderation", OPENAI, "nothing is moderated here"),
 )
 _THINKING = (
-    refused("enable_thinking think", "Qwen, Ollama", "answers come without thoughts here", False),
-    refused(
-        "reasoning_effort",
-        OPENAI,
-        "answers come without thoughts here",
-        *("none", "minimal", "low", "medium", "high", "xhigh", "max", "default"),
+    honoured(
+        "enable_thinking thinking think reasoning reasoning_effort",
+        "Qwen, Anthropic, DeepSeek, Ollama, OpenRouter, OpenAI",
+        "whether the model thinks first: a boolean, an effort, or an object that says it",
     ),
-    refused(
-        "thinking reasoning",
-        "Anthropic, DeepSeek, OpenRouter",
-        "answers come without thoughts here",
-        {"type": "disabled"},
-        {"enabled": False},
-        {"effort": "none"},
-    ),
-    refused(
-        "chat_template_kwargs",
+    honoured(
+        "chat_template_kwargs extra_body",
         "vLLM, SGLang, llama.cpp",
-        "answers come without thoughts here",
-        {"enable_thinking": False},
-        {"thinking": False},
+        "the same, see below; nothing else in them",
     ),
     ignored(
         "thinking_budget thinking_token_budget reasoning_budget",
         "Qwen, vLLM, llama.cpp",
-        "it limits what is not written",
+        "thoughts end by themselves or at `max_tokens`",
     ),
 )
 _IGNORED = (

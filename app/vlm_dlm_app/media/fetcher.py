@@ -145,7 +145,9 @@ class Fetcher:
             body = await read_body(reader, head, self.policy.max_bytes)
         except TooLargeError:
             limit = self.policy.max_bytes
-            raise ImageTooLargeError(f"the image is over the limit of {limit} bytes") from None
+            raise ImageTooLargeError(
+                f"the image is over the limit of {limit} bytes (max_image_bytes)"
+            ) from None
         # OSError: the connection; ValueError: a line over the limit; EOFError: cut short
         except (BadReplyError, OSError, ValueError, EOFError):
             raise ImageError(BAD_REPLY) from None

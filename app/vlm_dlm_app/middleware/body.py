@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
+from io import BytesIO
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlm_dlm.errors import QueueFullError
+from vlm_dlm_app.content_coding import Unpacker, unpacker_of
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.json_shape import check_shape
+from vlm_dlm_app.json_text import without_mark
 from vlm_dlm_app.metrics import Metrics
 from vlm_dlm_app.middleware.gate import SAFE_METHODS
-
-# Smaller ones are never refused for those of others: what they hold is bounded by connections.
-SMALL_BYTES = 64 * 1024
+from vlm_dlm_app.parsing import SMALL_BYTES, BodyWorker
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """max_bytes: of one body. max_held_bytes: of all larger bodies being worked on, half of it for
-    one client, but always one body. limit_s: for one to arrive."""
+    """max_bytes: of one body, packed and unpacked. max_held_bytes: of all larger bodies (smaller
+    ones are bounded by connections) being worked on, half of it for one client, but always one
+    body. limit_s: for one to arrive."""
 
     max_bytes: int
     max_held_bytes: int
@@ -37,22 +39,32 @@ class BodyLimits:
 
 @dataclass(slots=True)
 class _Reading:
-    """One body. num_held_bytes: as far as it counts against the limits of all."""
+    """One body. content: so far, grown in place, as two copies of it would be too much.
+    num_held_bytes: as far as it counts against the limits of all."""
 
     client: str
-    chunks: list[bytes] = field(default_factory=list[bytes])
+    unpacker: Unpacker | None
+    content: BytesIO = field(default_factory=BytesIO)
     num_bytes: int = 0
     num_held_bytes: int = 0
 
+    def taken(self) -> bytes:
+        """The whole body, which is no longer held here."""
+        content, self.content = self.content, BytesIO()
+        return content.getvalue()
+
 
 class Body:
-    """Reads the whole body before the route runs; requests that have none pass. Raises ApiError
-    (400, 408, 413) or QueueFullError."""
+    """Reads the whole body, unpacked, before the route runs; requests that have none pass. Raises
+    ApiError (400, 408, 413, 415) or QueueFullError."""
 
-    def __init__(self, app: ASGIApp, limits: BodyLimits, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, limits: BodyLimits, metrics: Metrics, worker: BodyWorker
+    ) -> None:
         self.app = app
         self.limits = limits
         self.metrics = metrics
+        self._worker = worker
         self._held_bytes: Counter[str] = Counter()  # by client; without those who hold nothing
 
     @property
@@ -65,18 +77,22 @@ class Body:
             return
         headers = Headers(scope=scope)
         self._check_length(headers)
-        reading = _Reading(scope.get("state", {}).get("client", ""))
+        client = scope.get("state", {}).get("client", "")
+        encoding = ",".join(headers.getlist("content-encoding"))
+        reading = _Reading(client, unpacker_of(encoding))
         try:
             try:
                 async with asyncio.timeout(self.limits.limit_s):
                     await self._read(receive, reading)
             except TimeoutError:
-                message = f"the body did not arrive in time; the limit is {self.limits.limit_s:g} s"
+                limit = f"{self.limits.limit_s:g} s (body_s)"
+                message = f"the body did not arrive in time; the limit is {limit}"
                 raise ApiError(408, "body_timeout", message) from None
-            body = b"".join(reading.chunks)
-            reading.chunks.clear()
+            if reading.unpacker is not None:
+                scope = _as_unpacked(scope, reading.num_bytes)
+            body = reading.taken()
             if _is_json(headers):
-                check_shape(body, self.limits.max_depth)
+                body = await self._checked(client, body)
             replayed = _replay(body, receive)
             del body  # the route alone decides how long it is kept
             await self.app(scope, replayed, send)
@@ -92,19 +108,35 @@ class Body:
             raise self._too_large()
 
     async def _read(self, receive: Receive, reading: _Reading) -> None:
-        has_more = True
+        unpacker, has_more = reading.unpacker, True
         while has_more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             chunk: bytes = message.get("body", b"")
             has_more = message.get("more_body", False)
-            reading.chunks.append(chunk)
-            reading.num_bytes += len(chunk)
-            if reading.num_bytes > self.limits.max_bytes:
-                raise self._too_large()
-            if reading.num_bytes > SMALL_BYTES:
-                self._hold(reading)
+            if unpacker is None:
+                self._add(reading, chunk)
+            else:
+                await self._unpack(reading, unpacker, chunk)
+        if unpacker is not None:
+            unpacker.finish()
+
+    async def _unpack(self, reading: _Reading, unpacker: Unpacker, chunk: bytes) -> None:
+        """Adds what is in the chunk, up to the limit and no further."""
+        pieces = unpacker.pieces(chunk)
+        while piece := await self._worker.run(
+            reading.client, reading.num_bytes + len(chunk), lambda: next(pieces, b"")
+        ):
+            self._add(reading, piece)
+
+    def _add(self, reading: _Reading, chunk: bytes) -> None:
+        reading.num_bytes += len(chunk)
+        if reading.num_bytes > self.limits.max_bytes:
+            raise self._too_large()
+        if reading.num_bytes > SMALL_BYTES:
+            self._hold(reading)
+        reading.content.write(chunk)
 
     def _hold(self, reading: _Reading) -> None:
         """Count what has come in. Raises QueueFullError where it is too much."""
@@ -115,7 +147,16 @@ class Body:
         if is_full or self._held_bytes[reading.client] > limits.max_client_bytes:
             self.metrics.count_refusal(QueueFullError.code)
             whose = "" if is_full else " for one client"
-            raise QueueFullError(f"as many bodies are being read as fit into memory{whose}")
+            raise QueueFullError(
+                f"as many bodies are being read as fit into memory{whose} (max_held_body_bytes)"
+            )
+
+    async def _checked(self, client: str, body: bytes) -> bytes:
+        """JSON that is safe to parse, without a mark before it."""
+        body = without_mark(body)
+        shape = self.limits.max_depth
+        await self._worker.run(client, len(body), lambda: check_shape(body, shape))
+        return body
 
     def _let_go(self, reading: _Reading) -> None:
         self._held_bytes[reading.client] -= reading.num_held_bytes
@@ -125,13 +166,24 @@ class Body:
     def _too_large(self) -> ApiError:
         limit = self.limits.max_bytes
         return ApiError(
-            413, "body_too_large", f"the body is larger than the limit of {limit} bytes"
+            413,
+            "body_too_large",
+            f"the body is larger than the limit of {limit} bytes (max_body_bytes)",
         )
 
 
 def _is_json(headers: Headers) -> bool:
     content_type = headers.get("content-type", "")
     return not content_type or "json" in content_type.lower()
+
+
+def _as_unpacked(scope: Scope, num_bytes: int) -> Scope:
+    """The request as if it had been sent so."""
+    scope = {**scope, "headers": list(scope["headers"])}
+    headers = MutableHeaders(scope=scope)
+    del headers["content-encoding"]
+    headers["content-length"] = str(num_bytes)
+    return scope
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -120,7 +120,7 @@ def _loaded(services: Services) -> str:
     # In a code span nothing of a path is read as markup.
     name = _name(services) if settings.model is None else f"`{settings.model.replace('`', '_')}`"
     images = (
-        f"PNG, JPEG, WebP and GIF (its first picture), up to "
+        f"JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF (the first picture of several), up to "
         f"{settings.max_image_bytes // 2**20} MiB and "
         f"{settings.max_image_pixels / 1e6:.0f} megapixels"
     )

@@ -3,17 +3,30 @@
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from vlm_dlm_app.disconnect import ended
+from vlm_dlm_app.errors import install_error_handlers
 from vlm_dlm_app.page.assets import style
+from vlm_dlm_app.page.boundary import Boundary
+from vlm_dlm_app.page.calls import Calls
 from vlm_dlm_app.page.leaving import Followers, Leaving
+from vlm_dlm_app.page.streams import Streams
+from vlm_dlm_app.page.upload_routes import UploadRoutes
+from vlm_dlm_app.page.uploads import UploadLimits, Uploads
 
 if TYPE_CHECKING:
+    import gradio as gr
+
+    from vlm_dlm_app.settings import Settings
     from vlm_dlm_app.state import Services
 
 MAX_QUEUED = 64
@@ -25,35 +38,80 @@ MAX_SESSIONS = 1000  # of tabs, whose state is kept; the newest
 
 def build_page(services: Services) -> FastAPI:
     """An application that serves the page at `/`, with a lifespan of its own."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    import gradio as gr
-
-    from vlm_dlm_app.page.layout import layout
-    from vlm_dlm_app.page.runs import Runs
-    from vlm_dlm_app.page.theme import theme
-
     settings, followers = services.settings, Followers()
-    runs = Runs(services, followers)
-    blocks = layout(services, runs)
-    blocks.max_threads = MAX_RUNNING
-    blocks.state_session_capacity = MAX_SESSIONS
-    blocks.queue(max_size=MAX_QUEUED, default_concurrency_limit=None)
+    uploads = Uploads(_limits(settings))
+    # Read when Gradio is imported, and by some of its parts later.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads.folder.gradio)
+    try:
+        import gradio as gr
+
+        from vlm_dlm_app.page.layout import layout
+        from vlm_dlm_app.page.runs import Runs
+        from vlm_dlm_app.page.theme import theme
+
+        blocks = layout(services, Runs(services, followers))
+        blocks.max_threads = MAX_RUNNING
+        blocks.state_session_capacity = MAX_SESSIONS
+        blocks.queue(max_size=MAX_QUEUED, default_concurrency_limit=None)
+        app = gr.mount_gradio_app(
+            _parent(uploads),
+            blocks,
+            path="/",
+            footer_links=[],  # they speak of what is not here; the About view has what is
+            run_history=False,
+            show_error=False,
+            max_file_size=settings.max_image_bytes,
+            ssr_mode=False,
+            enable_monitoring=False,
+            mcp_server=settings.page_mcp,
+            theme=theme(),
+            css=style(),
+            head=f"<style>{style('frame')}</style>",
+        )
+    except BaseException:
+        uploads.close()
+        raise
+    _surround(app, blocks, uploads, followers, settings)
+    return app
+
+
+def _limits(settings: Settings) -> UploadLimits:
+    return UploadLimits(
+        max_bytes=settings.max_upload_bytes,
+        max_files=settings.max_uploads,
+        keep_s=settings.upload_s,
+        max_file_bytes=settings.max_image_bytes,
+    )
+
+
+def _parent(uploads: Uploads) -> FastAPI:
+    """What Gradio is mounted in: our own addresses come before its."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        sweeping = asyncio.create_task(uploads.sweep())
+        try:
+            yield
+        finally:
+            await ended(sweeping)
+            await asyncio.to_thread(uploads.close)
+
     # With a policy of its own Gradio adds none, which would let foreign pages read.
     nobody = Middleware(CORSMiddleware, allow_origins=[])
-    leaving = Middleware(Leaving, followers)
-    parent = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, middleware=[leaving, nobody])
-    return gr.mount_gradio_app(
-        parent,
-        blocks,
-        path="/",
-        footer_links=[],  # they speak of what is not here; the About view has what is
-        run_history=False,
-        show_error=False,
-        max_file_size=settings.max_image_bytes,
-        ssr_mode=False,
-        enable_monitoring=False,
-        mcp_server=settings.page_mcp,
-        theme=theme(),
-        css=style(),
-        head=f"<style>{style('frame')}</style>",
+    app = FastAPI(
+        docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, middleware=[nobody]
     )
+    install_error_handlers(app)
+    app.router.routes.extend(UploadRoutes(uploads).routes)
+    return app
+
+
+def _surround(
+    app: FastAPI, blocks: gr.Blocks, uploads: Uploads, followers: Followers, settings: Settings
+) -> None:
+    """What a request passes on its way to Gradio. Outside of the framework's own last resort, which
+    would answer for the errors that are raised here."""
+    inner = Leaving(app.build_middleware_stack(), followers)
+    streams = Streams(inner, blocks, settings.max_page_streams)
+    app.middleware_stack = Boundary(Calls(streams, blocks, uploads), settings.page_mcp)

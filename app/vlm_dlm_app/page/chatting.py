@@ -13,7 +13,7 @@ from vlm_dlm.errors import ImageError
 from vlm_dlm.processor.prompt import ImagePart, Message, TextPart
 from vlm_dlm_app.answers import Answer, metrics_of
 from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.intake import Ask, deadline_of, prepare, resolve_mode, sampling_of, ticket
+from vlm_dlm_app.intake import Ask, deadline_of, fitted, prepare, resolve_mode, sampling_of, ticket
 from vlm_dlm_app.page.runs import Visitor
 from vlm_dlm_app.page.speeds import TOO_SHORT, queue_words, speed_of
 from vlm_dlm_app.page.trial import check_readable, own_params
@@ -106,10 +106,12 @@ async def answer(
     name = resolve_mode(services, None, settings.mode)
     info = next(info for info in modes_of(services) if info.name == name)
     params = own_params(info, settings.threshold, settings.block_length)
-    options = AnswerOptions(max_tokens=settings.max_tokens)
-    ask = ask_of_turns(services, turns, images, options)
+    # the slider is a wish: an answer that has less room is still one
+    most = min(settings.max_tokens, services.settings.max_tokens_limit)
+    ask = replace(ask_of_turns(services, turns, images, AnswerOptions()), most_tokens=most)
     async with preparing(services):
         prompt = await prepare(services, ask, visitor.client)
+    ask = fitted(services, ask, prompt, {name: params})
     own = ticket(ask, prompt, visitor.client, name, params)
     found = Answer()
     events = tracked(services, own, visitor.request_id, arrived_s=ask.arrived_s)

@@ -158,7 +158,7 @@ def _stage_html(services: Services) -> str:
         {
             "name": info.name,
             "title": info.title,
-            "is_lossless": info.is_lossless,
+            "is_lossless": services.is_lossless(info.name),
             "options": list(info.options),
             "color": MODE_COLORS[i % len(MODE_COLORS)],
         }

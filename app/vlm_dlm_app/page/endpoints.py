@@ -60,10 +60,11 @@ class Endpoints:
         """The decoding modes of the loaded model.
 
         Returns:
-            One object per mode: name, title, is_lossless (greedy answers equal those of `ar`),
-            options (which of threshold, block_length and max_denoising_steps it takes).
+            One object per mode: name, title, is_lossless (greedy answers equal those of `ar`
+            in this server's number format), options (which of threshold, block_length and
+            max_denoising_steps it takes).
         """
-        return [mode_detail(info).model_dump() for info in modes_of(self._services)]
+        return [mode_detail(self._services, info).model_dump() for info in modes_of(self._services)]
 
     async def generate(
         self,

@@ -8,8 +8,10 @@ from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-STREAM_PATH = "/gradio_api/queue/data"
-CALL_PATH = "/gradio_api/call/"  # .../NAME/EVENT: by plain HTTP, where the event is the session
+from vlm_dlm_app.page.handlers import API
+
+STREAM_PATH = f"{API}/queue/data"
+CALL_PATH = f"{API}/call/"  # .../NAME/EVENT: by plain HTTP, where the event is the session
 
 
 class Followers:
@@ -44,7 +46,7 @@ class Leaving:
         self.followers = followers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        session = _session_of(scope)
+        session = session_of(scope)
         if session is None:
             await self.app(scope, receive, send)
             return
@@ -70,7 +72,7 @@ class Leaving:
             self.followers.go(session, is_whole and not is_gone)
 
 
-def _session_of(scope: Scope) -> str | None:
+def session_of(scope: Scope) -> str | None:
     """Whose stream is asked for; None for any other request."""
     if scope["type"] != "http" or scope["method"] != "GET":
         return None

@@ -56,6 +56,8 @@ class Page:
             yield
         finally:
             is_over.set()
+            if not self._is_settled.is_set():
+                serving.cancel()  # its thread imports for seconds; nobody waits for that
             await asyncio.wait({serving})
 
     async def wait(self) -> bool:

@@ -2,27 +2,9 @@
 
 from __future__ import annotations
 
-from vlm_dlm_app.page.assets import SCRIPT_PATH
-
-_API = "/gradio_api/"
-_FILES = frozenset(
-    {"/", SCRIPT_PATH, "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"}
-)
-_FOLDERS = ("/assets/", "/static/", "/svelte/")
-# Of Gradio's interface what its own page and client need. The rest (a proxy, run history, editing,
-# monitoring, files by path) stays shut.
-_CALLS = (
-    *("app_id", "call/", "cancel", "component_server", "config", "info"),
-    *("queue/join", "queue/data", "queue/status", "reset", "startup-events"),
-    *("upload", "upload_progress", "file=", "theme.css"),
-)
-# With it, endpoints do not wait in Gradio's queue, and browsers call those by another address.
-_MCP = ("mcp", "run/")
+from vlm_dlm_app.page.handlers import matching
 
 
 def is_page_path(path: str, has_mcp: bool = False) -> bool:
-    """Whether the page answers at this address."""
-    if path in _FILES or path.startswith(_FOLDERS):
-        return True
-    calls = (*_CALLS, *_MCP) if has_mcp else _CALLS
-    return path.startswith(_API) and path.removeprefix(_API).startswith(calls)
+    """Whether the page answers at this address, by whatever method."""
+    return bool(matching(path, has_mcp))

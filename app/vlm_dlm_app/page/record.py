@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from statistics import median
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field
 
 from vlm_dlm.step import Origin
 from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.schemas.bounds import MAX_NAME_CHARS, BoundedModel, Said, Several
 from vlm_dlm_app.schemas.compare import MAX_MODES, ModeResult, Summary
 
 FORMAT = "vlm-dlm.comparison/1"
 MAX_TOKENS = 8192  # of one answer
 MAX_RUNS = 100
+MAX_OPTIONS = 64
+# As JSON: four answers of 4096 tokens take a third of it. The page draws pictures anew, smaller.
+MAX_RECORD_BYTES = 4 * 2**20
+MAX_PICTURE_CHARS = 6 * 2**20
 _IMAGE = re.compile(r"data:image/(png|jpeg|webp);base64,([A-Za-z0-9+/]+={0,2})")
 _SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Milliseconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
+# One option as it was set; some hold several, by mode or in a list.
+Plain = bool | int | float | Annotated[str, Field(max_length=MAX_NAME_CHARS)] | None
+PlainValues = Annotated[list[Plain], Several(MAX_OPTIONS)]
+PlainPairs = Annotated[dict[Name, Plain | PlainValues], Several(MAX_OPTIONS)]
+Options = Annotated[dict[Name, Plain | PlainValues | PlainPairs], Several(MAX_OPTIONS)]
 # id, origin, block, step, confidence, margin, text, time_ms, num_forwards
 TokenRow = tuple[
-    Count, Origin, Count, Count, Number | None, Number | None, str, Milliseconds, Count
+    Count, Origin, Count, Count, Number | None, Number | None, Said, Milliseconds, Count
 ]
 
 
-class RunFigures(BaseModel):
+class RunFigures(BoundedModel):
     """One mode in one of several runs, under the names of its metrics."""
 
     tokens_per_second: Number | None = None
@@ -46,12 +55,15 @@ class RunFigures(BaseModel):
     decode_time_ms: Number | None = None
 
 
-class RecordedAnswer(BaseModel):
+OneRun = Annotated[dict[Name, RunFigures], Several(MAX_MODES)]
+
+
+class RecordedAnswer(BoundedModel):
     """What one mode wrote, with the moment at which each token became final."""
 
     title: Name
     result: ModeResult
-    tokens: Annotated[list[TokenRow], Field(max_length=MAX_TOKENS)]
+    tokens: Annotated[list[TokenRow], Several(MAX_TOKENS)]
 
     @property
     def began_ms(self) -> float:
@@ -65,14 +77,14 @@ class RecordedAnswer(BaseModel):
         return min(metrics.vision_time_ms + metrics.prefill_time_ms, first)
 
 
-class RecordedImage(BaseModel):
+class RecordedImage(BoundedModel):
     """Size of the picture as it was given, in pixels. Its name stays with whoever has the file."""
 
     width: Count
     height: Count
 
 
-class Record(BaseModel):
+class Record(BoundedModel):
     """One comparison. modes: in order. runs: figures by mode, one entry per run; fields that are
     not known here are dropped."""
 
@@ -81,14 +93,14 @@ class Record(BaseModel):
     format: Literal["vlm-dlm.comparison/1"]
     created: Annotated[str, Field(max_length=40)]
     model: Name
-    prompt: str
-    modes: Annotated[list[Name], Field(min_length=1, max_length=MAX_MODES)]
-    options: dict[Name, JsonValue] = Field(default={}, max_length=32)
-    mode_options: dict[Name, JsonValue] = Field(default={}, max_length=MAX_MODES)
+    prompt: Said
+    modes: Annotated[list[Name], Several(MAX_MODES, at_least=1)]
+    options: Options = Field(default={})
+    mode_options: Annotated[dict[Name, Options], Several(MAX_MODES)] = Field(default={})
     parallel: bool = False
     summary: Summary
-    answers: Annotated[dict[Name, RecordedAnswer], Field(max_length=MAX_MODES)]
-    runs: Annotated[list[dict[Name, RunFigures]], Field(max_length=MAX_RUNS)] = []
+    answers: Annotated[dict[Name, RecordedAnswer], Several(MAX_MODES)]
+    runs: Annotated[list[OneRun], Several(MAX_RUNS)] = Field(default=[])
     image: RecordedImage | None = None
 
     @property
@@ -113,13 +125,21 @@ class Record(BaseModel):
 
 
 def read_record(raw: object) -> Record:
-    """Checked as JSON, which also finds text that cannot be written. Raises pydantic's
-    ValidationError."""
-    return Record.model_validate_json(json.dumps(raw))
+    """Checked, text that cannot be written included. Raises pydantic's ValidationError, or ApiError
+    for one that is too large."""
+    record = Record.model_validate(raw)
+    num_bytes = len(record.model_dump_json())
+    if num_bytes > MAX_RECORD_BYTES:
+        message = f"the record has {num_bytes} bytes; the limit is {MAX_RECORD_BYTES}"
+        raise ApiError(413, "body_too_large", message, "record")
+    return record
 
 
 def checked_image(image: str) -> str:
     """A picture as a data URI, and nothing else. Raises ApiError."""
+    if len(image) > MAX_PICTURE_CHARS:
+        message = f"the image has {len(image)} characters; the limit is {MAX_PICTURE_CHARS}"
+        raise ApiError(413, "image_too_large", message, "image")
     found = _IMAGE.fullmatch(image)
     if found is not None:
         try:

@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
+from vlm_dlm_app.auth import ClientDep
 from vlm_dlm_app.bodies import read_json
 from vlm_dlm_app.page.report import build_report
+from vlm_dlm_app.parsing import SMALL_BYTES
+from vlm_dlm_app.schemas.bounds import MAX_ADDRESS_CHARS, MAX_FIELDS, BoundedModel
+from vlm_dlm_app.schemas.common import Name
+from vlm_dlm_app.state import ServicesDep
 
 router = APIRouter(tags=["page"], include_in_schema=False)
 
 
-class ReportBody(BaseModel):
+class ReportBody(BoundedModel):
     """record: as the page keeps it. image: a data URI without metadata, or none."""
 
     model_config = ConfigDict(extra="forbid")
 
-    record: dict[str, Any]
-    image: str | None = None
+    record: Annotated[dict[Name, Any], Field(max_length=MAX_FIELDS)]
+    image: Annotated[str, Field(max_length=MAX_ADDRESS_CHARS)] | None = None
 
 
 @router.post("/page/report")
-async def report(request: Request) -> Response:
+async def report(request: Request, services: ServicesDep, client: ClientDep) -> Response:
     """The report as an attachment, which no browser shows on this server's address."""
     body = (await read_json(request, ReportBody)).body
+
+    def build() -> bytes:
+        return build_report(body.record, body.image).encode("utf-8", "replace")
+
     try:
-        html = await asyncio.to_thread(build_report, body.record, body.image)
+        html = await services.worker.run(client, SMALL_BYTES + 1, build)
     except ValidationError as error:
-        raise RequestValidationError(error.errors()) from None
+        shown = error.errors(include_url=False, include_input=False)
+        raise RequestValidationError(shown) from None
     return Response(
-        html.encode("utf-8", "replace"),
+        html,
         media_type="text/html; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="vlm-dlm-report.html"'},
     )

@@ -14,7 +14,7 @@ from vlm_dlm.preflight import mode_params
 from vlm_dlm.serving.service import Ticket
 from vlm_dlm_app.comparison import Comparison, Judge
 from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.intake import prepare, ticket
+from vlm_dlm_app.intake import fitted, prepare, ticket
 from vlm_dlm_app.page.runs import Visitor, checked
 from vlm_dlm_app.question import ask_of
 from vlm_dlm_app.schemas.generate import Options, Question
@@ -63,6 +63,7 @@ async def begin_trial(
     ask = ask_of(services, question, ())
     async with preparing(services):
         prompt = await prepare(services, ask, visitor.client)
+    ask = fitted(services, ask, prompt, dict(entries.values()))
     last = list(entries)[-1]
     tickets = {
         label: ticket(ask, prompt, visitor.client, mode, params, keep_prompt=label != last)

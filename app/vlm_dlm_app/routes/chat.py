@@ -23,7 +23,7 @@ _REPLIES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ChatCompletion,
         "description": "The whole completion, or with `stream` its chunks as server-sent events",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
     **error_responses(400, 401, 403, 404, 408, 413, 415, 429, 500, 503),
 }
@@ -39,11 +39,11 @@ async def chat_completions(request: Request) -> Response:
     """
     services, client = await services_of(request), await client_of(request)
     received = await read_json(request, ChatRequest)
-    chat, body = received.body, received.pieces
+    chat, digest = received.body, received.digest
     asked = chat_ask(services, chat)
     run = ChatRun(services, asked, client, request.state.request_id)
     if chat.stream:
-        chunks = await replayed_stream(services, request, client, body, run.chunks)
+        chunks = await replayed_stream(services, request, client, digest, run.chunks)
         return EventStreamResponse(await while_connected(request, primed(chunks)))
-    reply = replayed_reply(services, request, client, body, run.whole)
+    reply = replayed_reply(services, request, client, digest, run.whole)
     return Response(await while_connected(request, reply), media_type="application/json")

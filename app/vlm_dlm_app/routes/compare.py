@@ -30,6 +30,7 @@ from vlm_dlm_app.idempotency import replayed_reply, replayed_stream
 from vlm_dlm_app.intake import (
     Ask,
     check_offered,
+    fitted,
     given_options,
     mode_options,
     model_id,
@@ -54,7 +55,7 @@ _REPLIES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": CompareReply,
         "description": "All answers, or with `stream` their pieces as server-sent events",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
     **error_responses(400, 401, 403, 408, 413, 415, 429, 500, 503),
 }
@@ -68,7 +69,7 @@ async def compare(request: Request, services: ServicesDep, client: ClientDep) ->
     `options.include_drafts`), `result`; then comes one `summary`. A mode that fails has a result
     with its `error`; only when all of them fail is the whole reply an error.
     """
-    received = await read_body(request, services.settings, CompareBody, FIELDS)
+    received = await read_body(request, CompareBody, FIELDS)
     body = received.body
     params = params_of(services, body)
     ask = ask_of(services, body, received.files)
@@ -81,7 +82,7 @@ async def compare(request: Request, services: ServicesDep, client: ClientDep) ->
         is_parallel=body.parallel,
         drafts=DraftPace.of(body.options),
     )
-    shared = services, request, client, received.pieces
+    shared = services, request, client, received.digest
     if body.stream:
         chunks = await replayed_stream(*shared, run.chunks, run.is_whole)
         return EventStreamResponse(await while_connected(request, primed(chunks)))
@@ -165,6 +166,7 @@ class CompareRun:
         ask, services = self.ask, self.services
         async with preparing(services):
             prompt = await prepare(services, ask, self.client)
+        ask = fitted(services, ask, prompt, self.params)
         self.images = _seen(services, prompt)
         last = list(self.params)[-1]
         tickets = {

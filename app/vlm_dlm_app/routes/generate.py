@@ -19,7 +19,7 @@ from vlm_dlm_app.disconnect import while_connected
 from vlm_dlm_app.drafts import DraftPace, draft_of
 from vlm_dlm_app.errors import error_responses
 from vlm_dlm_app.idempotency import replayed_reply, replayed_stream
-from vlm_dlm_app.intake import Ask, mode_options, model_id, prepare, resolve_mode, ticket
+from vlm_dlm_app.intake import Ask, fitted, mode_options, model_id, prepare, resolve_mode, ticket
 from vlm_dlm_app.question import ask_of
 from vlm_dlm_app.schemas.generate import GenerateBody, GenerateReply
 from vlm_dlm_app.state import Services, ServicesDep
@@ -36,7 +36,7 @@ _REPLIES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": GenerateReply,
         "description": "The whole answer, or with `stream` its pieces as server-sent events",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
     **error_responses(400, 401, 403, 408, 413, 415, 429, 500, 503),
 }
@@ -49,7 +49,7 @@ async def generate(request: Request, services: ServicesDep, client: ClientDep) -
     With `stream` the events are `started`, `text` (its texts joined are the answer), `draft` (the
     block being written; only with `options.include_drafts`) and `result` (the whole reply).
     """
-    received = await read_body(request, services.settings, GenerateBody, FIELDS)
+    received = await read_body(request, GenerateBody, FIELDS)
     body = received.body
     mode = resolve_mode(services, None, body.mode)
     run = GenerateRun(
@@ -62,9 +62,9 @@ async def generate(request: Request, services: ServicesDep, client: ClientDep) -
         drafts=DraftPace.of(body.options),
     )
     if body.stream:
-        chunks = await replayed_stream(services, request, client, received.pieces, run.chunks)
+        chunks = await replayed_stream(services, request, client, received.digest, run.chunks)
         return EventStreamResponse(await while_connected(request, primed(chunks)))
-    reply = replayed_reply(services, request, client, received.pieces, run.whole)
+    reply = replayed_reply(services, request, client, received.digest, run.whole)
     return Response(await while_connected(request, reply), media_type="application/json")
 
 
@@ -102,7 +102,8 @@ class GenerateRun:
         """Prepares the prompt and lines up."""
         async with preparing(self.services):
             prompt = await prepare(self.services, self.ask, self.client)
-        own = ticket(self.ask, prompt, self.client, self.mode, self.params)
+        ask = fitted(self.services, self.ask, prompt, {self.mode: self.params})
+        own = ticket(ask, prompt, self.client, self.mode, self.params)
         return tracked(self.services, own, self.request_id, arrived_s=self.ask.arrived_s)
 
     def _tell(self, event: GenerationEvent) -> Iterator[bytes]:

@@ -25,8 +25,8 @@ class Architecture(BaseModel):
 
 
 class ModeDetail(BaseModel):
-    """One mode. is_lossless: greedy answers equal those of `ar`. options: fields of a request that
-    it takes."""
+    """One mode. is_lossless: greedy answers equal those of `ar` in this server's number format;
+    bfloat16 promises that of no speculative mode. options: fields of a request that it takes."""
 
     name: str
     title: str
@@ -104,7 +104,7 @@ def _object(services: Services, id_: str, mode: ModeInfo | None) -> ModelObject:
     shown = services.engine.capabilities.modes if mode is None else (mode,)
     extra = Extra(
         mode=None if mode is None else mode.name,
-        modes=[mode_detail(info) for info in shown],
+        modes=[mode_detail(services, info) for info in shown],
         limits=_limits(services),
     )
     reads = ["text", "image"] if services.checkpoint.processor.reads_images else ["text"]
@@ -112,11 +112,14 @@ def _object(services: Services, id_: str, mode: ModeInfo | None) -> ModelObject:
     return ModelObject(id=id_, created=services.began_s, architecture=architecture, vlm_dlm=extra)
 
 
-def mode_detail(mode: ModeInfo) -> ModeDetail:
+def mode_detail(services: Services, mode: ModeInfo) -> ModeDetail:
     """What clients are told of a mode."""
     options = [OPTION_FIELDS[name] for name in mode.options if name in OPTION_FIELDS]
     return ModeDetail(
-        name=mode.name, title=mode.title, is_lossless=mode.is_lossless, options=options
+        name=mode.name,
+        title=mode.title,
+        is_lossless=services.is_lossless(mode.name),
+        options=options,
     )
 
 

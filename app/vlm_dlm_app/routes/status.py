@@ -16,7 +16,7 @@ from vlm_dlm_app.metrics import CONTENT_TYPE
 from vlm_dlm_app.state import Services, ServicesDep
 
 router = APIRouter(tags=["status"])
-Status = Literal["loading", "warming", "ready", "draining", "down", "closed"]
+Status = Literal["loading", "warming", "ready", "stalled", "draining", "down", "closed"]
 
 
 class LiveReply(BaseModel):

@@ -13,21 +13,22 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from vlm_dlm_app.schemas.bounds import BoundedModel, Several
 from vlm_dlm_app.schemas.common import (
     MAX_INT,
     AnswerOptions,
     Flag,
+    Name,
     RequestMetrics,
-    Text,
     Texts,
     Timings,
     Usage,
     Whole,
 )
-from vlm_dlm_app.schemas.messages import MAX_ENTRIES, ChatMessage
+from vlm_dlm_app.schemas.messages import ChatMessage
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(BoundedModel):
     """include_usage: one more chunk at the end, with empty `choices`, that carries usage, timings
     and metrics. continuous_usage_stats: with it, every chunk has the usage so far, as in vLLM.
     include_drafts: the block being denoised or drafted, as events named `draft`
@@ -70,7 +71,7 @@ Turn = Annotated[
     _none_if(0),
     WithJsonSchema({"enum": ["interactive", "batch", 0, None]}),
 ]
-Tools = Annotated[list[dict[str, Any]], Field(max_length=MAX_ENTRIES)] | None
+Tools = Annotated[list[dict[str, Any]], Several()] | None
 
 
 class ChatRequest(AnswerOptions):
@@ -79,8 +80,8 @@ class ChatRequest(AnswerOptions):
 
     model_config = ConfigDict(extra="allow", populate_by_name=True, protected_namespaces=())
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_ENTRIES)]
-    model: Text | None = None
+    messages: Annotated[list[ChatMessage], Several(at_least=1)]
+    model: Name | None = None
     stream: Flag | None = None
     stream_options: StreamOptions | None = None
     max_completion_tokens: TokenLimit = None
@@ -91,7 +92,7 @@ class ChatRequest(AnswerOptions):
     tools: Tools = None
     functions: Tools = None
     n: Annotated[Whole, Field(ge=1, le=MAX_INT)] | None = None
-    generation_mode: Annotated[Text, Field(max_length=64)] | None = None
+    generation_mode: Name | None = None
 
 
 class ChatAnswer(BaseModel):

@@ -16,6 +16,14 @@ from pydantic import (
 )
 
 from vlm_dlm.request import MAX_STOP_TOKEN_IDS
+from vlm_dlm_app.schemas.bounds import (
+    MAX_ADDRESS_CHARS,
+    MAX_NAME_CHARS,
+    MAX_TEXT_CHARS,
+    BoundedModel,
+    Said,
+    Several,
+)
 
 MAX_INT = 2**31 - 1
 
@@ -34,7 +42,11 @@ def _is_whole(text: str) -> str:
 Whole = Annotated[int, Field(strict=True)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(strict=True), AfterValidator(_is_whole)]
+Text = Annotated[str, Field(strict=True, max_length=MAX_TEXT_CHARS), AfterValidator(_is_whole)]
+Name = Annotated[str, Field(strict=True, max_length=MAX_NAME_CHARS), AfterValidator(_is_whole)]
+Address = Annotated[
+    str, Field(strict=True, max_length=MAX_ADDRESS_CHARS), AfterValidator(_is_whole)
+]
 
 
 def _one_or_several(value: Any) -> Any:
@@ -48,7 +60,7 @@ def _one_or_several(value: Any) -> Any:
 # One text or several; always several once it is read.
 Texts = Annotated[
     list[Text],
-    Field(max_length=1024),
+    Several(),
     BeforeValidator(_one_or_several),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
@@ -61,7 +73,7 @@ TokenIds = Annotated[
 STEP_CAPS = ("max_denoising_steps", "num_inference_steps", "steps")
 
 
-class ModeOptions(BaseModel):
+class ModeOptions(BoundedModel):
     """What modes of writing can be told. Null counts as not given.
 
     The cap on steps has three names, as servers of diffusion models differ; one of them may be
@@ -129,8 +141,8 @@ class Timings(BaseModel):
     """Speed of one answer under llama.cpp's names.
 
     prompt_ms: image and prompt, null where the engine does not say. predicted_ms: writing. draft_n:
-    tokens proposed to a verifier, and draft_n_accepted those it kept; 0 in modes that do not
-    verify.
+    tokens proposed to a verifier, and draft_n_accepted those it kept, also where the answer ended
+    before them; 0 in modes that do not verify.
     """
 
     cache_n: int
@@ -145,12 +157,13 @@ class Timings(BaseModel):
 
 
 class SpeculativeDecoding(BaseModel):
-    """acceptance_histogram[k]: verify steps that kept k drafts. mean_acceptance_length: tokens per
-    verify step, the verifier's own included."""
+    """acceptance_histogram[k]: verify steps that kept k drafts; a step without drafts is none.
+    mean_acceptance_length: tokens per verify step, the verifier's own included. What the verifier
+    kept counts also where the answer ended before it."""
 
     mean_acceptance_length: float
     draft_acceptance_rate: float | None
-    acceptance_histogram: list[int]
+    acceptance_histogram: Annotated[list[int], Several()]
     num_spec_steps: int
     num_accepted_draft_tokens: int
     num_draft_tokens: int
@@ -179,7 +192,7 @@ class RequestMetrics(BaseModel):
 
     model_config = ConfigDict(protected_namespaces=())
 
-    mode: str
+    mode: Said
     time_to_first_token_ms: float | None
     time_to_first_sentence_ms: float | None
     generation_time_ms: float
@@ -195,5 +208,5 @@ class RequestMetrics(BaseModel):
     num_wasted_positions: int
     speculative_decoding: SpeculativeDecoding | None
     diffusion: Diffusion | None
-    device: str
-    dtype: str
+    device: Said
+    dtype: Said

@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from vlm_dlm_app.errors import ErrorDetail
+from vlm_dlm_app.schemas.bounds import Said, Several
 from vlm_dlm_app.schemas.common import (
     Flag,
     ModeOptions,
+    Name,
     RequestMetrics,
-    Text,
     Timings,
     Usage,
 )
@@ -27,15 +28,18 @@ class CompareBody(Question):
     speeds say little about each other.
     """
 
-    modes: Annotated[list[Text], Field(min_length=1, max_length=MAX_MODES)] | None = None
-    mode_options: dict[Text, ModeOptions] = Field(default={}, max_length=MAX_MODES)
+    modes: Annotated[list[Name], Several(MAX_MODES, at_least=1)] | None = None
+    mode_options: Annotated[dict[Name, ModeOptions], Several(MAX_MODES)] = Field(default={})
     parallel: Flag = False
 
     @field_validator("modes", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """Also 'ar,diffusion', as the command line takes it."""
-        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        # one more than there may be, so that a long text is refused and not cut into millions
+        return [name.strip() for name in value.split(",", MAX_MODES)]
 
 
 class Difference(BaseModel):
@@ -43,8 +47,8 @@ class Difference(BaseModel):
     margin: how far `ar`'s two best logits were apart there; a hair means that rounding decided."""
 
     index: int
-    ar: str | None
-    own: str | None
+    ar: Said | None
+    own: Said | None
     margin: float | None
 
 
@@ -61,10 +65,10 @@ class ModeResult(BaseModel):
     """One mode's answer. agreement: null without an answer of `ar`. error: why there is no whole
     answer; the text is then what was written until it failed, and the figures are null."""
 
-    mode: str
-    text: str
+    mode: Said
+    text: Said
     num_tokens: int
-    finish_reason: str | None
+    finish_reason: Said | None
     usage: Usage | None
     timings: Timings | None
     metrics: RequestMetrics | None
@@ -95,8 +99,8 @@ class Summary(BaseModel):
     is_prompt_cached: bool
     is_parallel: bool
     total_ms: float
-    agreement: dict[str, Agreement | None]
-    images: list[SeenImage]
+    agreement: Annotated[dict[Said, Agreement | None], Several(MAX_MODES)]
+    images: Annotated[list[SeenImage], Several()]
 
 
 class CompareReply(BaseModel):

@@ -6,10 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vlm_dlm_app.schemas.bounds import BoundedModel, Several
 from vlm_dlm_app.schemas.common import (
     MAX_INT,
+    Address,
     AnswerOptions,
     Flag,
+    Name,
     RequestMetrics,
     Text,
     Timings,
@@ -17,7 +20,7 @@ from vlm_dlm_app.schemas.common import (
     Whole,
 )
 
-ImageTexts = Annotated[list[Text], Field(strict=True)]
+ImageTexts = Annotated[list[Address], Several(), Field(strict=True)]
 PromptText = Annotated[Text, Field(min_length=1)]
 
 
@@ -37,7 +40,7 @@ class Options(AnswerOptions):
     max_thinking_tokens: Annotated[Whole, Field(ge=0, le=MAX_INT)] | None = None
 
 
-class Question(BaseModel):
+class Question(BoundedModel):
     """What both routes take. images: data URIs, or http(s) URLs where those are switched on."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -52,7 +55,7 @@ class Question(BaseModel):
 class GenerateBody(Question):
     """mode: how the answer is written, by name or alias; linear_spec without."""
 
-    mode: Text | None = None
+    mode: Name | None = None
 
 
 class GenerateReply(BaseModel):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from vlm_dlm_app.schemas.common import Text
+from vlm_dlm_app.schemas.bounds import MAX_ENTRIES, BoundedModel, Several
+from vlm_dlm_app.schemas.common import Address, Name, Text
 
-# So many objects fit into memory; what a request may really have is in the settings.
-MAX_ENTRIES = 1024
 MAX_CALLS = 128  # of one message
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _PART_SCHEMA = {
@@ -39,17 +38,18 @@ def _as_parts(value: Any) -> Any:
     return [{"type": "text", "text": part} if isinstance(part, str) else part for part in entries]
 
 
-class ContentPart(BaseModel):
+class ContentPart(BoundedModel):
     """A piece of a message. What stands beside its text is read by `vlm_dlm_app.parts`."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: Text | None = None
+    type: Name | None = None
     text: Text | None = None
 
 
 Content = Annotated[
     list[ContentPart],
+    Several(),
     BeforeValidator(_as_parts),
     WithJsonSchema(
         {
@@ -67,25 +67,25 @@ Content = Annotated[
 ]
 
 
-class FunctionCall(BaseModel):
+class FunctionCall(BoundedModel):
     """name: of the tool. arguments: JSON, as text or as it is."""
 
     model_config = ConfigDict(extra="allow")
 
-    name: Text
+    name: Name
     arguments: Any = None
 
 
-class CustomCall(BaseModel):
+class CustomCall(BoundedModel):
     """A call of a tool that takes plain text."""
 
     model_config = ConfigDict(extra="allow")
 
-    name: Text
+    name: Name
     input: Text | None = None
 
 
-class ToolCall(BaseModel):
+class ToolCall(BoundedModel):
     """A call that an earlier answer has made."""
 
     model_config = ConfigDict(extra="allow")
@@ -94,14 +94,14 @@ class ToolCall(BaseModel):
     custom: CustomCall | None = None
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(BoundedModel):
     """One turn. Text is text: nothing in it can act as a marker of the conversation."""
 
     model_config = ConfigDict(extra="allow")
 
-    role: Annotated[Text, Field(examples=list(ROLES))]
+    role: Annotated[Name, Field(examples=list(ROLES))]
     content: Content | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_CALLS)] | None = None
+    tool_calls: Annotated[list[ToolCall], Several(MAX_CALLS)] | None = None
     function_call: FunctionCall | None = None
     refusal: Text | None = None
-    images: Annotated[list[Text], Field(max_length=MAX_ENTRIES)] | None = None
+    images: Annotated[list[Address], Several()] | None = None

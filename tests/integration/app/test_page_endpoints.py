@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gradio_client import Client
+from gradio_client import Client, handle_file
 
 from tests.e2e.server import ROOT, Server
 from tests.integration.app.page_tab import Tab, error_of, wait_for_page
@@ -61,6 +61,16 @@ def test_generate(client: Client, image: str) -> None:
     assert (reply["mode"], reply["finish_reason"]) == ("ar", "length")
     assert reply["usage"]["completion_tokens"] == 8
     assert reply["metrics"]["tokens_per_second"] > 0
+
+
+def test_a_file_is_as_good_as_a_data_uri(client: Client, image: str) -> None:
+    file = handle_file(ROOT / "assets" / "examples" / "shapes.png")
+    options = {"max_tokens": 8}
+    replies = [
+        client.predict(PROMPT, one, "ar", options, api_name="/generate") for one in (file, image)
+    ]
+    assert replies[0]["text"] == replies[1]["text"]
+    assert replies[0]["usage"] == replies[1]["usage"]
 
 
 def test_compare(client: Client, image: str) -> None:

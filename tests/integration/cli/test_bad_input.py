@@ -103,11 +103,11 @@ CASES: dict[str, tuple[str, Case]] = {
         lambda t, s, c: ["--mode", "diffusion", "--threshold", "1.5"],
     ),
     "prompt too long": (
-        "the limit is 512",
+        "maximum context length is 512 tokens",
         lambda t, s, c: ["--prompt", "many words " * 500],
     ),
     "answer too long": (
-        "this model's context holds 512",
+        "maximum context length is 512 tokens",
         lambda t, s, c: ["--max-tokens", "600"],
     ),
     "temperature": ("temperature is -1.0", lambda t, s, c: ["--temperature", "-1"]),

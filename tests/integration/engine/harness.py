@@ -63,7 +63,7 @@ def tiny_model(seed: int = 0) -> VlmModel:
 class LaggingDetokenizer:
     """Words separated by blanks; the last one is held back until the next comes or the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, skip_special: bool = True) -> None:
         self.held: list[int] = []
 
     def push(self, token_ids: list[int]) -> str:
@@ -161,7 +161,9 @@ def twin_answer(forward: DenseForward, request: GenerationRequest) -> Answer:
     ending = "stop" if tokens[-1] == EOS else "length"
     is_speculative = MODES[request.mode].is_speculative
     num_forwards = twin.nfe - 1 if is_speculative else twin.nfe
-    return Answer(tokens, spell(tokens), ending, num_forwards, tuple(twin.acceptance))
+    # the first forward of quadratic speculation has nothing to verify
+    acceptance = twin.acceptance[1:] if request.mode == "quadratic_spec" else twin.acceptance
+    return Answer(tokens, spell(tokens), ending, num_forwards, tuple(acceptance))
 
 
 def _twin(forward: DenseForward, request: GenerationRequest) -> Outcome:

@@ -30,6 +30,7 @@ VOCAB, MASK, EOS = 6, 5, 4
 IDS = DecodingIds(MASK, frozenset([EOS]))
 PROMPT = (1, 3, 0)
 LENGTH, NUM_SAMPLES, TEMPERATURE = 4, 2000, 1.2
+FILTERS: dict[str, Any] = {"min_p": 0.1, "top_k": 4, "top_p": 0.9, "min_tokens": 2}
 
 
 @lru_cache(maxsize=1)
@@ -37,8 +38,24 @@ def model() -> VlmModel:
     return fresh_model(4, tiny_config(vocab_size=VOCAB))
 
 
-@lru_cache(maxsize=1)
-def exact() -> dict[tuple[int, ...], float]:
+def filtered(logits: torch.Tensor, place: int) -> list[float]:
+    """Probabilities [V] by FILTERS, written out: min_p, then top_k, then top_p."""
+    if place < FILTERS["min_tokens"]:
+        logits[EOS] = float("-inf")
+    probs = logits.softmax(-1).tolist()
+    best = sorted(range(VOCAB), key=lambda token: -probs[token])
+    kept = [token for token in best if probs[token] >= FILTERS["min_p"] * probs[best[0]]]
+    kept = kept[: FILTERS["top_k"]]
+    total, nucleus, mass = sum(probs[token] for token in kept), list[int](), 0.0
+    for token in kept:
+        if mass < FILTERS["top_p"] * total:
+            nucleus.append(token)
+            mass += probs[token]
+    return [probs[token] / mass if token in nucleus else 0.0 for token in range(VOCAB)]
+
+
+@lru_cache(maxsize=2)
+def exact(is_filtered: bool = False) -> dict[tuple[int, ...], float]:
     """Probability of every answer of at most LENGTH tokens, cut behind the end token."""
     forward = DenseForward(model())
     done: dict[tuple[int, ...], float] = {}
@@ -48,7 +65,9 @@ def exact() -> dict[tuple[int, ...], float]:
         for answer, mass in open_ends.items():
             logits = forward([*PROMPT, *answer], [], Mode.C)[-1].double() / TEMPERATURE
             logits[MASK] = float("-inf")
-            for token, p in enumerate(logits.softmax(-1).tolist()):
+            plain = logits.softmax(-1).tolist()
+            probs = filtered(logits, len(answer)) if is_filtered else plain
+            for token, p in enumerate(probs):
                 grown = (*answer, token)
                 is_done = token == EOS or len(grown) == LENGTH
                 if p > 0.0:
@@ -57,7 +76,9 @@ def exact() -> dict[tuple[int, ...], float]:
     return done
 
 
-def draw(mode: str, options: dict[str, Any], own: Any = None) -> dict[tuple[int, ...], int]:
+def draw(
+    mode: str, options: dict[str, Any], own: Any = None, **filters: Any
+) -> dict[tuple[int, ...], int]:
     """Frequencies of whole answers; `own` replaces the mode."""
     limits = EngineConfig(page_size=4, max_cache_tokens=8192, max_running=250)
     core = EngineCore(model(), IDS, LaggingDetokenizer, None, limits)
@@ -70,7 +91,7 @@ def draw(mode: str, options: dict[str, Any], own: Any = None) -> dict[tuple[int,
             PromptInput(PROMPT),
             mode,
             params,
-            SamplingParams(TEMPERATURE, seed=seed, max_tokens=LENGTH),
+            SamplingParams(TEMPERATURE, seed=seed, max_tokens=LENGTH, **filters),
             keep_prompt=seed == 0,
         )
         for seed in range(NUM_SAMPLES)
@@ -88,8 +109,8 @@ def draw(mode: str, options: dict[str, Any], own: Any = None) -> dict[tuple[int,
     return counts
 
 
-def fit(counts: dict[tuple[int, ...], int]) -> float:
-    probabilities = exact()
+def fit(counts: dict[tuple[int, ...], int], is_filtered: bool = False) -> float:
+    probabilities = exact(is_filtered)
     assert set(counts) <= set(probabilities)
     observed = torch.tensor([counts.get(answer, 0) for answer in probabilities])
     assert int(observed.sum()) == NUM_SAMPLES
@@ -138,6 +159,17 @@ def test_the_enumeration_is_a_distribution_worth_testing() -> None:
 )
 def test_answers_follow_the_autoregressive_distribution(mode: str, options: dict[str, Any]) -> None:
     assert fit(draw(mode, options)) > 1e-3
+
+
+@pytest.mark.parametrize("mode", ["ar", "linear_spec", "quadratic_spec"])
+def test_answers_follow_it_with_filters_as_well(mode: str) -> None:
+    options = {} if mode == "ar" else {"block_length": 3}
+    assert fit(draw(mode, options, **FILTERS), is_filtered=True) > 1e-3
+
+
+def test_the_filters_matter() -> None:
+    assert set(exact(True)) < set(exact())
+    assert len(exact(True)) > 10
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def core_with_broken_detokenizer(where: str, bad_index: int) -> EngineCore:
     """The request submitted as number `bad_index` gets the broken one."""
     made: list[LaggingDetokenizer] = []
 
-    def make() -> LaggingDetokenizer:
+    def make(skip_special: bool) -> LaggingDetokenizer:
         is_bad = len(made) == bad_index
         made.append(BrokenDetokenizer(where) if is_bad else LaggingDetokenizer())
         return made[-1]

@@ -116,22 +116,6 @@ def test_memory_of_the_cache_is_set_aside(folder: Path, monkeypatch: pytest.Monk
     assert any(parameter.is_meta for parameter in spilled.parameters())
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_the_limit_of_a_container_counts(
-    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = placement.CGROUP_FILES[2 - version]
-    texts = ("5000000\n", "3000000\n", "anon 1\ninactive_file 1000000\n")
-    for name, text in zip(names, texts, strict=True):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(placement, "CGROUP", tmp_path)
-    assert placement._free_bytes(torch.device("cpu")) == 3_000_000
-    (tmp_path / names[0]).write_text("max\n")
-    free = placement._free_bytes(torch.device("cpu"))
-    assert free is None or free > 10**7
-
-
 def test_a_cache_without_memory_is_one_sentence() -> None:
     with pytest.raises(CapacityError, match="no memory for a cache of 1000000000000000 tokens"):
         KvCache(tiny_config(), 10**15, torch.device("cpu"), torch.float32)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from vlm_dlm.engine.base import Progress
 from vlm_dlm.engine.scripted_engine import ScriptedEngine
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.serving import engine_process
@@ -68,6 +69,8 @@ def main() -> None:
         ScriptedEngine.on_broken = break_soon
     if odd == "busy":
         engine_process.prepare = compute
+    if odd == "stuck step":
+        ScriptedEngine.progress = property(lambda self: Progress(7, True, 0.001))
     if odd == "unusable":
         engine_process.prepare = refuse
     engine_process.main()

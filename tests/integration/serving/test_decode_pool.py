@@ -4,45 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import struct
 import zlib
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from PIL import Image
 
 from tests.corpus.images import encode, noise, png
-from vlm_dlm.errors import ImageError, UnavailableError
-from vlm_dlm.processor.image_input import ImageLimits, read_image
-from vlm_dlm.serving import decode_child, decode_pool
+from tests.integration.serving.decode_harness import (
+    PATIENT_S,
+    freeze,
+    is_gone,
+    wait_for_pid,
+    with_pool,
+)
+from vlm_dlm import confinement
+from vlm_dlm.errors import ImageError, ImageTooLargeError, UnavailableError
+from vlm_dlm.processor.image_input import read_image
+from vlm_dlm.serving import decode_pool
+from vlm_dlm.serving.decode_cost import decode_cost
 from vlm_dlm.serving.decode_pool import DecodePool
 from vlm_dlm.serving.decode_worker import _Link
 from vlm_dlm.serving.image_header import header_size
-
-T = TypeVar("T")
-PATIENT_S = 120.0  # for a machine that is busy with other things
-
-
-def with_pool(
-    use: Callable[[DecodePool], Awaitable[T]],
-    num_workers: int = 1,
-    limits: ImageLimits | None = None,
-    max_side: int | None = None,
-    wall_s: float = PATIENT_S,
-    memory_bytes: int = 2**30,
-    cpu_s: int = 60,
-) -> T:
-    async def run() -> T:
-        pool = DecodePool(num_workers, limits, max_side, wall_s, memory_bytes, cpu_s)
-        try:
-            return await use(pool)
-        finally:
-            await pool.close()
-
-    return asyncio.run(run())
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
@@ -147,72 +131,42 @@ def test_a_child_over_its_memory_says_so() -> None:
     assert with_pool(use, memory_bytes=160 * 2**20) == (20, 20)
 
 
-async def wait_for_pid(pool: DecodePool, other_than: int | None = None) -> int:
-    async with asyncio.timeout(PATIENT_S):
-        while not pool.pids or pool.pids[0] == other_than:
-            await asyncio.sleep(0.01)
-    return pool.pids[0]
+def test_pictures_wait_for_room_and_one_that_never_fits_is_refused() -> None:
+    data = encode(noise(640, 480))
+    cost = decode_cost(data, (640, 480), None)
+
+    async def decode(room_bytes: int) -> list[Image.Image | BaseException]:
+        pool = DecodePool(2, room_bytes=room_bytes, wall_s=PATIENT_S)
+        seen: list[int] = []
+
+        def make(picture: Image.Image) -> Image.Image:
+            seen.append(pool.room.num_held)
+            return picture
+
+        try:
+            size = await pool.header_size(data)
+            return [await pool.decode_to(make, data, size) for _ in range(2)]
+        finally:
+            await pool.close()
+            assert all(held == cost for held in seen)
+            assert pool.room.num_held == 0
+
+    assert len(asyncio.run(decode(cost))) == 2
+    with pytest.raises(ImageTooLargeError, match=f"would take {cost >> 20} MiB to decode"):
+        asyncio.run(decode(cost - 1))
 
 
-def freeze(pool: DecodePool) -> int:
-    """A child that never answers."""
-    os.kill(pool.pids[0], signal.SIGSTOP)
-    return pool.pids[0]
+def test_a_large_jpeg_is_never_there_at_its_full_size() -> None:
+    data = encode(Image.new("RGB", (8000, 5000), "red"), "JPEG")
 
+    async def use(pool: DecodePool) -> tuple[int, int]:
+        picture = await pool.decode(data)
+        red, _, blue = picture.getpixel((100, 100))  # type: ignore[misc]
+        assert red > 240 > 20 > blue
+        return picture.size
 
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-def test_a_slow_child_is_ended_and_replaced() -> None:
-    data = encode(noise(20, 20))
-
-    async def use(pool: DecodePool) -> int:
-        await pool.start()
-        pid = freeze(pool)
-        with pytest.raises(ImageError, match=r"too long to decode; the limit is 0\.5 s"):
-            await pool.decode(data)
-        assert await wait_for_pid(pool, pid) != pid
-        async with asyncio.timeout(PATIENT_S):
-            while not is_gone(pid):
-                await asyncio.sleep(0.01)
-        return pool.num_deaths
-
-    assert with_pool(use, wall_s=0.5) == 1
-
-
-def test_a_dying_child_fails_its_own_image_only() -> None:
-    data = encode(noise(20, 20))
-
-    async def use(pool: DecodePool) -> int:
-        await pool.start()
-        pid = freeze(pool)
-        lost, waiting = (asyncio.create_task(pool.decode(data)) for _ in range(2))
-        await asyncio.sleep(0.3)
-        os.kill(pid, signal.SIGKILL)
-        with pytest.raises(ImageError, match="could not be decoded within 60 processor seconds"):
-            await lost
-        assert (await waiting).size == (20, 20)
-        return pool.num_deaths
-
-    assert with_pool(use) == 1
-
-
-def test_a_child_that_died_idle_is_replaced_unseen() -> None:
-    data = encode(noise(20, 20))
-
-    async def use(pool: DecodePool) -> int:
-        await pool.decode(data)
-        os.kill(pool.pids[0], signal.SIGKILL)
-        await asyncio.sleep(0.2)
-        assert (await pool.decode(data)).size == (20, 20)
-        return pool.num_deaths
-
-    assert with_pool(use) == 0
+    assert with_pool(use, max_side=896, memory_bytes=300 * 2**20) == (500, 313)
+    assert decode_cost(data, (8000, 5000), 896) < 64 * 2**20
 
 
 def test_cancelling_ends_the_work_at_once() -> None:
@@ -290,7 +244,7 @@ def test_the_child_cannot_open_files_and_holds_no_secrets(monkeypatch: pytest.Mo
 
 def test_the_processor_limit_counts_for_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[tuple[int, int]] = []
-    monkeypatch.setattr(decode_child.resource, "setrlimit", lambda _, both: limits.append(both))
-    decode_child._limit_cpu(7)
+    monkeypatch.setattr(confinement.resource, "setrlimit", lambda _, both: limits.append(both))
+    confinement.limit_cpu(7)
     used_s = sum(os.times()[:2])
     assert used_s + 6 < limits[0][0] < used_s + 10

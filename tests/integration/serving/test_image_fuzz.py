@@ -14,7 +14,7 @@ from tests.corpus.images import animation, flipped, picture
 from vlm_dlm.errors import ImageError
 from vlm_dlm.serving.decode_pool import DecodePool
 
-NUM_SEEDS = 60
+NUM_SEEDS = 40
 PATIENT_S = 60.0
 SOURCES = {
     "PNG": picture("PNG", 24, 20),
@@ -23,6 +23,9 @@ SOURCES = {
     "WebP": picture("WEBP", 24, 20),
     "lossless WebP": picture("WEBP", 24, 20, lossless=True),
     "GIF": picture("GIF", 24, 20),
+    "BMP": picture("BMP", 24, 20),
+    "TIFF": picture("TIFF", 24, 20, compression="tiff_lzw"),
+    "AVIF": picture("AVIF", 24, 20),
     "moving PNG": animation("PNG", 2),
 }
 

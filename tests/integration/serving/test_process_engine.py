@@ -19,6 +19,7 @@ from typing import cast
 import numpy as np
 import pytest
 
+from tests.integration.serving.odd_child import ODD
 from tests.integration.serving.process_harness import (
     QUICK,
     SLOW,
@@ -35,6 +36,7 @@ from tests.integration.serving.process_harness import (
 from vlm_dlm.errors import UnavailableError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started
 from vlm_dlm.request import ImageInput, PromptInput
+from vlm_dlm.serving import engine_child
 from vlm_dlm.serving.engine_link import Silence
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.process_engine import ProcessEngine
@@ -147,6 +149,66 @@ def test_a_dead_spare_is_not_used() -> None:
             assert engine.pid != spare
 
     asyncio.run(run())
+
+
+def test_a_dead_spare_is_replaced_before_it_is_needed() -> None:
+    async def run() -> None:
+        async with ready(QUICK, has_spare=True, silence=Silence(0.1, 600)) as engine:
+            await until(lambda: engine.spare_pid is not None)
+            spare = engine.spare_pid
+            assert spare is not None
+            os.kill(spare, signal.SIGKILL)
+            await until(lambda: engine.spare_pid not in (None, spare))
+            assert engine.spare_pid is not None
+            assert is_alive(engine.spare_pid)
+            assert engine.state.num_restarts == 0
+
+    asyncio.run(run())
+
+
+def test_an_engine_that_does_not_answer_is_not_ready_and_may_come_back() -> None:
+    async def run() -> None:
+        silence = Silence(0.1, 3000, 3000, num_quiet_pings=5)
+        async with ready(QUICK, silence=silence) as engine:
+            service = Service(engine)
+            kill(engine, signal.SIGSTOP)
+            await until(lambda: engine.state.phase is Phase.STALLED)
+            assert not service.is_ready
+            with pytest.raises(UnavailableError, match="does not get on; try again soon"):
+                await collect(engine, request())
+            kill(engine, signal.SIGCONT)
+            await settle(engine)
+            assert (engine.state.num_restarts, engine.state.reason) == (0, "")
+            assert isinstance((await collect(engine, request(max_tokens=2)))[-1], Finished)
+
+    asyncio.run(run())
+
+
+def test_a_step_without_end_is_ended_and_its_requests_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine_child, "MODULE", "tests.integration.serving.odd_child")
+    monkeypatch.setenv(ODD, "stuck step")
+    phases: set[Phase] = set()
+
+    async def run() -> None:
+        silence = Silence(0.1, 3000, 3000, num_step_pings=10)
+        async with ready(SLOW, silence=silence) as engine:
+            task = asyncio.create_task(collect(engine, request()))
+            while not task.done():
+                phases.add(engine.state.phase)
+                await asyncio.sleep(0.01)
+            assert isinstance(task.result()[-1], Failed)
+            assert num_ends(task.result()) == 1
+            await until(lambda: engine.state.num_restarts == 1)
+
+    asyncio.run(run())
+    assert Phase.STALLED in phases
+
+
+def test_a_slow_machine_gets_more_time_for_a_step() -> None:
+    assert Silence().step_pings(0.01) * Silence().ping_s == 60
+    assert Silence().step_pings(30.0) * Silence().ping_s == 600
 
 
 def test_a_stopped_engine_process_is_given_up() -> None:

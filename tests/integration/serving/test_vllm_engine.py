@@ -194,7 +194,7 @@ def test_what_vllm_cannot_do_is_refused(vllm: FakeVllm, checkpoint: Checkpoint) 
     async def test(engine: VllmEngine) -> None:
         with pytest.raises(ModeError, match="max_thinking_tokens"):
             await events_of(engine, asked(max_thinking_tokens=3, max_tokens=5))
-        with pytest.raises(PromptError, match="vLLM's context holds 20"):
+        with pytest.raises(PromptError, match="maximum context length is 20 tokens"):
             await events_of(engine, asked(max_tokens=16))
         assert isinstance((await events_of(engine, asked(max_tokens=15)))[-1], Finished)
 

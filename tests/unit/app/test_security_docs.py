@@ -13,7 +13,6 @@ from vlm_dlm_app.auth import OPEN_PATHS
 from vlm_dlm_app.idempotency import MAX_STORED_BYTES
 from vlm_dlm_app.media.fetcher import FetchPolicy
 from vlm_dlm_app.middleware.gate import LOOPBACK_NAMES, is_loopback
-from vlm_dlm_app.page.layout import CACHE_S
 from vlm_dlm_app.protocol import MAX_HEAD_BYTES, BoundedProtocol
 from vlm_dlm_app.settings import Settings
 
@@ -66,5 +65,4 @@ def test_what_is_open_without_a_key_and_what_is_off() -> None:
     assert not settings.api_keys
     assert not settings.allow_image_urls
     assert not settings.allow_origins
-    assert CACHE_S == 3600
-    assert "about an hour" in SECURITY
+    assert "`upload_s` at most" in SECURITY

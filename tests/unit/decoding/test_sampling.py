@@ -62,6 +62,36 @@ def test_nucleus_by_hand(top_p: float, expected: list[float]) -> None:
     torch.testing.assert_close(probs, torch.tensor([expected]))
 
 
+@pytest.mark.parametrize(
+    ("top_k", "min_p", "top_p", "expected"),
+    [
+        (2, 0.0, 1.0, [0.0, 0.375, 0.625, 0.0]),
+        (1, 0.0, 1.0, [0.0, 0.0, 1.0, 0.0]),
+        (4, 0.2, 1.0, [3 / 19, 6 / 19, 10 / 19, 0.0]),  # 0.05 < 0.2 * 0.5
+        (4, 1.0, 1.0, [0.0, 0.0, 1.0, 0.0]),
+        (2, 0.0, 0.6, [0.0, 0.0, 1.0, 0.0]),  # of what top_k leaves: 0.625 >= 0.6
+        (3, 0.5, 0.7, [0.0, 0.375, 0.625, 0.0]),  # 0.625 < 0.7: the second is needed
+        (99, 0.0, 1.0, [0.15, 0.3, 0.5, 0.05]),
+    ],
+)
+def test_top_k_and_min_p_by_hand(
+    top_k: int, min_p: float, top_p: float, expected: list[float]
+) -> None:
+    rows = torch.tensor([[0.15, 0.3, 0.5, 0.05]] * 2).log()
+    limits = torch.tensor([[top_k], [99]]), column(min_p, 0.0)
+    probs = tempered_distribution(rows, column(1.0, 1.0), column(top_p, 1.0), *limits)
+    torch.testing.assert_close(probs, torch.tensor([expected, [0.15, 0.3, 0.5, 0.05]]))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_is_delayed_is_not_chosen_before_its_place(temperature: float) -> None:
+    wish = SamplingParams(temperature, seed=1, min_tokens=3, stop_token_ids=(1, 999))
+    logits = torch.full((6, 5), -20.0)
+    logits[:, 0], logits[:, 1] = 9.0, 30.0
+    (picked,) = pick_rows([logits], [RowSampler(wish)], [range(6)], exclude=None)
+    assert picked.token_ids == [0, 0, 0, 1, 1, 1]
+
+
 def test_a_row_without_a_nucleus_does_not_depend_on_its_neighbours() -> None:
     rows = torch.randn(3, 50, generator=torch.Generator().manual_seed(0)) * 8
     alone = tempered_distribution(rows[:2], column(1.0, 0.7), column(1.0, 1.0))

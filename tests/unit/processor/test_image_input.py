@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlm_dlm.errors import ImageError
+from vlm_dlm.errors import ImageError, ImageFormatError
 from vlm_dlm.processor.image_input import ImageLimits, read_image
 
 
@@ -39,7 +39,7 @@ def png_header(width: int, height: int, depth: int = 1) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "JPEG", "BMP", "TIFF", "AVIF"])
 def test_allowed_formats_are_read(kind: str) -> None:
     image = read_image(encode(Image.new("RGB", (31, 17), "red"), kind))
     assert (image.mode, image.size) == ("RGB", (31, 17))
@@ -90,7 +90,7 @@ def test_the_byte_limit_holds_for_files_and_bytes(tmp_path: Path) -> None:
     assert read_image(data, ImageLimits(max_bytes=len(data))).size == (50, 50)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.9])
 def test_a_cut_file_is_refused(kind: str, share: float) -> None:
     data = encode(Image.fromarray(noise(64, 64)), kind)
@@ -101,7 +101,7 @@ def test_a_cut_file_is_refused(kind: str, share: float) -> None:
 
 def test_random_damage_gives_a_picture_or_our_error() -> None:
     rng = np.random.default_rng(1)
-    for kind in ("PNG", "JPEG", "WEBP", "GIF"):
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"):
         original = np.frombuffer(encode(Image.fromarray(noise(40, 40)), kind), np.uint8)
         for _ in range(60):
             damaged = original.copy()
@@ -115,20 +115,40 @@ def test_random_damage_gives_a_picture_or_our_error() -> None:
             assert "/" not in message
 
 
+KNOWN = "(JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF)"
+
+
 @pytest.mark.parametrize(
-    "data",
-    [b"<html></html>", b"<svg/>", b"SIMPLE  =  T", b"%PDF-1.4", b"\x00" * 100, b"x"],
+    ("data", "said"),
+    [
+        (b"<html></html>", "a web page"),
+        (b"\xef\xbb\xbf <!DOCTYPE HTML><p>", "a web page"),
+        (b"<?xml version='1.0'?><svg/>", "SVG"),
+        (b"%PDF-1.4", "a PDF file"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0mp42", "a video"),
+        (b"\0\0\1\0\1\0", "an icon file"),
+        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
+    ],
 )
-def test_what_is_not_an_image_is_refused_by_a_fixed_sentence(data: bytes) -> None:
-    with pytest.raises(ImageError) as caught:
+def test_other_formats_are_named(data: bytes, said: str) -> None:
+    with pytest.raises(ImageFormatError) as caught:
         read_image(data)
-    assert str(caught.value) == ("the image is not in a supported format (JPEG, PNG, WEBP, GIF)")
+    assert str(caught.value) == f"the image is {said}, which is not a supported format {KNOWN}"
+
+
+@pytest.mark.parametrize("data", [b"SIMPLE  =  T", b"\x00" * 100, b"x", b"P6 2 2 255 "])
+def test_what_is_not_an_image_is_refused_by_a_fixed_sentence(data: bytes) -> None:
+    with pytest.raises(ImageFormatError) as caught:
+        read_image(data)
+    assert str(caught.value) == f"the image is not in a supported format {KNOWN}"
 
 
 def test_a_format_outside_the_list_is_refused() -> None:
-    for kind in ("BMP", "TIFF", "ICO", "PPM"):
-        with pytest.raises(ImageError, match="supported format"):
-            read_image(encode(Image.new("RGB", (16, 16)), kind))
+    data = encode(Image.new("RGB", (16, 16)), "BMP")
+    with pytest.raises(ImageFormatError, match="the image is BMP, which is not"):
+        read_image(data, ImageLimits(formats=("JPEG", "PNG")))
 
 
 def test_paths_that_are_no_files_are_refused(tmp_path: Path) -> None:
@@ -214,6 +234,6 @@ def test_sixteen_bit_grey_keeps_its_range() -> None:
 
 def test_only_the_first_frame_counts() -> None:
     frames = [Image.new("RGB", (9, 9), color) for color in ("red", "blue", "lime")]
-    for kind in ("GIF", "WEBP", "PNG"):
+    for kind in ("GIF", "WEBP", "PNG", "TIFF"):
         data = encode(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
         assert read_image(data).getpixel((4, 4)) == (255, 0, 0)

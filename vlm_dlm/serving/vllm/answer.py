@@ -30,7 +30,9 @@ class VllmAnswer:
         self._request = request
         self._detokenizer = detokenizer
         self._stops = StopStrings(request.sampling.stop)
-        self._eos = frozenset(eos)
+        sampling = request.sampling
+        self._ending_ids = sampling.ending_ids(eos)
+        self._min_tokens = sampling.min_tokens
         self._sent_s = sent_s
         self._first_s: float | None = None
         self._last_s = sent_s
@@ -41,6 +43,11 @@ class VllmAnswer:
     def is_cut(self) -> bool:
         """Whether a stop string ended it, which vLLM knows nothing of."""
         return self._stops.is_found
+
+    @property
+    def _is_early(self) -> bool:
+        """The last token is one of those among which no stop string counts."""
+        return self._num_tokens <= self._min_tokens
 
     def started(self) -> Started:
         request, prompt = self._request, self._request.prompt
@@ -62,8 +69,12 @@ class VllmAnswer:
         texts: list[str] = []
         for choice in chunk.choices:
             tokens.append(self._token(choice))
-            texts.append(self._stops.push(self._detokenizer.push([choice.token_id])))
-            if self._stops.is_found or choice.token_id in self._eos:
+            if choice.token_id in self._ending_ids:  # it is not part of the text
+                self.reason = "stop"
+                break
+            text = self._detokenizer.push([choice.token_id])
+            texts.append(self._stops.push(text, is_early=self._is_early))
+            if self._stops.is_found:
                 self.reason = "stop"
                 break
         self.reason = self.reason or chunk.reason
@@ -77,7 +88,8 @@ class VllmAnswer:
     def finished(self) -> Finished:
         """The last event; `reason` is there."""
         assert self.reason is not None, "the answer has ended"
-        text = self._stops.push(self._detokenizer.flush()) + self._stops.flush()
+        text = self._stops.push(self._detokenizer.flush(), is_early=self._is_early)
+        text += self._stops.flush()
         reason = "stop" if self._stops.is_found else self.reason
         return Finished(self._request.request_id, reason, text, self._stats(), perf_counter())
 

@@ -11,12 +11,13 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic, perf_counter
 
+from vlm_dlm.answer_room import fit_answer
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.base import Capabilities, ModeInfo
-from vlm_dlm.errors import EngineError, PromptError, VlmDlmError
+from vlm_dlm.errors import EngineError, VlmDlmError
 from vlm_dlm.events import Failed, Finished, GenerationEvent
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.request import GenerationRequest
@@ -90,7 +91,7 @@ class VllmEngine(StatefulEngine):
         client = self._server.client
         if client is None or self.state.phase is not Phase.READY:
             raise unavailable(self.state)
-        self._check_context(request, client)
+        request = self._fitted(request, client)
         events = self._events(client, request)
         del request  # and its pictures, which are on their way soon
         async with aclosing(events):
@@ -105,7 +106,8 @@ class VllmEngine(StatefulEngine):
         began_s = perf_counter()
         content = await encoded_body(request, special, client.model)
         request = request.without_pixels()
-        answer = VllmAnswer(request, processor.detokenizer(), special.eos, began_s)
+        detokenizer = processor.detokenizer(request.sampling.skip_special_tokens)
+        answer = VllmAnswer(request, detokenizer, special.eos, began_s)
         chunks = client.stream(content)
         del content
         async with aclosing(chunks):
@@ -131,13 +133,11 @@ class VllmEngine(StatefulEngine):
             await asyncio.wait({self._supervisor})
         await self._server.stop()
 
-    def _check_context(self, request: GenerationRequest, client: VllmClient) -> None:
-        num_prompt, num_more = len(request.prompt.token_ids), request.sampling.max_tokens
-        if client.max_context is not None and num_prompt + num_more > client.max_context:
-            raise PromptError(
-                f"the prompt has {num_prompt} tokens and {num_more} more were asked for; "
-                f"vLLM's context holds {client.max_context}"
-            )
+    def _fitted(self, request: GenerationRequest, client: VllmClient) -> GenerationRequest:
+        """With the max_tokens that it really has. Raises ContextLengthError."""
+        max_context = client.max_context or self._capabilities.max_context
+        sampling = fit_answer(request.sampling, len(request.prompt.token_ids), max_context)
+        return replace(request, sampling=sampling)
 
     async def _next(self, chunks: AsyncGenerator[Chunk | None]) -> Chunk | None:
         """Raises EngineError where vLLM is lost meanwhile, or the stream ends too soon."""

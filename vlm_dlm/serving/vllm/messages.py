@@ -56,11 +56,19 @@ def body_of(request: GenerationRequest, special: SpecialIds, model: str) -> dict
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "max_tokens": sampling.max_tokens,
-        "stop_token_ids": list(special.eos),
+        "stop_token_ids": sorted(sampling.ending_ids(special.eos)),
         "logprobs": NUM_LOGPROBS,
         "logit_bias": {str(special.mask): NEVER},
         "detokenize": False,
     }
+    if sampling.top_k:
+        wanted["top_k"] = sampling.top_k
+    if sampling.min_p:
+        wanted["min_p"] = sampling.min_p
+    if sampling.min_tokens:
+        wanted["min_tokens"] = sampling.min_tokens
+    if sampling.ignore_eos:
+        wanted["ignore_eos"] = True
     if sampling.seed is not None:
         wanted["seed"] = sampling.seed
     body: dict[str, Any] = {

@@ -67,7 +67,7 @@ vlmDlm.code = (() => {
   function imageLines(image) {
     if (!image) return [];
     const name = image.name || "image.png", ending = name.split(".").pop().toLowerCase();
-    const type = {jpg: "jpeg", jpeg: "jpeg", webp: "webp", gif: "gif"}[ending] || "png";
+    const type = {jpg: "jpeg", jpeg: "jpeg", webp: "webp", gif: "gif", bmp: "bmp", tif: "tiff", tiff: "tiff", avif: "avif"}[ending] || "png";
     return [
       `with open(${JSON.stringify(name)}, "rb") as file:`,
       `    image = "data:image/${type};base64," + base64.b64encode(file.read()).decode()`,

@@ -112,6 +112,7 @@ vlmDlm.compare = (() => {
     setImage(file) {
       this.image = null;
       this.imageFailed = false;
+      vlmDlm.image.letGo(file);
       const loading = file ? vlmDlm.image.load(file) : null;
       this.loading = loading;
       const settle = (image) => this.loading === loading && this.haveImage(image, Boolean(file));
@@ -124,7 +125,7 @@ vlmDlm.compare = (() => {
       this.image = image;
       this.imageFailed = wasGiven && !image;
       const isShown = image ? image.width !== null : !wasGiven;
-      this.setAlert(isShown ? "" : "This file cannot be shown as an image. Choose a PNG, JPEG, WebP or GIF.");
+      this.setAlert(isShown ? "" : "This file cannot be shown as an image. Choose a JPEG, PNG, WebP, GIF, BMP or AVIF.");
       for (const listener of this.imageListeners) listener(image);
     },
 

@@ -5,6 +5,34 @@ vlmDlm.image = (() => {
   const EXAMPLE = ".vd-example";
   const FILE_INPUT = "#image input[type=file]";
 
+  // What is uploaded lies on the server for this tab: it is let go with the next picture, and with
+  // the tab.
+  const UPLOADS = "gradio_api/upload";
+  let uploaded = null;
+
+  /** Let go of the picture that was uploaded last, unless it is this one. */
+  function letGo(file = null) {
+    if (uploaded && uploaded !== file?.path) {
+      const body = new Blob([JSON.stringify({ paths: [uploaded] })], { type: "application/json" });
+      navigator.sendBeacon(new URL("page/free", document.baseURI), body);
+    }
+    uploaded = file?.path?.startsWith("/uploads/") ? file.path : null;
+  }
+
+  /** Gradio shows what a refused upload is answered with as it is: give it the sentence alone. */
+  function speakPlainly() {
+    const plain = window.fetch;
+    window.fetch = async (input, init) => {
+      const reply = await plain(input, init);
+      if (reply.ok || !String(input?.url ?? input).includes(UPLOADS)) return reply;
+      const sentence = (await reply.clone().json().catch(() => null))?.error?.message;
+      return sentence ? new Response(sentence, { status: reply.status }) : reply;
+    };
+  }
+
+  window.addEventListener("pagehide", () => letGo());
+  speakPlainly();
+
   /** A file of Gradio's as {blob, uri, name, width, height}; no size where the browser cannot show it. */
   async function load(file) {
     const blob = await (await fetch(file.url)).blob();
@@ -50,5 +78,5 @@ vlmDlm.image = (() => {
     return button?.dataset.title ?? "";
   }
 
-  return { load, takePasted, takeExample };
+  return { load, letGo, takePasted, takeExample };
 })();

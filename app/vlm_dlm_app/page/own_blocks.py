@@ -1,0 +1,76 @@
+"""Gradio's blocks without what a server for everybody must not do."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+from __future__ import annotations
+
+from inspect import Parameter, signature
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.data_classes import BlocksConfigDict
+from pydantic import TypeAdapter
+
+if TYPE_CHECKING:
+    from gradio.block_function import BlockFunction
+    from gradio.state_holder import SessionState
+
+WRONG = "The server was sent a value that this part of the page does not take."
+
+
+class OwnBlocks(gr.Blocks):
+    """Without the connection that Gradio keeps open to see that a tab is there: browsers have six
+    for one server, so the seventh tab would never open. `leaving.py` sees who leaves."""
+
+    def get_config_file(self) -> BlocksConfigDict:
+        return {**super().get_config_file(), "connect_heartbeat": False}
+
+    async def preprocess_data(
+        self,
+        block_fn: BlockFunction,
+        inputs: list[Any],
+        state: SessionState | None,
+        explicit_call: bool = False,
+    ) -> list[Any]:
+        """The values for a function. A wrong one is its sender's fault: a sentence for them and no
+        traceback here. What was sent is not kept with the session, as pictures are among it."""
+        try:
+            values = await super().preprocess_data(block_fn, inputs, state, explicit_call)
+            _check_types(block_fn, values)
+            return [
+                _checked(part, value) for part, value in zip(block_fn.inputs, values, strict=True)
+            ]
+        except Exception:
+            raise gr.Error(WRONG, print_exception=False) from None
+        finally:
+            for part in block_fn.inputs:
+                if state is not None and not getattr(part, "stateful", False):
+                    state._update_value_in_config(part._id, None)  # pyright: ignore
+
+
+def _check_types(block_fn: BlockFunction, values: list[Any]) -> None:
+    """Raises ValueError where a named endpoint gets another type than its parameter has."""
+    if block_fn.fn is None or block_fn.api_visibility != "public":
+        return
+    parameters = signature(block_fn.fn).parameters.values()
+    for parameter, value in zip(parameters, values, strict=False):
+        has_default = parameter.default is not Parameter.empty
+        if not (value is None and has_default):
+            TypeAdapter(parameter.annotation).validate_python(value, strict=True)
+
+
+def _checked(part: Any, value: Any) -> Any:
+    """The value as the functions of the page expect it. Raises ValueError for one of another type;
+    Gradio's parts let some through."""
+    if isinstance(part, gr.Textbox):
+        return "" if value is None else value
+    if isinstance(part, gr.CheckboxGroup):
+        return [] if value is None else value
+    if isinstance(part, gr.Slider):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (is_number and isfinite(value)):
+            raise ValueError("no number")
+    if isinstance(part, gr.Dropdown) and not isinstance(value, str):
+        raise ValueError("no choice")
+    return value

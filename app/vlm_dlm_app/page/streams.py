@@ -1,0 +1,126 @@
+"""Streams of the page: only to those whom something can be told, few of each client, none for ever.
+
+One ends once nothing of its session runs any more; the page opens another with its next call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vlm_dlm.errors import QueueFullError
+from vlm_dlm_app.disconnect import ended
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.page.boundary import found_in
+from vlm_dlm_app.page.handlers import Takes
+from vlm_dlm_app.page.leaving import session_of
+
+if TYPE_CHECKING:
+    from gradio import Blocks
+
+LOOK_S = 1.0
+IDLE_S = 15.0
+# What Gradio's own streams end with, so that its clients open another when they need one.
+_CLOSE = b'data: {"msg": "close_stream"}\n\n'
+_END: Message = {"type": "http.response.body", "body": _CLOSE, "more_body": False}
+
+
+class Streams:
+    """Raises ApiError (404) for a session that nothing is known of, QueueFullError for one stream
+    too many; `max_open` of all together, half of it of one client."""
+
+    def __init__(self, app: ASGIApp, blocks: Blocks, max_open: int, idle_s: float = IDLE_S) -> None:
+        self.app = app
+        self._blocks = blocks
+        self._max_open = max_open
+        self._idle_s = idle_s
+        self._open: Counter[str] = Counter()  # by client
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or found_in(scope).handler.takes is not Takes.STREAM:
+            await self.app(scope, receive, send)
+            return
+        session = self._session(scope)
+        with self._place(scope.get("state", {}).get("client", "")):
+            await self._told(session, scope, receive, send)
+
+    def _session(self, scope: Scope) -> str:
+        queue = self._blocks._queue  # pyright: ignore[reportPrivateUsage]
+        session = session_of(scope)
+        if session is None:
+            raise ApiError(422, "invalid_value", "session_hash is required", "session_hash")
+        if "event_id" in found_in(scope).places:  # which may belong to a session of another name
+            event = queue.event_ids_to_events.get(session)
+            known = queue.pending_event_ids_session.items()
+            session = (
+                next((name for name, ids in known if session in ids), session)
+                if event is None
+                else event.session_hash
+            )
+        if session not in queue.pending_messages_per_session:
+            raise ApiError(404, "not_found", "nothing is known of that session; call first")
+        return session
+
+    @contextmanager
+    def _place(self, client: str) -> Generator[None]:
+        if self._open.total() >= self._max_open:
+            raise QueueFullError("as many streams of the page are open as may be")
+        if self._open[client] >= max(1, self._max_open // 2):
+            raise QueueFullError("as many streams of the page are open as one client may have")
+        self._open[client] += 1
+        try:
+            yield
+        finally:
+            self._open[client] -= 1
+            if not self._open[client]:
+                del self._open[client]
+
+    async def _told(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Gradio's stream, until it ends or there is nothing to tell."""
+        is_over = has_begun = False
+        idle = asyncio.ensure_future(self._idle(session))
+
+        async def sent(message: Message) -> None:
+            nonlocal has_begun
+            if not is_over:
+                has_begun = True
+                await send(message)
+
+        async def received() -> Message:
+            nonlocal is_over
+            heard = asyncio.ensure_future(receive())
+            try:
+                await asyncio.wait({heard, idle}, return_when=asyncio.FIRST_COMPLETED)
+                if heard.done():
+                    return heard.result()
+                is_over = True
+                return {"type": "http.disconnect"}
+            finally:
+                heard.cancel()
+
+        try:
+            await self.app(scope, received, sent)
+        finally:
+            await ended(idle)
+        if is_over and has_begun:
+            with suppress(OSError):
+                await send(_END)
+
+    async def _idle(self, session: str) -> None:
+        """Return when nothing has run in the session for a while."""
+        since_s = monotonic()
+        while monotonic() - since_s < self._idle_s:
+            await asyncio.sleep(min(LOOK_S, self._idle_s))
+            if self._is_busy(session):
+                since_s = monotonic()
+
+    def _is_busy(self, session: str) -> bool:
+        queue = self._blocks._queue  # pyright: ignore[reportPrivateUsage]
+        events = queue.event_ids_to_events.values()
+        return any(event.session_hash == session for event in events)

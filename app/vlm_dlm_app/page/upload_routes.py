@@ -1,0 +1,94 @@
+"""The addresses about uploaded pictures: they come in, are shown, and go; none is Gradio's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from vlm_dlm_app import multipart
+from vlm_dlm_app.auth import client_of
+from vlm_dlm_app.bodies import read_json
+from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.page.boundary import found_in
+from vlm_dlm_app.page.handlers import (
+    FILE_PREFIX,
+    FREE_PATH,
+    MAX_PATH_CHARS,
+    PROGRESS_PATH,
+    UPLOAD_PATH,
+)
+from vlm_dlm_app.page.uploads import Uploads
+
+FIELD = "files"
+MAX_FREED = 64
+# A body is here in full before any handler sees it, so there is nothing to follow.
+_DONE = b'data: {"msg": "done"}\n\n'
+
+
+class FreeBody(BaseModel):
+    """paths: as they were given when the pictures came in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    paths: Annotated[
+        list[Annotated[str, Field(max_length=MAX_PATH_CHARS)]], Field(max_length=MAX_FREED)
+    ]
+
+
+class UploadRoutes:
+    """Answers over one account of pictures."""
+
+    def __init__(self, uploads: Uploads) -> None:
+        self._uploads = uploads
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        return (
+            Route(UPLOAD_PATH, self.upload, methods=["POST"]),
+            Route(PROGRESS_PATH, self.progress, methods=["GET"]),
+            Route(FILE_PREFIX + "{path_or_url:path}", self.show, methods=["GET"]),
+            Route(FREE_PATH, self.free, methods=["POST"]),
+        )
+
+    async def upload(self, request: Request) -> Response:
+        """The paths of the pictures in a form, as JSON; names of files are not read."""
+        content_type = request.headers.get("content-type", "")
+        if not content_type.lower().startswith(multipart.MEDIA_TYPE):
+            message = f"the body must be {multipart.MEDIA_TYPE}"
+            raise ApiError(415, "unsupported_media_type", message)
+        limit = self._uploads.limits.max_file_bytes
+        shape = multipart.FormShape(
+            files=frozenset({FIELD}),
+            texts=frozenset(),
+            repeatable=frozenset({FIELD}),
+            max_file_bytes=limit,
+            max_text_bytes=0,
+        )
+        form = multipart.parse_form(content_type, await request.body(), shape)
+        pictures = form.files.get(FIELD, [])
+        if not pictures:
+            raise ApiError(422, "invalid_value", f"{FIELD} holds no picture", FIELD)
+        return JSONResponse(await self._uploads.add(await client_of(request), pictures))
+
+    async def progress(self, request: Request) -> Response:
+        """Over as soon as it is asked."""
+        return Response(_DONE, media_type="text/event-stream")
+
+    async def show(self, request: Request) -> Response:
+        """A picture, to whoever knows its path."""
+        path = found_in(request.scope).places["path_or_url"]
+        kind, data = await asyncio.to_thread(self._uploads.read, path)
+        headers = {"Content-Disposition": f'inline; filename="picture.{kind.ending}"'}
+        return Response(data, media_type=kind.media_type, headers=headers)
+
+    async def free(self, request: Request) -> Response:
+        """The page is done with these pictures, or goes away."""
+        body = (await read_json(request, FreeBody)).body
+        self._uploads.free(body.paths)
+        return Response(status_code=204)

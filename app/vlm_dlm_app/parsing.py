@@ -1,0 +1,38 @@
+"""One thread for work that grows with a body: parsing, checking, rendering.
+
+Such work mostly holds the interpreter's lock, so that more threads would not be faster, and each
+would have its turn before the event loop has one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+SMALL_BYTES = 64 * 1024  # worked on at once: a millisecond
+T = TypeVar("T")
+
+
+class BodyWorker:
+    """Takes one piece of work per client at a time, so that each waits for others once."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "bodies")
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def run(self, client: str, num_bytes: int, work: Callable[[], T]) -> T:
+        """What `work` gives or raises; off the event loop unless the body is small."""
+        if num_bytes <= SMALL_BYTES:
+            return work()
+        turn = self._turns.get(client)
+        if turn is None:
+            turn = self._turns[client] = asyncio.Lock()
+        async with turn:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def close(self) -> None:
+        """Takes nothing more; what is under way ends by itself, soon."""
+        self._thread.shutdown(wait=False, cancel_futures=True)

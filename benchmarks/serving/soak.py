@@ -1,0 +1,253 @@
+"""Mixed traffic for a long time in a container's memory: `python -m benchmarks.serving.soak`.
+
+What is measured, and why this way: a real server with its page, inside a control group with the
+compose file's limit, so that the kernel ends processes as it would there. Clients ask in all modes
+with small and large pictures, leave in the middle, send broken things, upload to the page and keep
+tabs open. The log is kept at warnings: what is in it is what went wrong. Memory is what the group
+holds without files that the kernel would let go of. A line of progress every 15 seconds, then one
+JSON line. Exit code 1 if a claim does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from random import Random
+from uuid import uuid4
+
+import httpx
+from PIL import Image
+
+from tests.e2e.memory_group import MemoryGroup, NoGroups
+from tests.e2e.server import Server
+from tests.e2e.workload import MODES, chat, data_uri, pictures
+from tests.integration.app.page_tab import Tab, wait_for_page
+
+MIB = 2**20
+LIMIT_MIB = 2048
+REPORT_S, SAMPLE_S = 15.0, 1.0
+FREE_S = 90.0  # for what tabs have uploaded to be removed once they are gone
+MAX_LOG_BYTES = 10**6
+# Memory of the last quarter over that of the third, both in the second half.
+MAX_GROWTH = 1.05
+CHAT = "/v1/chat/completions"
+# A client may be refused while others are served; none of these is a fault.
+FINE = frozenset({200, 400, 408, 413, 415, 422, 429, 503})
+
+
+@dataclass(slots=True)
+class Soak:
+    """One run. samples: seconds since the start and MiB in the group."""
+
+    server: Server
+    group: MemoryGroup
+    is_over: threading.Event = field(default_factory=threading.Event)
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    samples: list[tuple[float, float]] = field(default_factory=list)
+
+    def run(self, seconds: float) -> None:
+        """All clients at once, until the time is over."""
+        clients: list[tuple[Callable[[httpx.Client, Random], None], int]] = [
+            (self.ask, 6),
+            (self.leave, 2),
+            (self.ask_large, 3),
+            (self.send_nonsense, 1),
+            (self.compare, 1),
+            (self.visit, 2),
+        ]
+        threads = [
+            threading.Thread(target=self._loop, args=(act, number), daemon=True)
+            for act, num in clients
+            for number in range(num)
+        ]
+        for thread in threads:
+            thread.start()
+        self._watch(seconds)
+        self.is_over.set()
+        for thread in threads:
+            thread.join(180)
+        self.faults["clients that hang"] += sum(thread.is_alive() for thread in threads)
+
+    def ask(self, client: httpx.Client, random: Random) -> None:
+        image = random.choice(pictures(64))
+        body = chat((image,), mode=random.choice(MODES), is_streamed=False, max_tokens=48)
+        self._note("ask", client.post(CHAT, json=body))
+
+    def leave(self, client: httpx.Client, random: Random) -> None:
+        body = chat((random.choice(pictures(64)),), mode=random.choice(MODES), max_tokens=160)
+        with client.stream("POST", CHAT, json=body) as reply:
+            for _, _ in zip(range(random.randrange(8)), reply.iter_lines(), strict=False):
+                pass
+        self.counts["left"] += 1
+
+    def ask_large(self, client: httpx.Client, random: Random) -> None:
+        body = chat((random.choice(LARGE),), is_streamed=False, max_tokens=8)
+        self._note("large", client.post(CHAT, json=body))
+
+    def send_nonsense(self, client: httpx.Client, random: Random) -> None:
+        """Cut, damaged and mislabelled, and bodies that are none."""
+        image = random.choice(LARGE)
+        cut = image[: random.randrange(100, len(image))]
+        self._note("nonsense", client.post(CHAT, json=chat((cut,), is_streamed=False)))
+        self._note("nonsense", client.post(CHAT, content=random.randbytes(random.randrange(10**6))))
+        self._note("nonsense", client.get("/" + uuid4().hex))
+        time.sleep(0.2)
+
+    def compare(self, client: httpx.Client, random: Random) -> None:
+        body = {"prompt": "Describe.", "images": [random.choice(pictures(64))]}
+        self._note("compare", client.post("/v1/compare", json=body))
+
+    def visit(self, client: httpx.Client, random: Random) -> None:
+        """A tab that uploads pictures, is read for a while, and is closed."""
+        tab = Tab(self.server)
+        with tab.opened():
+            tab.follow()
+            tab.http.get("/")
+            for _ in range(3):
+                files = {"files": ("x.jpg", random.choice(LARGE_FILES), "image/jpeg")}
+                reply = tab.http.post(f"/gradio_api/upload?upload_id={uuid4().hex}", files=files)
+                self._note("upload", reply)
+            self.is_over.wait(random.uniform(0, 5))
+
+    def _note(self, what: str, reply: httpx.Response) -> None:
+        self.counts[f"{what} {reply.status_code}"] += 1
+        if what == "ask" and reply.status_code == 400:
+            self.faults[f"{what} got 400: {reply.text[:120]}"] += 1
+        is_missing = what == "nonsense" and reply.status_code in (404, 405)
+        if reply.status_code not in FINE and not is_missing:
+            self.faults[f"{what} got {reply.status_code}: {reply.text[:80]}"] += 1
+
+    def _loop(self, act: Callable[[httpx.Client, Random], None], number: int) -> None:
+        random = Random(f"{act.__name__}/{number}")
+        with httpx.Client(
+            base_url=self.server.base_url, timeout=120, trust_env=False, follow_redirects=True
+        ) as client:
+            while not self.is_over.is_set():
+                try:
+                    act(client, random)
+                except (httpx.HTTPError, OSError, AssertionError, KeyError, ValueError) as error:
+                    if self.server.exit_code is not None:
+                        return
+                    self.faults[f"{act.__name__}: {type(error).__name__}"] += 1
+                    self.is_over.wait(1)
+
+    def _watch(self, seconds: float) -> None:
+        began_s, told_s = time.monotonic(), 0.0
+        while (now_s := time.monotonic() - began_s) < seconds and self.server.exit_code is None:
+            self.samples.append((now_s, self.group.used_bytes / MIB))
+            if now_s - told_s >= REPORT_S:
+                told_s = now_s
+                print(
+                    f"{now_s:6.0f} s  {self.samples[-1][1]:6.0f} MiB  "
+                    f"{self.group.num_kills} kills  {self.counts.total()} requests  "
+                    f"{self.faults.total()} faults",
+                    flush=True,
+                )
+            time.sleep(SAMPLE_S)
+
+
+def growth(samples: list[tuple[float, float]]) -> float:
+    """Mean memory of the last quarter of the time over that of the third."""
+    quarter = len(samples) // 4
+    if not quarter:
+        return 1.0
+    third, last = samples[2 * quarter : 3 * quarter], samples[3 * quarter :]
+    means = [sum(mib for _, mib in part) / len(part) for part in (third, last)]
+    return means[1] / means[0]
+
+
+def main() -> None:
+    args = _arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            group = MemoryGroup(args.limit_mib * MIB)
+        except NoGroups as error:
+            raise SystemExit(str(error)) from None
+        env = {"TMPDIR": folder, "GRADIO_TEMP_DIR": f"{folder}/gradio"}
+        with group, Server(env=env, page=True, log_level="warning", enter=group.enter) as server:
+            wait_for_page(server)
+            engines = server.engines()
+            soak = Soak(server, group)
+            soak.run(args.minutes * 60)
+            report = _judge(soak, engines == server.engines(), Path(folder), args.minutes)
+    print(json.dumps(report))
+    if report["faults"]:
+        raise SystemExit(1)
+
+
+def _judge(soak: Soak, is_same_engine: bool, folder: Path, minutes: float) -> dict[str, object]:
+    """What came of it; `faults` is empty where every claim holds."""
+    faults = [f"{count} x {fault}" for fault, count in soak.faults.items() if count]
+    health: dict[str, object] = {}
+    with suppress(OSError):
+        health = json.loads(soak.server.get("/health", timeout_s=30))
+    left = _left_files(folder)
+    ratio = growth(soak.samples)
+    claims = {
+        "the kernel ended a process": soak.group.num_kills == 0,
+        "the server ended": soak.server.exit_code is None,
+        "the engine was started again": is_same_engine and health.get("num_restarts") == 0,
+        f"memory grew to {ratio:.3f} of itself in the second half": ratio <= MAX_GROWTH,
+        f"{len(left)} files are left: {left[:3]}": not left,
+        f"the log has {len(soak.server.log)} bytes": len(soak.server.log) < MAX_LOG_BYTES,
+    }
+    faults += [claim for claim, holds in claims.items() if not holds]
+    return {
+        "benchmark": "serving.soak",
+        "minutes": minutes,
+        "limit_mib": soak.group.limit_bytes // MIB,
+        "peak_mib": round(max((mib for _, mib in soak.samples), default=0.0), 1),
+        "growth": round(ratio, 4),
+        "kills": soak.group.num_kills,
+        "log_bytes": len(soak.server.log),
+        "files_left": len(left),
+        "requests": dict(sorted(soak.counts.items())),
+        "faults": faults,
+    }
+
+
+def _left_files(folder: Path) -> list[str]:
+    """What tabs have left a while after they were closed."""
+    until_s = time.monotonic() + FREE_S
+    while True:
+        left = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+        if not left or time.monotonic() > until_s:
+            return left
+        time.sleep(1)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--limit-mib", type=int, default=LIMIT_MIB, help="as in the compose file")
+    return parser.parse_args()
+
+
+def _large(kind: str, size: tuple[int, int], **options: object) -> bytes:
+    stream = BytesIO()
+    picture = Image.effect_noise((size[0] // 8, size[1] // 8), 60).resize(size)
+    picture.convert("RGB").save(stream, kind, **options)
+    return stream.getvalue()
+
+
+LARGE_FILES = (
+    _large("JPEG", (8000, 5000), quality=60),
+    _large("JPEG", (8000, 5000), quality=40, progressive=True),
+    _large("JPEG", (4000, 3000)),
+    _large("PNG", (3000, 2000), compress_level=1),
+    _large("WEBP", (3000, 2000), quality=50, method=0),
+)
+LARGE = tuple(map(data_uri, LARGE_FILES))
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Children that hang, die or are ended: whose fault it was, and what becomes of the picture."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+
+import pytest
+from PIL import Image
+
+from tests.corpus.images import encode, noise
+from tests.integration.serving.decode_harness import (
+    PATIENT_S,
+    freeze,
+    is_gone,
+    wait_for_pid,
+    with_pool,
+)
+from vlm_dlm.errors import ImageError, UnavailableError
+from vlm_dlm.processor.image_input import read_image
+from vlm_dlm.serving.decode_pool import DecodePool
+
+
+def test_a_slow_child_is_ended_and_replaced() -> None:
+    data = encode(noise(20, 20))
+
+    async def use(pool: DecodePool) -> int:
+        await pool.start()
+        pid = freeze(pool)
+        with pytest.raises(ImageError, match=r"too long to decode; the limit is 0\.5 s"):
+            await pool.decode(data)
+        assert await wait_for_pid(pool, pid) != pid
+        async with asyncio.timeout(PATIENT_S):
+            while not is_gone(pid):
+                await asyncio.sleep(0.01)
+        return pool.num_deaths
+
+    assert with_pool(use, wall_s=0.5) == 1
+
+
+def test_a_child_that_dies_of_an_image_fails_that_image_only() -> None:
+    data = encode(noise(20, 20))
+
+    async def use(pool: DecodePool) -> int:
+        await pool.start()
+        pid = freeze(pool)
+        lost, waiting = (asyncio.create_task(pool.decode(data)) for _ in range(2))
+        await asyncio.sleep(0.3)
+        os.kill(pid, signal.SIGSEGV)
+        os.kill(pid, signal.SIGCONT)
+        with pytest.raises(ImageError, match="could not be decoded within 60 processor seconds"):
+            await lost
+        assert (await waiting).size == (20, 20)
+        return pool.num_deaths
+
+    assert with_pool(use) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_image_whose_child_was_ended_from_outside_is_decoded_again(number: int) -> None:
+    data = encode(noise(20, 20))
+
+    async def use(pool: DecodePool) -> int:
+        await pool.start()
+        pid = freeze(pool)
+        task = asyncio.create_task(pool.decode(data))
+        await asyncio.sleep(0.3)
+        os.kill(pid, number)
+        if number == signal.SIGTERM:
+            os.kill(pid, signal.SIGCONT)
+        assert (await task).tobytes() == read_image(data).tobytes()
+        return pool.num_deaths
+
+    assert with_pool(use) == 0
+
+
+def test_where_every_child_is_ended_it_is_the_servers_fault() -> None:
+    data = encode(Image.new("RGB", (4000, 3000)), compress_level=1)
+
+    async def use(pool: DecodePool) -> tuple[int, int]:
+        await pool.start()
+        task = asyncio.create_task(pool.decode(data))
+        while not task.done():
+            for pid in pool.pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.005)
+        with pytest.raises(UnavailableError, match="cannot be decoded at the moment"):
+            await task
+        return (await pool.decode(encode(noise(20, 20)))).size
+
+    assert with_pool(use) == (20, 20)
+
+
+def test_a_child_that_died_idle_is_replaced_unseen() -> None:
+    data = encode(noise(20, 20))
+
+    async def use(pool: DecodePool) -> int:
+        await pool.decode(data)
+        os.kill(pool.pids[0], signal.SIGKILL)
+        await asyncio.sleep(0.2)
+        assert (await pool.decode(data)).size == (20, 20)
+        return pool.num_deaths
+
+    assert with_pool(use) == 0

@@ -1,0 +1,77 @@
+"""The child that renders a template of others: `python -m vlm_dlm.processor.template_child`.
+
+Reads and answers JSON on its standard streams, each piece behind its length in 4 bytes: first the
+source, then one set of values after another. It ends when its input does.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from typing import Any
+
+from vlm_dlm.confinement import give_up_rights, limit_cpu
+from vlm_dlm.errors import CheckpointError
+from vlm_dlm.processor.template_sandbox import Refusal, compile_template
+
+LENGTH = struct.Struct(">I")
+MAX_CHARS = 2**22
+MAX_REASON_CHARS = 200
+# Jinja imports what it needs for errors when the first comes.
+_WARM_UP = "{{ [1] | tojson }}{{ strftime_now('%d %B') }}{{ raise_exception('no') }}"
+
+
+def main() -> None:
+    """Arguments: address space in bytes, processor seconds for one piece."""
+    memory_bytes, cpu_s = (int(text) for text in sys.argv[1:3])
+    # whatever is imported late, nothing can be opened afterwards
+    rendered(compile_template(_WARM_UP), {})
+    give_up_rights(memory_bytes)
+    limit_cpu(cpu_s)
+    try:
+        template = compile_template(_read()["source"])
+    except (CheckpointError, MemoryError, RecursionError):
+        _write({"failed": "the checkpoint's chat template is not valid"})
+        return
+    _write({})
+    while values := _read():
+        limit_cpu(cpu_s)
+        _write(rendered(template, values))
+
+
+def rendered(template: Any, values: dict[str, Any]) -> dict[str, str]:
+    """`text`, or `refused` with the template's own reason, or `failed` with ours."""
+    pieces: list[str] = []
+    num_chars = 0
+    try:
+        for piece in template.generate(**values):
+            pieces.append(piece)
+            num_chars += len(piece)
+            if num_chars > MAX_CHARS:
+                return {"failed": f"its text is longer than {MAX_CHARS} characters"}
+    except Refusal as refusal:
+        return {"refused": str(refusal)[:MAX_REASON_CHARS]}
+    except MemoryError:
+        return {"failed": "it needs too much memory"}
+    except Exception:  # a template can raise anything Python's operators raise
+        return {"failed": ""}
+    return {"text": "".join(pieces)}
+
+
+def _read() -> dict[str, Any]:
+    """Empty at the end."""
+    head = sys.stdin.buffer.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return {}
+    return json.loads(sys.stdin.buffer.read(*LENGTH.unpack(head)))
+
+
+def _write(reply: dict[str, str]) -> None:
+    body = json.dumps(reply).encode()
+    sys.stdout.buffer.write(LENGTH.pack(len(body)) + body)
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""A template of others, rendered in a child with hard limits: one that multiplies a text by a
+billion, or loops for ever, costs its own request and nobody's memory. Blocking; any thread."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import vlm_dlm
+from vlm_dlm.errors import CheckpointError
+from vlm_dlm.processor.template_child import LENGTH, MAX_CHARS
+
+MEMORY_BYTES = 2**29
+CPU_S = 2
+WALL_S = 5.0
+START_S = 30.0
+# JSON may write a character in twelve.
+_MAX_REPLY_BYTES = 12 * MAX_CHARS + 1024
+OVER_LIMIT = (
+    f"the checkpoint's chat template takes more than {CPU_S} processor seconds "
+    f"or {MEMORY_BYTES >> 20} MiB"
+)
+
+
+class TemplateProcess:
+    """Starts at once, and again after a template has used up its limits."""
+
+    def __init__(self, source: str) -> None:
+        """Raises CheckpointError if `source` is not a valid template."""
+        self._source = source
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+        with self._lock:
+            self._start()
+
+    def render(self, values: dict[str, Any]) -> dict[str, str]:
+        """`text`, or `refused` with the template's own reason, or `failed`. values: plain ones.
+
+        Raises CheckpointError for what goes over a limit.
+        """
+        with self._lock:
+            child = self._child or self._start()
+            try:
+                return child.ask(values, WALL_S)
+            except (OSError, EOFError, ValueError):
+                self._child = None
+                child.end()
+                raise CheckpointError(OVER_LIMIT) from None
+
+    def _start(self) -> _Child:
+        child = _Child()
+        try:
+            reply = child.ask({"source": self._source}, START_S)
+        except (OSError, EOFError, ValueError):
+            child.end()
+            raise CheckpointError(OVER_LIMIT) from None
+        if "failed" in reply:
+            child.end()
+            raise CheckpointError(reply["failed"])
+        self._child = child
+        return child
+
+
+class _Child:
+    """One process and our end of the socket that is its standard input and output."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        names = ("LD_LIBRARY_PATH", "PATH", "TZ")
+        environment = {name: os.environ[name] for name in names if name in os.environ}
+        environment["PYTHONPATH"] = str(Path(vlm_dlm.__file__).parent.parent)
+        with theirs:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-P", "-m", "vlm_dlm.processor.template_child"),
+                    *(str(MEMORY_BYTES), str(CPU_S)),
+                ],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=environment,
+                start_new_session=True,
+            )
+        self.end = weakref.finalize(self, _end, process, self._socket)
+
+    def ask(self, message: dict[str, Any], limit_s: float) -> dict[str, str]:
+        """Raises OSError, EOFError or ValueError where there is no answer."""
+        ends_s = monotonic() + limit_s
+        body = json.dumps(message).encode()
+        self._socket.settimeout(limit_s)
+        self._socket.sendall(LENGTH.pack(len(body)) + body)
+        (num_bytes,) = LENGTH.unpack(self._read(LENGTH.size, ends_s))
+        if num_bytes > _MAX_REPLY_BYTES:
+            raise ValueError
+        return json.loads(self._read(num_bytes, ends_s))
+
+    def _read(self, num_bytes: int, ends_s: float) -> bytes:
+        data = bytearray()
+        while len(data) < num_bytes:
+            self._socket.settimeout(max(0.001, ends_s - monotonic()))
+            piece = self._socket.recv(min(num_bytes - len(data), 2**20))
+            if not piece:
+                raise EOFError
+            data += piece
+        return bytes(data)
+
+
+def _end(process: subprocess.Popen[bytes], ours: socket.socket) -> None:
+    ours.close()
+    with suppress(ProcessLookupError):
+        process.kill()
+    process.wait()
