@@ -89,7 +89,6 @@ def variables(client: Client, home: Path) -> Mapping[str, str]:
         "PATH": os.pathsep.join([*places, kept.get("PATH", os.defpath)]),
         "HOME": str(home),
         "NO_PROXY": "127.0.0.1",
-        "HF_HUB_OFFLINE": "1",  # names of models and data sets here are folders
     }
 
 
