@@ -69,7 +69,13 @@ CLIENTS = (
     Client("guidellm", "guidellm", pins=("guidellm==0.8.1",), is_heavy=True, needs_torch=True),
     Client("AIPerf", "aiperf", pins=("aiperf==0.13.0",), is_heavy=True),
     Client("lm-eval", "lm-eval", pins=("lm-eval[api]==0.4.13",), is_heavy=True),
-    Client("lmms-eval", "lmms-eval", pins=("lmms-eval==0.7.3",), is_heavy=True, needs_torch=True),
+    Client(
+        "lmms-eval",
+        "lmms-eval",
+        pins=("lmms-eval==0.7.3", "filelock==3.20.0"),  # newer ones lack what it imports
+        is_heavy=True,
+        needs_torch=True,
+    ),
 )
 
 
