@@ -19,6 +19,8 @@ from tests.e2e.server import ROOT
 FOLDER = ROOT / ".clients"
 ASKED_BY = "TEST_CLIENTS"
 TORCH = "torch==2.13.0"
+# The registry's build does not import beside PyTorch's for CPUs; no client here needs it.
+NO_TORCHVISION = "torchvision; python_version < '3'"
 INSTALL_S = 1800.0
 MIN_JAVA = 11  # the first that runs a source file
 
@@ -67,7 +69,13 @@ CLIENTS = (
     Client("guidellm", "guidellm", pins=("guidellm==0.8.1",), is_heavy=True, needs_torch=True),
     Client("AIPerf", "aiperf", pins=("aiperf==0.13.0",), is_heavy=True),
     Client("lm-eval", "lm-eval", pins=("lm-eval[api]==0.4.13",), is_heavy=True),
-    Client("lmms-eval", "lmms-eval", pins=("lmms-eval==0.7.3",), is_heavy=True, needs_torch=True),
+    Client(
+        "lmms-eval",
+        "lmms-eval",
+        pins=("lmms-eval==0.7.3", "filelock==3.20.0"),  # newer ones lack what it imports
+        is_heavy=True,
+        needs_torch=True,
+    ),
 )
 
 
@@ -89,7 +97,6 @@ def variables(client: Client, home: Path) -> Mapping[str, str]:
         "PATH": os.pathsep.join([*places, kept.get("PATH", os.defpath)]),
         "HOME": str(home),
         "NO_PROXY": "127.0.0.1",
-        "HF_HUB_OFFLINE": "1",  # names of models and data sets here are folders
     }
 
 
@@ -129,8 +136,11 @@ def _make_python(client: Client) -> None:
     limits.write_text(TORCH if client.needs_torch else "", encoding="utf-8")
     if client.needs_torch:  # by pip, whose set-up may name a folder or an index of builds for CPUs
         _run(python, "-m", "pip", "install", "--quiet", "--no-input", TORCH, at=client)
+    without = folder(client) / "overrides.txt"
+    without.write_text(NO_TORCHVISION if client.needs_torch else "", encoding="utf-8")
     uv = str(Path(sys.executable).parent / "uv")
-    _run(uv, "pip", "install", "-q", "--python", python, "-c", str(limits), *client.pins, at=client)
+    options = ("-q", "--python", python, "-c", str(limits), "--overrides", str(without))
+    _run(uv, "pip", "install", *options, *client.pins, at=client)
 
 
 def _run(*command: str, at: Client) -> None:

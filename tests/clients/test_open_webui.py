@@ -14,7 +14,7 @@ from tests.clients.conftest import PICTURE, QUESTION
 from tests.clients.environments import CLIENTS
 from tests.clients.recipes import Kitchen
 from tests.clients.test_recipes import BROWSED, COUNT
-from tests.e2e.page.browser import WIDE, chromium, find_chromium
+from tests.e2e.page.browser import chromium, find_chromium
 from tests.e2e.server import Server, labelled, total
 
 START_S = 400.0
@@ -33,7 +33,7 @@ def page(kitchen: Kitchen) -> Iterator[Page]:
             assert process.poll() is None, kitchen.complaints()
             assert time.monotonic() < deadline, kitchen.complaints()
             time.sleep(1)
-        with browser.new_context(viewport=WIDE) as context:
+        with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
             context.set_default_timeout(open_webui.PATIENCE_MS)
             found = context.new_page()
             found.goto(address)
