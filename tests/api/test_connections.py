@@ -58,6 +58,7 @@ def test_each_client_has_its_share() -> None:
         registry.remove(refused)
         registry.remove(first)
     assert (len(registry), registry.num_refused) == (4, 1)
+    fill(registry, "a", 1)
 
 
 def test_a_trusted_proxy_may_have_as_many_as_all() -> None:
@@ -67,7 +68,6 @@ def test_a_trusted_proxy_may_have_as_many_as_all() -> None:
     error = registry.add(Stub(), "10.0.0.1")
     assert error is not None
     assert error.code == "connections_exhausted"
-    fill(registry, "a", 1)
 
 
 def test_the_longest_idle_makes_room() -> None:
