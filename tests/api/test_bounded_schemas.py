@@ -60,8 +60,14 @@ def test_everything_in_a_body_is_bounded(model: type[BaseModel]) -> None:
         for place, node in nodes(model.__pydantic_core_schema__, model.__name__)
         if (found := fault(node)) is not None
     ]
-    # The record is checked by a model of its own, which is among these.
-    allowed = ("record.values_schema: any",) if model is ReportBody else ()
+    # The record is checked by a model of its own, which is among these. Definitions and arguments
+    # of tools are any JSON, bounded as a whole by `json_shape` and read by nobody.
+    allowed = (
+        ("record.values_schema: any",)
+        if model is ReportBody
+        else ("tools.items_schema.values_schema: any", "functions.items_schema.values_schema: any")
+        + ("fields.arguments: any",)
+    )
     assert [text for text in faults if not any(part in text for part in allowed)] == []
 
 

@@ -151,6 +151,6 @@ def test_no_address_of_the_server_can_be_taken_for_a_prefix(checkpoint: Checkpoi
     own = {path.split("/")[1] for path in paths if path}
     own |= {path.split("/")[1] for path in app.openapi()["paths"]}
     assert own - {""} <= OWN_SEGMENTS
-    for name in ("gradio_api/info", "assets/a", "static/a", "svelte/a", "config", "theme.css"):
+    for name in ("gradio_api/info", "assets/a", "static/a", "config", "theme.css"):
         assert is_page_path(f"/{name}")
         assert name.split("/")[0] in OWN_SEGMENTS

@@ -187,7 +187,13 @@ LISTS = sorted(
 
 
 def test_all_lists_are_known() -> None:
-    assert LISTS == ["allow_origins", "allowed_hosts", "api_keys", "script_words"]
+    assert LISTS == [
+        "allow_origins",
+        "allowed_hosts",
+        "api_keys",
+        "script_words",
+        "trusted_proxies",
+    ]
 
 
 @pytest.mark.parametrize("text", [",", ",,", " ", "\t", " , ", ", ,\n"])

@@ -71,7 +71,9 @@ Turn = Annotated[
     _none_if(0),
     WithJsonSchema({"enum": ["interactive", "batch", 0, None]}),
 ]
-Tools = Annotated[list[dict[str, Any]], Several()] | None
+# Whatever they hold, the limits of one body bound it: nothing here reads it.
+Tool = Annotated[dict[Name, Any], Several()]
+Tools = Annotated[list[Tool], Several()] | None
 
 
 class ChatRequest(AnswerOptions):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +14,8 @@ from vlm_dlm_app.state import Services
 def services(dtype: str | None, told: str = "auto") -> Services:
     engine: Any = SimpleNamespace(state_of=lambda _: SimpleNamespace(device="cpu", dtype=dtype))
     settings: Any = SimpleNamespace(device="auto", dtype=told)
-    rest: Any = None
-    return Services(settings, rest, engine, rest, rest, rest, rest, rest, rest, 0)
+    parts: dict[str, Any] = dict.fromkeys(field.name for field in fields(Services))
+    return Services(**parts | {"settings": settings, "engine": engine})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from vlm_dlm_app.state import Services
 
 class _Services:
     settings = Settings()
+    checkpoint = SimpleNamespace(config=SimpleNamespace(vocab_size=100))
 
 
 def test_a_question_brings_the_newest_image_once() -> None:
