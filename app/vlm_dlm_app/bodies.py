@@ -10,10 +10,10 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
-from python_multipart.multipart import parse_options_header
 
 from vlm_dlm_app import multipart
 from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.header_values import parse_type
 from vlm_dlm_app.idempotency import HEADER as KEY_HEADER
 from vlm_dlm_app.idempotency import digest_of
 from vlm_dlm_app.json_shape import check_shape
@@ -124,7 +124,7 @@ def request_body(model: type[BaseModel], fields: FormFields) -> dict[str, Any]:
 def _types(request: Request) -> tuple[str, str]:
     """The Content-Type as it was sent, and the media type in it."""
     content_type = request.headers.get("content-type", "")
-    return content_type, parse_options_header(content_type)[0].decode("latin-1")
+    return content_type, parse_type(content_type)[0]
 
 
 async def _read_json(request: Request, model: type[BodyT]) -> Received[BodyT]:

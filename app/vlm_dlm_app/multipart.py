@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
-from python_multipart.multipart import parse_options_header
-
 from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.header_values import parse_type, parse_value
 
 MEDIA_TYPE = "multipart/form-data"
 MAX_PARTS = 64
@@ -73,7 +72,7 @@ def _wrong(name: str, sentence: str) -> ApiError:
 
 
 def _boundary(content_type: str) -> bytes:
-    boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+    boundary = parse_type(content_type)[1].get(b"boundary", b"")
     if not 1 <= len(boundary) <= MAX_BOUNDARY_CHARS:
         raise _malformed(
             f"the form's boundary must have 1 to {MAX_BOUNDARY_CHARS} characters, "
@@ -118,7 +117,7 @@ def _read_part(body: bytes, start: int, stop: int) -> _Part:
     headers = _headers(body[start:end])
     if headers.get(b"content-transfer-encoding", b"binary").lower() not in _PLAIN_ENCODINGS:
         raise _malformed("a part of the form is encoded; parts must be sent as they are")
-    kind, options = parse_options_header(headers.get(b"content-disposition"))
+    kind, options = parse_value(headers.get(b"content-disposition", b""))
     if kind != b"form-data" or b"name" not in options:
         raise _malformed("a part of the form does not name its field")
     # The name of a file is not even decoded: nothing here may depend on it.

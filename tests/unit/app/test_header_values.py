@@ -1,0 +1,39 @@
+"""Reading a header's value costs no more than its length, whatever is in it."""
+
+from __future__ import annotations
+
+from time import process_time
+
+import pytest
+
+from vlm_dlm_app.header_values import MAX_MARKS, parse_type, parse_value
+
+LIMIT_S = 0.01
+LONG = 60_000
+
+
+@pytest.mark.parametrize(
+    "rest", [";" * LONG, '";' * (LONG // 2), '\\";' * (LONG // 3), "a=b;" * (LONG // 4), "a" * LONG]
+)
+@pytest.mark.parametrize("end", ["", '"', '"; x="'])
+def test_long_values_cost_nothing(rest: str, end: str) -> None:
+    began_s = process_time()
+    assert parse_type(f'multipart/form-data; boundary="{rest}{end}')[0] == ""
+    assert process_time() - began_s < LIMIT_S
+
+
+@pytest.mark.parametrize("rest", [";", '";', '\\";', "a=b;"])
+def test_the_richest_that_is_read_costs_little(rest: str) -> None:
+    value = 'form-data; name="image"; filename="' + rest.ljust(200) * (MAX_MARKS - 2)
+    began_s = process_time()
+    parse_value(value.encode())
+    assert process_time() - began_s < LIMIT_S
+
+
+def test_values_as_clients_write_them() -> None:
+    assert parse_type("application/json; charset=utf-8")[0] == "application/json"
+    assert parse_type("Application/JSON")[0] == "application/json"
+    assert parse_type('multipart/form-data; boundary="a;b"')[1] == {b"boundary": b"a;b"}
+    kind, parameters = parse_value(b'form-data; name="image"; filename="a; b; \xc3\xa9.png"')
+    assert (kind, parameters[b"name"]) == (b"form-data", b"image")
+    assert parameters[b"filename"] == b"a; b; \xc3\xa9.png"
