@@ -60,7 +60,7 @@ def build_page(services: Services) -> FastAPI:
         blocks.state_session_capacity = MAX_SESSIONS
         blocks.queue(max_size=MAX_QUEUED, default_concurrency_limit=None)
         app = gr.mount_gradio_app(
-            _parent(uploads, _tools(services, runs, uploads)),
+            _parent(services, uploads, _tools(services, runs, uploads)),
             blocks,
             path="/",
             footer_links=[],  # they speak of what is not here; the About view has what is
@@ -100,7 +100,7 @@ def _tools(services: Services, runs: Runs, uploads: Uploads) -> Tools | None:
     return Tools(services, Endpoints(services, runs), NAMES, uploads)
 
 
-def _parent(uploads: Uploads, tools: Tools | None) -> FastAPI:
+def _parent(services: Services, uploads: Uploads, tools: Tools | None) -> FastAPI:
     """What Gradio is mounted in: our own addresses come before its."""
 
     @asynccontextmanager
@@ -118,6 +118,7 @@ def _parent(uploads: Uploads, tools: Tools | None) -> FastAPI:
     app = FastAPI(
         docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, middleware=[nobody]
     )
+    app.state.services = services  # bodies are read here as they are elsewhere
     install_error_handlers(app, Addresses(()))  # those of the API are not below the page
     app.router.routes.extend(UploadRoutes(uploads).routes)
     if tools is not None:
