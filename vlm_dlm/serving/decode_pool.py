@@ -96,8 +96,9 @@ class DecodePool:
         """What `make` makes of the picture, in the same thread. size: as `header_size` found it.
 
         Raises ImageError for anything unreadable, UnavailableError when no child can be started,
-        or is left alive by the system, or gets enough of the processor, or the pool is closed. Cancelling ends the child that is at
-        work, unless it is done within a moment: a fresh child costs more than most pictures.
+        or is left alive by the system, or gets enough of the processor, or the pool is closed.
+        Cancelling ends the child that is at work, unless it is done within a moment: a fresh child
+        costs more than most pictures.
         """
         cost = decode_cost(data, size, self.max_side)
         max_bytes = int(cost * ADDRESS_SHARE)
