@@ -155,6 +155,7 @@ def tempered_distribution(
         ordered = ordered.masked_fill(ordered < kth, 0.0)
     mass = ordered.cumsum(dim=-1)
     is_cut = (top_p < 1.0) & (mass - ordered >= top_p * mass[:, -1:])
+    is_cut[:, 0] = False  # also where top_p is so small that it is nothing in float32
     ordered = ordered.masked_fill(is_cut, 0.0)
     kept = torch.zeros_like(probs).scatter_(-1, order, ordered)
     kept = kept / kept.sum(dim=-1, keepdim=True)

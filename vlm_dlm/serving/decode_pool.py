@@ -23,6 +23,7 @@ from vlm_dlm.serving.decode_worker import (
     UNAVAILABLE,
     ChildLimits,
     DecoderKilledError,
+    DecoderStarvedError,
     DecodeWorker,
 )
 from vlm_dlm.serving.image_header import header_size
@@ -33,7 +34,6 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 CANCEL_GRACE_S = 0.1
 NUM_TRIES = 2  # of a picture whose decoder was ended from outside
-MAX_INLINE_BYTES = 64 * 1024
 
 
 class DecodePool:
@@ -49,9 +49,9 @@ class DecodePool:
         num_workers: int = 2,
         limits: ImageLimits | None = None,
         max_side: int | None = None,
-        wall_s: float = 5.0,
+        wall_s: float = 15.0,
         memory_bytes: int = 2**30,
-        cpu_s: int = 10,
+        cpu_s: int = 5,
         room_bytes: int = 2**31,
     ) -> None:
         self.limits = limits or ImageLimits()
@@ -79,9 +79,8 @@ class DecodePool:
     async def header_size(self, data: bytes) -> tuple[int, int]:
         """(width, height) as the header promises. Raises ImageError as `decode` would, also where
         decoding would take more memory than there is."""
-        if len(data) <= MAX_INLINE_BYTES:  # a few milliseconds at the very worst
-            return self._checked_size(data)
-        return await asyncio.to_thread(self._checked_size, data)
+        await asyncio.sleep(0)  # it takes milliseconds at the very worst, but there may be many
+        return self._checked_size(data)
 
     async def decode(self, data: bytes, apply_exif: bool = True) -> Image.Image:
         """The first frame as RGB, upright, without metadata. Raises as `decode_to` does."""
@@ -97,8 +96,9 @@ class DecodePool:
         """What `make` makes of the picture, in the same thread. size: as `header_size` found it.
 
         Raises ImageError for anything unreadable, UnavailableError when no child can be started,
-        or is left alive by the system, or the pool is closed. Cancelling ends the child that is at
-        work, unless it is done within a moment: a fresh child costs more than most pictures.
+        or is left alive by the system, or gets enough of the processor, or the pool is closed.
+        Cancelling ends the child that is at work, unless it is done within a moment: a fresh child
+        costs more than most pictures.
         """
         cost = decode_cost(data, size, self.max_side)
         max_bytes = int(cost * ADDRESS_SHARE)
@@ -154,8 +154,11 @@ class DecodePool:
     def _release(self, worker: DecodeWorker, job: asyncio.Future[Any]) -> None:
         """The worker is free again; a dead one is replaced by a fresh child at once."""
         # asking for the error also marks it as seen when the caller has left
-        if not job.cancelled() and isinstance(job.exception(), ImageError) and worker.is_dead:
+        error = None if job.cancelled() else job.exception()
+        if isinstance(error, ImageError) and worker.is_dead:
             self.num_deaths += 1
+        if isinstance(error, DecoderStarvedError):
+            logger.warning("a decoder of pictures got too little processor time")
         if worker.is_dead and not self._is_closed:
             worker = self._replace(worker)
         self._idle.append(worker)

@@ -32,11 +32,19 @@ UNAVAILABLE = "images cannot be decoded at the moment"
 @dataclass(frozen=True, slots=True)
 class ChildLimits:
     """What one image may cost its child: seconds by the clock, processor seconds, and the whole
-    address space in bytes."""
+    address space in bytes.
 
-    wall_s: float = 5.0
-    cpu_s: int = 10
+    An image is judged by the processor alone. The clock is far behind that: it runs out where the
+    machine leaves the child too little of the processor.
+    """
+
+    wall_s: float = 15.0
+    cpu_s: int = 5
     memory_bytes: int = 2**30
+
+
+class DecoderStarvedError(UnavailableError):
+    """The clock ran out before the child had used the processor time of one image."""
 
 
 class DecoderKilledError(UnavailableError):
@@ -86,8 +94,9 @@ class DecodeWorker:
                 raise UnavailableError(UNAVAILABLE)
 
     def decode(self, data: bytes, request: Request) -> Image.Image:
-        """Mode RGB. Raises ImageError; UnavailableError if the worker is or gets killed, and
-        DecoderKilledError if that came from outside. After any other error the worker is dead."""
+        """Mode RGB. Raises ImageError; UnavailableError if the worker is or gets killed,
+        DecoderKilledError if that came from outside, and DecoderStarvedError behind the limit of
+        time. After any other error the worker is dead."""
         self.start()
         link = self._link
         if self.is_dead or link is None:
@@ -101,11 +110,14 @@ class DecodeWorker:
         except (OSError, EOFError) as error:
             if self.is_dead:
                 raise UnavailableError(UNAVAILABLE) from None
-            is_from_outside = not isinstance(error, TimeoutError) and self._was_killed()
+            is_late = isinstance(error, TimeoutError)
+            is_from_outside = not is_late and self._was_killed()
             self.kill()
+            if is_late:
+                raise DecoderStarvedError(self._starved) from None
             if is_from_outside:
                 raise DecoderKilledError(UNAVAILABLE) from None
-            raise ImageError(self._cause(isinstance(error, TimeoutError))) from None
+            raise ImageError(self._cause) from None
         except BaseException:  # part of a reply may be unread: the next would begin there
             self.kill()
             raise
@@ -152,17 +164,16 @@ class DecodeWorker:
             return "the image has another size than its header says"
         return DAMAGED
 
-    def _cause(self, is_late: bool) -> str:
-        if is_late:
-            return f"the image took too long to decode; the limit is {self.limits.wall_s:g} s"
+    @property
+    def _cause(self) -> str:
         return (
             f"the image could not be decoded within {self.limits.cpu_s} processor seconds "
-            f"and {self._memory}"
+            f"and {self.limits.memory_bytes >> 20} MiB"
         )
 
     @property
-    def _memory(self) -> str:
-        return f"{self.limits.memory_bytes >> 20} MiB"
+    def _starved(self) -> str:
+        return f"this server is too busy to decode the image within {self.limits.wall_s:g} s"
 
 
 class _Link:

@@ -30,7 +30,8 @@ class Silence:
     that has never said anything, because its interpreter starts, after `num_first_pings`. One that
     answers, but from the same step of its engine, after `num_step_pings`, or `step_factor` times
     the longest step that it has done, if that is more: a long prompt on a slow machine is no
-    fault. After `num_quiet_pings`, or half of the limit of a step, it counts as stalled.
+    fault. It counts as stalled, and may come back, after `num_quiet_pings`, or `stall_factor`
+    times the longest step.
 
     Counted in questions and not on a clock, so that a server that was itself stopped or asleep
     does not blame its child.
@@ -42,10 +43,15 @@ class Silence:
     num_quiet_pings: int = 5
     num_step_pings: int = 60
     step_factor: float = 20.0
+    stall_factor: float = 3.0
 
     def step_pings(self, longest_s: float) -> int:
         """Answers from one step after which the child is given up."""
         return max(self.num_step_pings, ceil(self.step_factor * longest_s / self.ping_s))
+
+    def stall_pings(self, longest_s: float) -> int:
+        """Answers from one step after which the child counts as stalled."""
+        return max(self.num_quiet_pings, ceil(self.stall_factor * longest_s / self.ping_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +168,11 @@ class EngineLink:
         step = int(header.get("num_steps", -1))
         is_same = bool(header.get("is_busy")) and step == self._step
         self._step, self._num_same = step, self._num_same + 1 if is_same else 0
-        limit = self._silence.step_pings(float(header.get("longest_s", 0.0)))
-        if self._num_same >= limit:
+        longest_s = float(header.get("longest_s", 0.0))
+        if self._num_same >= self._silence.step_pings(longest_s):
             self._cause = f"one step took more than {self._num_same * self._silence.ping_s:g} s"
             self.child.kill()
-        elif self._num_same >= limit // 2:
+        elif self._num_same >= self._silence.stall_pings(longest_s):
             self._on_stall(STALLED)
         elif was_stuck and not self._num_same:
             self._on_stall("")

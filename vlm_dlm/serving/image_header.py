@@ -13,12 +13,11 @@ from vlm_dlm.errors import ImageError, ImageTooLargeError
 from vlm_dlm.processor.image_input import ImageLimits
 from vlm_dlm.processor.image_kinds import check_kind
 from vlm_dlm.serving.image_boxes import avif_size, tiff_size
+from vlm_dlm.serving.image_bytes import ImageBytes
 
 MIN_SIDE = 16
 MAX_ASPECT = 200
 DAMAGED = "the image is damaged or cut short"
-# A walk over markers or blocks longer than this is no picture that anyone made.
-MAX_STEPS = 10_000
 
 _JPEG_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_IN_ONE_PASS = frozenset({0xC0, 0xC1})
@@ -41,8 +40,8 @@ def header_size(data: bytes, limits: ImageLimits | None = None) -> tuple[int, in
         )
     measure = _MEASURES[check_kind(data, limits.formats)]
     try:
-        width, height = measure(data)
-    except (IndexError, ValueError):
+        width, height = measure(ImageBytes(data))
+    except ValueError:
         raise ImageError(DAMAGED) from None
     _check_size(width, height, limits)
     return width, height
@@ -63,34 +62,34 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
         raise ImageError(f"{found}; the limit is {MAX_ASPECT} times as long as wide")
 
 
-def _png(data: bytes) -> tuple[int, int]:
-    if data[12:16] != b"IHDR":
+def _png(data: ImageBytes) -> tuple[int, int]:
+    if data.piece(12, 4) != b"IHDR":
         raise ValueError
-    return _big(data, 16, 4), _big(data, 20, 4)
+    return data.big(16, 4), data.big(20, 4)
 
 
 def is_progressive(jpeg: bytes) -> bool:
     """Whether a JPEG's pixels come in several passes, for which a decoder keeps all coefficients.
     One whose header makes no sense may."""
     try:
-        return _jpeg_frame(jpeg)[2] not in _JPEG_IN_ONE_PASS
-    except (IndexError, ValueError):
+        return _jpeg_frame(ImageBytes(jpeg))[2] not in _JPEG_IN_ONE_PASS
+    except ValueError:
         return True
 
 
-def _jpeg(data: bytes) -> tuple[int, int]:
+def _jpeg(data: ImageBytes) -> tuple[int, int]:
     width, height, _ = _jpeg_frame(data)
     return width, height
 
 
-def _jpeg_frame(data: bytes) -> tuple[int, int, int]:
+def _jpeg_frame(data: ImageBytes) -> tuple[int, int, int]:
     """Width, height and marker of the last frame header before the first scan, as Pillow takes
     it."""
     size: tuple[int, int, int] | None = None
     position = 2
-    for _ in range(MAX_STEPS):
-        position = data.index(b"\xff", position)
-        marker = data[position + 1]
+    while True:
+        position = data.find(b"\xff", position)
+        marker = data.big(position + 1)
         if marker == 0xFF:  # padding
             position += 1
             continue
@@ -100,27 +99,23 @@ def _jpeg_frame(data: bytes) -> tuple[int, int, int]:
         if marker == 0 or marker in _JPEG_WITHOUT_LENGTH:
             continue
         if marker in _JPEG_START_OF_FRAME:
-            size = _big(data, position + 5, 2), _big(data, position + 3, 2), marker
-        position += _big(data, position, 2)
-    raise ValueError
+            size = data.big(position + 5, 2), data.big(position + 3, 2), marker
+        position += data.big(position, 2)
 
 
-def _gif(data: bytes) -> tuple[int, int]:
+def _gif(data: ImageBytes) -> tuple[int, int]:
     """The screen, grown to hold the first frame, as Pillow does."""
-    width, height = _little(data, 6, 2), _little(data, 8, 2)
-    position = 13 + _palette_bytes(data[10])
-    for _ in range(MAX_STEPS):
-        kind = data[position]
+    width, height = data.little(6, 2), data.little(8, 2)
+    position = 13 + _palette_bytes(data.big(10))
+    while (kind := data.big(position)) != 0x3B:  # the end
         if kind == 0x2C:  # an image
-            left, top, across, down = (_little(data, position + at, 2) for at in (1, 3, 5, 7))
+            left, top, across, down = (data.little(position + at, 2) for at in (1, 3, 5, 7))
             return max(width, left + across), max(height, top + down)
-        if kind == 0x3B:  # the end
-            break
         if kind != 0x21:  # Pillow skips stray bytes one by one
             position += 1
             continue
         position += 2
-        while length := data[position]:
+        while length := data.big(position):
             position += length + 1
         position += 1
     raise ValueError
@@ -130,42 +125,27 @@ def _palette_bytes(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 128 else 0
 
 
-def _webp(data: bytes) -> tuple[int, int]:
-    kind = data[12:16]
+def _webp(data: ImageBytes) -> tuple[int, int]:
+    kind = data.piece(12, 4)
     if kind == b"VP8X":
-        return _little(data, 24, 3) + 1, _little(data, 27, 3) + 1
-    if kind == b"VP8L" and data[20] == 0x2F:
-        bits = _little(data, 21, 4)
+        return data.little(24, 3) + 1, data.little(27, 3) + 1
+    if kind == b"VP8L" and data.big(20) == 0x2F:
+        bits = data.little(21, 4)
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
-        return _little(data, 26, 2) & 0x3FFF, _little(data, 28, 2) & 0x3FFF
+    if kind == b"VP8 " and data.piece(23, 3) == b"\x9d\x01\x2a":
+        return data.little(26, 2) & 0x3FFF, data.little(28, 2) & 0x3FFF
     raise ValueError
 
 
-def _bmp(data: bytes) -> tuple[int, int]:
-    if _little(data, 14, 4) == 12:
-        return _little(data, 18, 2), _little(data, 20, 2)
-    height = _little(data, 22, 4)
+def _bmp(data: ImageBytes) -> tuple[int, int]:
+    if data.little(14, 4) == 12:
+        return data.little(18, 2), data.little(20, 2)
+    height = data.little(22, 4)
     # rows from the top down have a negative height
-    return _little(data, 18, 4), 2**32 - height if data[25] == 0xFF else height
+    return data.little(18, 4), 2**32 - height if data.big(25) == 0xFF else height
 
 
-def _big(data: bytes, start: int, num_bytes: int) -> int:
-    return int.from_bytes(_cut(data, start, num_bytes), "big")
-
-
-def _little(data: bytes, start: int, num_bytes: int) -> int:
-    return int.from_bytes(_cut(data, start, num_bytes), "little")
-
-
-def _cut(data: bytes, start: int, num_bytes: int) -> bytes:
-    piece = data[start : start + num_bytes]
-    if len(piece) < num_bytes:
-        raise ValueError
-    return piece
-
-
-_MEASURES: dict[str, Callable[[bytes], tuple[int, int]]] = {
+_MEASURES: dict[str, Callable[[ImageBytes], tuple[int, int]]] = {
     "JPEG": _jpeg,
     "PNG": _png,
     "WEBP": _webp,

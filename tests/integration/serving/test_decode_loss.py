@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import zlib
 from contextlib import suppress
 
 import pytest
 from PIL import Image
 
-from tests.corpus.images import encode, noise
+from tests.corpus.images import encode, noise, png
 from tests.integration.serving.decode_harness import (
     PATIENT_S,
     freeze,
@@ -29,7 +30,7 @@ def test_a_slow_child_is_ended_and_replaced() -> None:
     async def use(pool: DecodePool) -> int:
         await pool.start()
         pid = freeze(pool)
-        with pytest.raises(ImageError, match=r"too long to decode; the limit is 0\.5 s"):
+        with pytest.raises(UnavailableError, match=r"too busy to decode the image within 0\.5 s"):
             await pool.decode(data)
         assert await wait_for_pid(pool, pid) != pid
         async with asyncio.timeout(PATIENT_S):
@@ -37,7 +38,20 @@ def test_a_slow_child_is_ended_and_replaced() -> None:
                 await asyncio.sleep(0.01)
         return pool.num_deaths
 
-    assert with_pool(use, wall_s=0.5) == 1
+    assert with_pool(use, wall_s=0.5) == 0, "a child that got no processor is no bad image"
+
+
+def test_an_image_that_takes_too_much_of_the_processor_is_to_blame() -> None:
+    """However long that takes on a busy machine."""
+    plain, unknown = png(20, 20), bytes(4) + b"abCd" + zlib.crc32(b"abCd").to_bytes(4, "big")
+    costly = plain[:33] + unknown * 10**6 + plain[33:]
+
+    async def use(pool: DecodePool) -> int:
+        with pytest.raises(ImageError, match="could not be decoded within 1 processor seconds"):
+            await pool.decode(costly)
+        return pool.num_deaths
+
+    assert with_pool(use, cpu_s=1) == 1
 
 
 def test_a_child_that_dies_of_an_image_fails_that_image_only() -> None:

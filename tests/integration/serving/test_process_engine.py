@@ -190,13 +190,16 @@ def test_a_step_without_end_is_ended_and_its_requests_fail(
     monkeypatch.setattr(engine_child, "MODULE", "tests.integration.serving.odd_child")
     monkeypatch.setenv(ODD, "stuck step")
     phases: set[Phase] = set()
+    stalled_s: list[float] = []
 
     async def run() -> None:
-        silence = Silence(0.1, 3000, 3000, num_step_pings=10)
+        silence = Silence(0.1, 3000, 3000, num_step_pings=40)
         async with ready(SLOW, silence=silence) as engine:
             task = asyncio.create_task(collect(engine, request()))
             while not task.done():
                 phases.add(engine.state.phase)
+                if engine.state.phase is Phase.STALLED:
+                    stalled_s.append(time.monotonic())
                 await asyncio.sleep(0.01)
             assert isinstance(task.result()[-1], Failed)
             assert num_ends(task.result()) == 1
@@ -204,11 +207,15 @@ def test_a_step_without_end_is_ended_and_its_requests_fail(
 
     asyncio.run(run())
     assert Phase.STALLED in phases
+    # long before it is given up: 35 of 40 answers, a tenth of a second apart
+    assert stalled_s[-1] - stalled_s[0] > 2.5
 
 
 def test_a_slow_machine_gets_more_time_for_a_step() -> None:
     assert Silence().step_pings(0.01) * Silence().ping_s == 60
     assert Silence().step_pings(30.0) * Silence().ping_s == 600
+    assert Silence().stall_pings(0.01) * Silence().ping_s == 5
+    assert Silence().stall_pings(30.0) * Silence().ping_s == 90
 
 
 def test_a_stopped_engine_process_is_given_up() -> None:

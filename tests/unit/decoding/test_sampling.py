@@ -46,6 +46,23 @@ def test_a_tiny_temperature_is_greedy_and_does_not_overflow() -> None:
     assert probs.tolist() == [[0.0, 1.0, 0.0, 0.0]]
 
 
+@pytest.mark.parametrize("tiny", [5e-324, 1e-46, 1e-45, 1e-38])
+def test_what_is_nothing_in_float32_leaves_the_best(tiny: float) -> None:
+    """Smaller than the smallest number that tensors hold."""
+    logits = torch.tensor([[0.5, 3.0, 1.0, float("-inf")]] * 50)
+    for wish in (
+        SamplingParams(temperature=1.0, top_p=tiny, seed=0),
+        SamplingParams(temperature=1.0, top_p=tiny, top_k=2, seed=0),
+        SamplingParams(temperature=1.0, top_p=tiny, min_p=tiny, seed=0),
+        SamplingParams(temperature=tiny, seed=0),
+    ):
+        picked = pick(logits, RowSampler(wish))
+        assert set(picked.token_ids) == {1}
+        assert set(picked.drawn_confidences) == {1.0}
+    unfiltered = pick(logits, RowSampler(SamplingParams(temperature=1.0, min_p=tiny, seed=0)))
+    assert set(unfiltered.token_ids) == {0, 1, 2}
+
+
 @pytest.mark.parametrize(
     ("top_p", "expected"),
     [

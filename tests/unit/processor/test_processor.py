@@ -32,9 +32,9 @@ def test_a_prepared_prompt_has_one_pad_per_feature(processor: Processor) -> None
 
 
 def test_the_smaller_limit_counts(processor: Processor) -> None:
-    with pytest.raises(PromptError, match="context length is 8 tokens"):
+    with pytest.raises(PromptError, match="maximum context length is 8 tokens"):
         processor.prepare([Message.of("user", "hello")], max_positions=8)
-    with pytest.raises(PromptError, match="context length is 4096 tokens"):
+    with pytest.raises(PromptError, match="maximum context length is 4096 tokens"):
         processor.prepare([Message.of("user", "!-" * 5000)], max_positions=10**6)
 
 

@@ -135,7 +135,7 @@ def test_typed_markers_stay_text(tokenizer: Tokenizer, role: str, text: str) -> 
 def test_too_long_names_both_numbers(builder: PromptBuilder) -> None:
     message = Message("user", (ImagePart(0),))
     size = len(build(builder, message, grids=(Grid(9, 9),)).token_ids)
-    with pytest.raises(PromptError, match=f"is {size - 1} tokens.* in {size} tokens"):
+    with pytest.raises(PromptError, match=f"length is {size - 1} tokens.* in {size} tokens"):
         build(builder, message, grids=(Grid(9, 9),), limit=size - 1)
 
 
