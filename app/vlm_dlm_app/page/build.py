@@ -47,6 +47,9 @@ def build_page(services: Services) -> FastAPI:
     # Read when Gradio is imported, and by some of its parts later.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(uploads.folder.gradio)
+    # Or every call would have a table made of the last 10,000, in a thread, for a view we lack.
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(2**62)
     try:
         import gradio as gr
 
