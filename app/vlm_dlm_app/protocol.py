@@ -7,18 +7,19 @@ import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from vlm_dlm_app.connections import Connections
+from vlm_dlm_app.countdown import Countdown
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.exchange import Exchange
+from vlm_dlm_app.framing import TOO_SMALL, Framing
 from vlm_dlm_app.half_closed import HalfClosed
 from vlm_dlm_app.joined_writes import JoinedWrites
 from vlm_dlm_app.raw_answer import refuse
 from vlm_dlm_app.request_head import (
     BAD_FRAMING,
     BAD_REQUEST,
-    MAX_HEAD_BYTES,
     MAX_HEADERS,
     NO_HTTP2,
     TOO_LARGE,
@@ -26,6 +27,7 @@ from vlm_dlm_app.request_head import (
     Target,
     read_head,
 )
+from vlm_dlm_app.turns import TurnTakingProtocol
 from vlm_dlm_app.upgrades import plain_head
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ _PIPELINE_FULL = ApiError(
 _CUT_SHORT = ApiError(400, "client_left", "the client left before its request was complete")
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(TurnTakingProtocol):
     """Refuses heads that are too large, and connections that are too many. Drops those that take
     longer than `head_s` to send a head, and readers who take nothing of what waits for them for
     `send_s`; to the route those have left, and what it does for them ends.
@@ -53,8 +55,6 @@ class BoundedProtocol(HttpToolsProtocol):
     send_s = 30.0
     registry = Connections(max_all=1024, max_client=1024)
 
-    _num_idle_bytes = 0
-    _has_progress = False
     _is_deaf = False  # whatever else comes is dropped
     _is_in_head = False
     _is_in_body = False
@@ -63,14 +63,15 @@ class BoundedProtocol(HttpToolsProtocol):
     _due_refusal: ApiError | None = None  # once the answers before it are given
     _current: Exchange | None = None  # the one being answered
     _half_closed: HalfClosed | None = None
-    _timer: asyncio.TimerHandle | None = None
-    _send_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(JoinedWrites(transport, self.loop))
+        self._framing = Framing()
+        self._patience = Countdown(self.loop, self.transport.abort)  # with who sends
+        self._reader = Countdown(self.loop, self.transport.abort)  # has to take something
         error = self.registry.add(self, self.client[0] if self.client else "")
         if error is None:
-            self._limit_time(self.head_s)
+            self._patience.start(self.head_s)
         elif self.registry.num_refused > MAX_REFUSED:
             self.transport.abort()
         else:
@@ -78,8 +79,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.registry.remove(self)
-        self._stop_timer()
-        self._stop_send_timer()
+        self._patience.stop()
+        self._reader.stop()
         if self._half_closed is not None:
             self._half_closed.stop()
         if self._current is not None:  # with requests behind it, it is not the newest
@@ -92,21 +93,24 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stop_send_timer()
-        self._send_timer = self.loop.call_later(self.send_s, self.transport.abort)
+        self._reader.start(self.send_s)
 
     def resume_writing(self) -> None:
-        self._stop_send_timer()
+        self._reader.stop()
         super().resume_writing()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Whether something is still to be sent."""
+        self.take_rest()
         if self._half_closed is not None or self.transport.is_closing():
             return False
         if not self._is_deaf and (self._is_in_head or self._is_in_body):
             self._refusal = _CUT_SHORT if self._is_in_body else BAD_REQUEST
             self._give_up()
-        if self._current is None or self.transport.is_closing():
+        if self.transport.is_closing():
+            return False
+        if self._current is None:
+            self.transport.close()  # itself: what was just written is not on its way yet
             return False
         self._half_closed = HalfClosed(
             self.transport,
@@ -121,13 +125,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     # Reading
 
-    def data_received(self, data: bytes) -> None:
+    def take(self, data: bytes) -> None:
         if self._is_deaf:
             return
-        self._has_progress = False
+        self._framing.begin(len(data))
         self._feed(data)
-        self._num_idle_bytes = 0 if self._has_progress else self._num_idle_bytes + len(data)
-        if self._num_idle_bytes > MAX_HEAD_BYTES and not self._is_deaf:
+        if not self._is_deaf and self._framing.is_too_much():
             self._refusal = TOO_LARGE
             self._give_up()
 
@@ -164,7 +167,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             self._refusal = _PIPELINE_FULL
             raise ValueError("too many requests wait")  # the parser stops and says so
-        self._limit_time(self.head_s)
+        self._patience.start(self.head_s)
 
     def on_url(self, url: bytes) -> None:
         if not self._is_replaying:
@@ -182,14 +185,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_replaying:
             self._is_replaying = False
             return
-        self._has_progress = True
+        self._framing.note_head()
         method, version = self.parser.get_method(), self.parser.get_http_version()
         try:
             target = read_head(method, version, self.url, self.headers)
         except ApiError as error:
             self._refusal = error
             raise
-        self._stop_timer()
+        self._patience.stop()
         self._is_in_head, self._is_in_body = False, True
         self._begin(method.decode("ascii"), version, target)
 
@@ -223,17 +226,23 @@ class BoundedProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, app))
 
     def on_body(self, body: bytes) -> None:
-        self._has_progress = True
+        if not self._framing.note_content(len(body), is_awaited=not self.cycle.response_complete):
+            raise ValueError("nobody waits for it")
         super().on_body(body)
+
+    def on_chunk_header(self) -> None:
+        if self._framing.is_flooded():
+            self._refusal = TOO_SMALL
+            raise ValueError("too many chunks")
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():  # its body is still to come
             return
-        self._has_progress = True
+        self._framing.note_end()
         self._is_in_body = False
         super().on_message_complete()
         if self._current is None:  # answered before it was all here
-            self._stop_timer()
+            self._patience.stop()
             self.registry.note_idle(self)
 
     # Answering
@@ -252,7 +261,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._half_closed is not None:
             self.transport.close()
         elif self._is_in_body:  # of the request that was just answered
-            self._limit_time(self.send_s)
+            self._patience.start(self.send_s)
         elif not self._is_in_head:
             self.registry.note_idle(self)
 
@@ -278,24 +287,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
         else:
             self.transport.write_eof()
-            self._limit_time(LINGER_S)
-
-    # Time
-
-    def _limit_time(self, seconds: float) -> None:
-        """For what is awaited now, in place of what was awaited before."""
-        self._stop_timer()
-        self._timer = self.loop.call_later(seconds, self.transport.abort)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _stop_send_timer(self) -> None:
-        if self._send_timer is not None:
-            self._send_timer.cancel()
-            self._send_timer = None
+            self._patience.start(LINGER_S)
 
 
 def bounded_protocol(send_s: float, registry: Connections) -> type[BoundedProtocol]:

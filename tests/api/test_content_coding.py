@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -163,3 +163,29 @@ def test_json_in_other_encodings_is_refused_by_name(
 def test_json_in_latin_1_is_refused_for_that(server: LiveServer) -> None:
     reply = post(server, BODY.decode().encode("latin-1"))
     assert refusal(reply) == (400, "invalid_json", "the body is not valid JSON in UTF-8")
+
+
+def _empty_blocks() -> Iterator[bytes]:
+    """A packed body of nothing, for ever; no test waits for more of it than this."""
+    packer = zlib.compressobj(0, zlib.DEFLATED, 31)
+    yield packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH)
+    for _ in range(200):
+        yield b"\x00\x00\x00\xff\xff" * 200
+
+
+def _endless_head() -> Iterator[bytes]:
+    """The name of the packed file is in the head of gzip."""
+    yield b"\x1f\x8b\x08\x08" + bytes(6)
+    for _ in range(200):
+        yield b"a" * 1000
+
+
+@pytest.mark.parametrize("make", [_empty_blocks, _endless_head])
+def test_packed_bytes_count_too(
+    checkpoint: Checkpoint, make: Callable[[], Iterator[bytes]]
+) -> None:
+    with live_server(checkpoint, Settings(max_body_bytes=100_000)) as server:
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        url = f"{server.url}/v1/generate"
+        reply = server.http.post(url, content=make(), headers=headers)
+        assert refusal(reply)[:2] == (413, "body_too_large")

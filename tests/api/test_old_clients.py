@@ -64,6 +64,20 @@ def test_half_a_request_is_answered_so(slow_server: LiveServer) -> None:
     assert exchange(slow_server.port, [], shuts=True) == b""
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_an_answer_that_is_just_given_arrives(loop: str) -> None:
+    async def at_once(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"all"})
+
+    sent = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+    with wire_server(at_once, BoundedProtocol, loop=loop) as port:
+        for number in range(100):
+            said = exchange(port, [sent], shuts=True, before_end_s=number % 10 * 0.0002)
+            (answer,) = answers(said)
+            assert answer.body == b"all"
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_who_leaves_is_told_from_who_waits(checkpoint: Checkpoint, version: str) -> None:
     script = Script(WORDS, step_s=5.0, max_running=1)

@@ -18,7 +18,8 @@ from uvicorn.server import ServerState
 
 from tests.api.serving import until
 from vlm_dlm_app.logs import JsonFormatter, LineFormatter
-from vlm_dlm_app.protocol import MAX_HEAD_BYTES, BoundedProtocol
+from vlm_dlm_app.protocol import BoundedProtocol
+from vlm_dlm_app.request_head import MAX_HEAD_BYTES
 
 
 class Impatient(BoundedProtocol):

@@ -18,6 +18,8 @@ from starlette.types import Receive, Scope, Send
 
 from tests.api.serving import LiveServer
 from tests.api.wire import answers, exchange, wire_server
+from vlm_dlm_app.countdown import Countdown
+from vlm_dlm_app.framing import Framing
 from vlm_dlm_app.protocol import BoundedProtocol
 
 H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARA\r\n"
@@ -116,19 +118,19 @@ def spied() -> tuple[BoundedProtocol, list[tuple[str, str]]]:
             self.timeout_keep_alive_task = None
             self.app_state, self.asgi_version, self.root_path = {}, "3.0", ""
             self.server = self.client = self.scheme = self.cycle = None  # pyright: ignore
-
-        def _limit_time(self, seconds: float) -> None: ...
+            self._framing = Framing()
+            self._patience = Countdown(self.loop, lambda: None)
+            self._patience.start = lambda seconds: None
 
         def _begin(self, method: str, version: str, target: object) -> None:
             self._bodies = b""
 
         def on_body(self, body: bytes) -> None:
-            self._has_progress = True
             self._bodies += body
 
         def on_message_complete(self) -> None:
             if not self.parser.should_upgrade():
-                self._is_in_body, self._has_progress = False, True
+                self._is_in_body = False
                 seen.append((self.url.decode(), self._bodies.decode("latin-1")))
 
         def _give_up(self) -> None:

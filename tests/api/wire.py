@@ -53,9 +53,15 @@ def wire_server(
 
 
 def exchange(
-    port: int, pieces: Sequence[bytes], *, shuts: bool = False, pause_s: float = 0.0
+    port: int,
+    pieces: Sequence[bytes],
+    *,
+    shuts: bool = False,
+    pause_s: float = 0.0,
+    before_end_s: float = 0.0,
 ) -> bytes:
-    """All that the server says until it closes the connection. shuts: say that no more comes."""
+    """All that the server says until it closes the connection. shuts: say that no more comes, after
+    before_end_s."""
     said = io.BytesIO()
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -65,6 +71,7 @@ def exchange(
                     time.sleep(pause_s)
                 connection.sendall(piece)
             if shuts:
+                time.sleep(before_end_s)
                 connection.shutdown(socket.SHUT_WR)
             while data := connection.recv(65536):
                 said.write(data)

@@ -40,13 +40,15 @@ class BodyLimits:
 @dataclass(slots=True)
 class _Reading:
     """One body. content: so far, grown in place, as two copies of it would be too much.
-    num_held_bytes: as far as it counts against the limits of all."""
+    num_held_bytes: as far as it counts against the limits of all. num_packed_bytes: as it was sent,
+    if it is packed."""
 
     client: str
     unpacker: Unpacker | None
     content: BytesIO = field(default_factory=BytesIO)
     num_bytes: int = 0
     num_held_bytes: int = 0
+    num_packed_bytes: int = 0
 
     def taken(self) -> bytes:
         """The whole body, which is no longer held here."""
@@ -123,7 +125,11 @@ class Body:
             unpacker.finish()
 
     async def _unpack(self, reading: _Reading, unpacker: Unpacker, chunk: bytes) -> None:
-        """Adds what is in the chunk, up to the limit and no further."""
+        """Adds what is in the chunk, up to the limit and no further. What is packed may hold next
+        to nothing, without end."""
+        reading.num_packed_bytes += len(chunk)
+        if reading.num_packed_bytes > self.limits.max_bytes:
+            raise self._too_large()
         pieces = unpacker.pieces(chunk)
         while piece := await self._worker.run(
             reading.client, reading.num_bytes + len(chunk), lambda: next(pieces, b"")
