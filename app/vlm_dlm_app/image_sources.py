@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 from vlm_dlm.errors import ImageError, ImageTooLargeError
 from vlm_dlm_app.errors import ApiError
@@ -15,8 +16,24 @@ URL_SCHEMES = ("http://", "https://")
 THREAD_CHARS = 2**18  # longer data URIs are decoded off the event loop
 
 
+class PictureFile(Protocol):
+    """A picture that this server keeps, read when it is needed."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the file."""
+        ...
+
+    def read(self) -> bytes:
+        """Its content. Blocking. Raises ApiError where it is no longer there."""
+        ...
+
+
+Source = bytes | str | PictureFile
+
+
 def fetch_place(
-    services: Services, sources: Sequence[bytes | str], client: str
+    services: Services, sources: Sequence[Source], client: str
 ) -> AbstractContextManager[None]:
     """The right to fetch, to be had before `image_contents` and kept while its files are held.
 
@@ -27,11 +44,11 @@ def fetch_place(
     return services.fetcher.place(client)
 
 
-async def image_contents(services: Services, sources: Sequence[bytes | str]) -> list[bytes]:
+async def image_contents(services: Services, sources: Sequence[Source]) -> list[bytes]:
     """The files behind all sources of one request, undecoded, one after another.
 
-    sources: contents of files, data URIs, base64, or http(s) URLs where those are fetched. Raises
-    ImageError, or ApiError for a URL where none is fetched.
+    sources: contents of files, files of this server, data URIs, base64, or http(s) URLs where those
+    are fetched. Raises ImageError, or ApiError for a URL where none is fetched.
     """
     limit = services.settings.max_body_bytes
     fetcher = services.fetcher
@@ -39,8 +56,12 @@ async def image_contents(services: Services, sources: Sequence[bytes | str]) -> 
     contents: list[bytes] = []
     num_bytes = 0
     for source in sources:
-        is_file = isinstance(source, bytes)
-        content = source if is_file else await _content(services, source, ends_s)
+        if isinstance(source, bytes):
+            content = source
+        elif isinstance(source, str):
+            content = await _content(services, source, ends_s)
+        else:
+            content = await asyncio.to_thread(source.read)
         num_bytes += len(content)
         if num_bytes > limit:
             raise ImageTooLargeError(
@@ -51,7 +72,7 @@ async def image_contents(services: Services, sources: Sequence[bytes | str]) -> 
     return contents
 
 
-def is_url(source: bytes | str) -> bool:
+def is_url(source: object) -> bool:
     """Whether it names something to fetch."""
     return isinstance(source, str) and source[:8].lower().startswith(URL_SCHEMES)
 

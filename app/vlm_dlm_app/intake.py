@@ -28,7 +28,7 @@ from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.serving.fair_queue import Priority
 from vlm_dlm.serving.service import Ticket
 from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.image_sources import fetch_place, image_contents
+from vlm_dlm_app.image_sources import Source, fetch_place, image_contents
 from vlm_dlm_app.schemas.common import AnswerOptions, ModeOptions
 from vlm_dlm_app.state import Services
 
@@ -46,15 +46,15 @@ OPTION_FIELDS = {
 class Ask:
     """What is asked, whichever route it came by.
 
-    images: contents of files, data URIs or http(s) URLs, in the order in which `messages` number
-    them; nobody has looked at them yet. deadline_s: seconds for the whole answer, preparation
-    included, None for no limit. most_tokens: of an answer for which no max_tokens was asked, None
-    for the default. prompt_field: of the request, where its text stood. arrived_s: when they began,
-    on the monotonic clock.
+    images: files, contents of files, data URIs or http(s) URLs, in the order in which `messages`
+    number them; nobody has looked at them yet. deadline_s: seconds for the whole answer, preparing
+    it included, None for no limit. most_tokens: of an answer for which no max_tokens was asked,
+    None for the default. prompt_field: of the request, where its text stood. arrived_s: when they
+    began, on the monotonic clock.
     """
 
     messages: tuple[Message, ...]
-    images: tuple[bytes | str, ...] = ()
+    images: tuple[Source, ...] = ()
     sampling: SamplingParams = field(default_factory=SamplingParams)
     priority: Priority = Priority.INTERACTIVE
     deadline_s: float | None = None

@@ -7,7 +7,10 @@ import time
 from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
+import httpx
 import pytest
 
 from tests.api.serving import LiveServer, live_server, png, until
@@ -20,7 +23,8 @@ MIB = 2**20
 
 @pytest.fixture(scope="module")
 def server(checkpoint: Checkpoint) -> Generator[LiveServer]:
-    with live_server(checkpoint, Settings(), has_page=True) as running:
+    settings = Settings(max_held_body_bytes=64 * MIB)  # half of it for one client
+    with live_server(checkpoint, settings, has_page=True) as running:
         until(lambda: "gradio_config" in running.http.get(f"{running.url}/").text, 60)
         yield running
 
@@ -73,3 +77,41 @@ def test_slow_readers_of_a_picture_take_no_memory(server: LiveServer) -> None:
         assert memory() - before < 60 * MIB  # 300 with a copy for each
     shown = server.http.get(f"{server.url}{API}/file={path}")
     assert len(shown.content) == 10 * MIB
+
+
+def join(server: LiveServer, name: str, data: list[Any], event: Any = None) -> httpx.Response:
+    """A call in a session of its own."""
+    body = {
+        "data": data,
+        "fn_index": function(server, name),
+        "session_hash": uuid4().hex,
+        "event_data": event,
+    }
+    return server.http.post(f"{server.url}{API}/queue/join", json=body)
+
+
+def test_answers_that_nobody_reads_have_an_account(server: LiveServer) -> None:
+    """The function gives what it got."""
+    before = memory()
+    replies = [join(server, "fill", [], {"a": "A" * (10 * MIB)}) for _ in range(12)]
+    assert memory() - before < 100 * MIB  # 120 for each place where they were kept
+    assert replies[0].status_code == 200
+    assert {reply.status_code for reply in replies[4:]} <= {200, 429}
+    assert server.services.held.num_bytes <= 32 * MIB
+
+
+def test_a_picture_named_often_is_in_memory_once_at_most(server: LiveServer) -> None:
+    path = upload(server, 10 * MIB)
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    part = {"type": "image_url", "image_url": {"url": file}}
+    messages = [{"role": "user", "content": [part] * 8}]
+    before = memory()
+    replies = [
+        server.http.post(f"{server.url}{API}/call/chat", json={"data": [messages, "", {}]})
+        for _ in range(4)
+    ]
+    assert memory() - before < 60 * MIB
+    event = replies[0].json()["event_id"]
+    told = server.http.get(f"{server.url}{API}/call/chat/{event}").text
+    assert "event: error" in told
+    assert "fit into memory for one client" in told

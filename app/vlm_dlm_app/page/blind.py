@@ -21,6 +21,7 @@ from vlm_dlm_app.page.runs import Runs, Visitor, shown, visitor_of
 from vlm_dlm_app.page.speeds import speed_of
 from vlm_dlm_app.page.trial import WITH_IMAGE, begin_trial, judge_of, own_params, question_of
 from vlm_dlm_app.page.votes import CHOICES, COLUMNS, MAX_VOTES, as_csv, read_votes, tally
+from vlm_dlm_app.question import ask_of
 from vlm_dlm_app.schemas.compare import ModeResult
 from vlm_dlm_app.schemas.generate import Question
 
@@ -73,7 +74,7 @@ async def play(
     drawn = random.sample(offered, 2)
     yield Round(question.prompt)
     entries = {mode: (mode, params[mode]) for mode in drawn}
-    comparison = await begin_trial(services, visitor, question, entries)
+    comparison = await begin_trial(services, visitor, ask_of(services, question, ()), entries)
     num_done = 0
     async with aclosing(comparison.steps()) as steps:
         async for step in steps:

@@ -21,6 +21,7 @@ from vlm_dlm_app.page.below import Below
 from vlm_dlm_app.page.boundary import Boundary
 from vlm_dlm_app.page.calls import Calls
 from vlm_dlm_app.page.leaving import Followers, Leaving
+from vlm_dlm_app.page.sessions import Sessions
 from vlm_dlm_app.page.streams import Streams
 from vlm_dlm_app.page.upload_routes import UploadRoutes
 from vlm_dlm_app.page.uploads import UploadLimits, Uploads
@@ -37,7 +38,7 @@ MAX_QUEUED = 64
 # Of functions, not threads: ours run in the event loop. Every one that waits for the engine has a
 # place, and a Stop button needs one more.
 MAX_RUNNING = 512
-MAX_SESSIONS = 1000  # of tabs, whose state is kept; the newest
+MAX_SESSIONS = 1000  # of tabs, whose state is kept
 
 
 def build_page(services: Services) -> FastAPI:
@@ -58,12 +59,13 @@ def build_page(services: Services) -> FastAPI:
         from vlm_dlm_app.page.theme import theme
 
         runs = Runs(services, followers)
-        blocks = layout(services, runs)
+        blocks = layout(services, runs, uploads)
         blocks.max_threads = MAX_RUNNING
-        blocks.state_session_capacity = MAX_SESSIONS
+        blocks.state_session_capacity = 2 * MAX_SESSIONS  # `sessions` sees to it
         blocks.queue(max_size=MAX_QUEUED, default_concurrency_limit=None)
+        sessions = Sessions(blocks, services.held, MAX_SESSIONS, runs.leave)
         app = gr.mount_gradio_app(
-            _parent(services, uploads, _tools(services, runs, uploads)),
+            _parent(services, uploads, sessions, _tools(services, runs, uploads)),
             blocks,
             path="/",
             footer_links=[],  # they speak of what is not here; the About view has what is
@@ -80,7 +82,7 @@ def build_page(services: Services) -> FastAPI:
     except BaseException:
         uploads.close()
         raise
-    _surround(app, blocks, uploads, followers, settings)
+    _surround(app, blocks, uploads, sessions, followers, services)
     return app
 
 
@@ -100,20 +102,23 @@ def _tools(services: Services, runs: Runs, uploads: Uploads) -> Tools | None:
     from vlm_dlm_app.page.endpoints import NAMES, Endpoints
     from vlm_dlm_app.page.tools import Tools
 
-    return Tools(services, Endpoints(services, runs), NAMES, uploads)
+    return Tools(services, Endpoints(services, runs, uploads), NAMES)
 
 
-def _parent(services: Services, uploads: Uploads, tools: Tools | None) -> FastAPI:
+def _parent(
+    services: Services, uploads: Uploads, sessions: Sessions, tools: Tools | None
+) -> FastAPI:
     """What Gradio is mounted in: our own addresses come before its."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         sweeping = asyncio.create_task(uploads.sweep())
+        watching = asyncio.create_task(sessions.watch())
         try:
             async with nullcontext() if tools is None else tools.running():
                 yield
         finally:
-            await ended(sweeping)
+            await ended(sweeping, watching)
             await asyncio.to_thread(uploads.close)
 
     # With a policy of its own Gradio adds none, which would let foreign pages read.
@@ -130,10 +135,17 @@ def _parent(services: Services, uploads: Uploads, tools: Tools | None) -> FastAP
 
 
 def _surround(
-    app: FastAPI, blocks: gr.Blocks, uploads: Uploads, followers: Followers, settings: Settings
+    app: FastAPI,
+    blocks: gr.Blocks,
+    uploads: Uploads,
+    sessions: Sessions,
+    followers: Followers,
+    services: Services,
 ) -> None:
     """What a request passes on its way to Gradio. Outside of the framework's own last resort, which
     would answer for the errors that are raised here."""
+    settings = services.settings
     inner = Leaving(Below(app.build_middleware_stack()), followers)
     streams = Streams(inner, blocks, settings.max_page_streams)
-    app.middleware_stack = Boundary(Calls(streams, blocks, uploads), settings.page_mcp)
+    calls = Calls(streams, blocks, uploads, sessions, services.worker)
+    app.middleware_stack = Boundary(calls, settings.page_mcp)

@@ -1,37 +1,40 @@
 """Bodies of calls, held to what Gradio's functions take before Gradio sees them.
 
 Gradio gets what was checked, written anew, and nothing else of the body. What would have it read a
-file or an address (its `FileData`) is refused; an uploaded picture of this server, which is what
-`gradio_client`'s `handle_file` sends, is put in its place as a data URI.
+file or an address (its `FileData`) is refused; of an uploaded picture of this server, which is what
+`gradio_client`'s `handle_file` sends, the name is left, and what takes a picture reads it.
 """
 
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from uuid import uuid4
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vlm_dlm.errors import QueueFullError
 from vlm_dlm_app.bodies import read_json
 from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.held_bytes import Hold
 from vlm_dlm_app.image_sources import is_url
+from vlm_dlm_app.middleware.body import HOLD_KEY
 from vlm_dlm_app.page.boundary import found_in
 from vlm_dlm_app.page.handlers import Takes, form_of
+from vlm_dlm_app.page.sessions import Sessions
 from vlm_dlm_app.page.uploads import Uploads
+from vlm_dlm_app.parsing import BodyWorker
 
 if TYPE_CHECKING:
     from gradio import Blocks
     from gradio.block_function import BlockFunction
 
 MAX_VALUES = 32  # arguments of one function
-MAX_OPEN_CALLS = 32  # of one session, as long as nobody is told what came of them
-MAX_FILES = 8  # of one call
+CALL_BYTES = 2**14  # that Gradio keeps with a call
 MAX_ID = 2**31
 Session = Annotated[str, Field(pattern=f"^{form_of('session_hash').pattern}$")]
 Number = Annotated[int, Field(ge=0, lt=MAX_ID)]
@@ -76,40 +79,85 @@ class ResetBody(_Body):
     event_id: Annotated[str, Field(max_length=64)] | None = None
 
 
-class Calls:
-    """Raises ApiError or RequestValidationError in place of a call that Gradio would choke on."""
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What Gradio gets in place of a body. session: of a call; None for what starts nothing."""
 
-    def __init__(self, app: ASGIApp, blocks: Blocks, uploads: Uploads) -> None:
+    values: Mapping[str, Any]
+    session: str | None = None
+
+
+class Calls:
+    """Raises ApiError, RequestValidationError or QueueFullError in place of a call that Gradio
+    would choke on."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        blocks: Blocks,
+        uploads: Uploads,
+        sessions: Sessions,
+        worker: BodyWorker,
+    ) -> None:
         self.app = app
         self._blocks = blocks
         self._uploads = uploads
+        self._sessions = sessions
+        self._worker = worker
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            checked = await self._checked(scope, receive)
-            if checked is not None:
-                body = await asyncio.to_thread(to_json, checked)
-                length = (b"content-length", str(len(body)).encode())
-                others = [pair for pair in scope["headers"] if pair[0] != length[0]]
-                scope, receive = {**scope, "headers": [*others, length]}, _replay(body, receive)
+        checked = await self._checked(scope, receive) if scope["type"] == "http" else None
+        if checked is None:
+            await self.app(scope, receive, send)
+            return
+        client, hold = scope["state"]["client"], scope["state"][HOLD_KEY]
+        body = await self._worker.run(client, hold.num_bytes, lambda: self._written(checked.values))
+        if checked.session is not None:
+            self._sessions.enter(checked.session, client)
+            hold.grow_to(len(body) + CALL_BYTES)
+            send = self._noticing(hold, send)
+        length = (b"content-length", str(len(body)).encode())
+        others = [pair for pair in scope["headers"] if pair[0] != length[0]]
+        scope, receive = {**scope, "headers": [*others, length]}, _replay(body, receive)
+        del body
         await self.app(scope, receive, send)
 
-    async def _checked(self, scope: Scope, receive: Receive) -> Mapping[str, Any] | None:
-        """What Gradio gets in place of the body; None for a handler without one of these."""
+    def _written(self, values: Mapping[str, Any]) -> bytes:
+        """As JSON without files. Raises ApiError."""
+        return to_json({name: _without_files(its, self._uploads) for name, its in values.items()})
+
+    def _noticing(self, hold: Hold, send: Send) -> Send:
+        """Whether a call was taken, and by which name."""
+        is_taken, answer = False, b""
+
+        async def noticed(message: Message) -> None:
+            nonlocal is_taken, answer
+            if message["type"] == "http.response.start":
+                is_taken = message["status"] == 200
+            elif is_taken:
+                answer += message.get("body", b"")
+                if not message.get("more_body", False):
+                    self._sessions.keep(from_json(answer)["event_id"], hold)
+            await send(message)
+
+        return noticed
+
+    async def _checked(self, scope: Scope, receive: Receive) -> _Checked | None:
+        """None for a handler without one of these bodies."""
         takes = found_in(scope).handler.takes
         request = Request(scope, receive)
         if takes is Takes.JOIN:
-            return await self._join(await _read(request, JoinBody))
+            return self._join(await _read(request, JoinBody))
         if takes is Takes.CALL:
             name = found_in(scope).places["api_name"]
-            return await self._call(await _read(request, CallBody), name)
+            return self._call(await _read(request, CallBody), name)
         if takes is Takes.CANCEL:
-            return self._cancel(await _read(request, CancelBody))
+            return _Checked(self._cancel(await _read(request, CancelBody)))
         if takes is Takes.RESET:
-            return {"event_id": (await _read(request, ResetBody)).event_id or ""}
+            return _Checked({"event_id": (await _read(request, ResetBody)).event_id or ""})
         return None
 
-    async def _join(self, body: JoinBody) -> Mapping[str, Any]:
+    def _join(self, body: JoinBody) -> _Checked:
         function = self._blocks.fns.get(body.fn_index)
         if function is None or function.fn is None:
             raise _wrong("fn_index", "names no function of this page")
@@ -117,25 +165,22 @@ class Calls:
             raise _wrong("data", f"must hold {len(function.inputs)} values, not {len(body.data)}")
         if body.trigger_id is not None and body.trigger_id not in self._blocks.blocks:
             raise _wrong("trigger_id", "names no part of this page")
-        self._check_room(body.session_hash)
-        data, event = await self._without_files(body.data, body.event_data)
-        return {
-            "data": data,
+        values = {
+            "data": body.data,
             "fn_index": body.fn_index,
             "session_hash": body.session_hash,
-            "event_data": event,
+            "event_data": body.event_data,
             "trigger_id": body.trigger_id,
         }
+        return _Checked(values, body.session_hash)
 
-    async def _call(self, body: CallBody, name: str) -> Mapping[str, Any]:
+    def _call(self, body: CallBody, name: str) -> _Checked:
         function = self._named(name)
         least = sum(not part.skip_api for part in function.inputs)
         if len(body.data) not in (least, len(function.inputs)):
             raise _wrong("data", f"must hold {least} values, not {len(body.data)}")
-        if body.session_hash is not None:
-            self._check_room(body.session_hash)
-        (data, _) = await self._without_files(body.data, None)
-        return {"data": data, "session_hash": body.session_hash}
+        session = body.session_hash or uuid4().hex
+        return _Checked({"data": body.data, "session_hash": session}, session)
 
     def _named(self, name: str) -> BlockFunction:
         for function in self._blocks.fns.values():
@@ -154,54 +199,22 @@ class Calls:
             "event_id": body.event_id if is_own else "",
         }
 
-    def _check_room(self, session: str) -> None:
-        queue = self._blocks._queue  # pyright: ignore[reportPrivateUsage]
-        if len(queue.pending_event_ids_session.get(session, ())) >= MAX_OPEN_CALLS:
-            raise QueueFullError(
-                f"one session may have {MAX_OPEN_CALLS} calls whose answers nobody has read"
-            )
-        known = queue.pending_event_ids_session
-        if len(known) > 2 * queue.pending_messages_per_session.max_size:
-            for name in [n for n in known if n not in queue.pending_messages_per_session]:
-                del known[name]  # nobody can be told any more
 
-    async def _without_files(self, data: list[Any], event: Any) -> tuple[list[Any], Any]:
-        files = _Files(self._uploads)
-        # The walk is short where there is little, and off the loop where there is much.
-        return await asyncio.to_thread(files.replaced, data), await asyncio.to_thread(
-            files.replaced, event
-        )
-
-
-class _Files:
-    """Puts uploaded pictures in the place of what names them."""
-
-    def __init__(self, uploads: Uploads) -> None:
-        self._uploads = uploads
-        self._num_found = 0
-
-    def replaced(self, value: Any) -> Any:
-        """The same without files. Raises ApiError (400) for a file that is none of ours. Levels are
-        bounded: the body was checked for them."""
-        if isinstance(value, list):
-            return [self.replaced(part) for part in cast("Sequence[Any]", value)]
-        if not isinstance(value, dict):
-            return value
-        parts = cast("dict[str, Any]", value)
-        if is_file(parts):
-            return self._picture(parts)
-        return {name: self.replaced(part) for name, part in parts.items()}
-
-    def _picture(self, parts: Mapping[str, Any]) -> str:
-        self._num_found += 1
-        if self._num_found > MAX_FILES:
-            raise _wrong("data", f"holds more files than the limit, which is {MAX_FILES}")
-        path = parts.get("path")
-        if isinstance(path, str) and is_url(path):
-            return path  # fetched, if at all, by our own rules
-        if not isinstance(path, str) or self._uploads.find(path) is None:
-            raise _wrong("data", "names a file that was not uploaded here, or is no longer there")
-        return self._uploads.data_uri(path)
+def _without_files(value: Any, uploads: Uploads) -> Any:
+    """The same with the name of an uploaded picture in the place of what Gradio would take for a
+    file. Raises ApiError (400) for a file that is none of ours. Levels are bounded: the body was
+    checked for them."""
+    if isinstance(value, list):
+        return [_without_files(part, uploads) for part in cast("Sequence[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    parts = cast("dict[str, Any]", value)
+    if not is_file(parts):
+        return {name: _without_files(part, uploads) for name, part in parts.items()}
+    path = parts.get("path")
+    if isinstance(path, str) and (is_url(path) or uploads.find(path) is not None):
+        return path  # fetched or read, if at all, where the picture is used, by our own rules
+    raise _wrong("data", "names a file that was not uploaded here, or is no longer there")
 
 
 def is_file(parts: Mapping[str, Any]) -> bool:

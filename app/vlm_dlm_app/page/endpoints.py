@@ -2,15 +2,16 @@
 `tools.py` offers to MCP where that is switched on. Names, parameters and results are stable.
 
 Each is a plain way to what the HTTP interface does, with the same limits, queue and figures. Images
-are text (data URIs), so nothing is uploaded and kept.
+are text: data URIs, or names of uploaded ones.
 """
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # Annotations are read by Gradio as they are, so they must not be postponed.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import gradio as gr
@@ -22,10 +23,13 @@ from vlm_dlm.decoding import find_mode
 from vlm_dlm_app.chat import chat_ask
 from vlm_dlm_app.chat_replies import ChatRun
 from vlm_dlm_app.disconnect import while_connected
-from vlm_dlm_app.intake import mode_options, offered_modes, resolve_mode
+from vlm_dlm_app.held_bytes import Hold
+from vlm_dlm_app.image_sources import Source
+from vlm_dlm_app.intake import Ask, mode_options, offered_modes, resolve_mode
 from vlm_dlm_app.page.chatting import modes_of
 from vlm_dlm_app.page.runs import Runs, Visitor, checked, invalid, told, visitor_of
 from vlm_dlm_app.page.sweeping import Progress, as_json, grid_of, sweep, sweepable
+from vlm_dlm_app.page.uploads import UploadedFile, Uploads
 from vlm_dlm_app.question import ask_of
 from vlm_dlm_app.routes.compare import CompareRun, params_of
 from vlm_dlm_app.routes.generate import GenerateRun
@@ -40,9 +44,9 @@ if TYPE_CHECKING:
 NAMES = ("modes", "generate", "compare", "chat", "sweep", "report")
 
 
-def add(services: "Services", runs: Runs) -> None:
+def add(services: "Services", runs: Runs, uploads: Uploads) -> None:
     """Register all endpoints."""
-    calls = Endpoints(services, runs)
+    calls = Endpoints(services, runs, uploads)
     for name in NAMES:
         api(getattr(calls, name), api_name=name)
 
@@ -50,9 +54,10 @@ def add(services: "Services", runs: Runs) -> None:
 class Endpoints:
     """One method per endpoint; its words are the endpoint's documentation."""
 
-    def __init__(self, services: "Services", runs: Runs) -> None:
+    def __init__(self, services: "Services", runs: Runs, uploads: Uploads) -> None:
         self._services = services
         self._runs = runs
+        self._uploads = uploads
 
     async def modes(self) -> list[dict[str, Any]]:
         """The decoding modes of the loaded model.
@@ -90,10 +95,11 @@ class Endpoints:
             values = {"prompt": prompt, "images": _images(image), "mode": mode or None}
             body = checked(GenerateBody, **values, options=options or {})
             name = resolve_mode(self._services, None, body.mode)
-            ask = ask_of(self._services, body, ())
             params = mode_options(body.options, name)[name]
-            run = GenerateRun(self._services, ask, name, params, visitor.client, visitor.request_id)
-            return await run.whole()
+            with self._read_later(ask_of(self._services, body, ()), visitor) as ask:
+                client, request_id = visitor.client, visitor.request_id
+                run = GenerateRun(self._services, ask, name, params, client, request_id)
+                return await run.whole()
 
         return json.loads(await self._answered(request, work))
 
@@ -120,9 +126,10 @@ class Endpoints:
         async def work(visitor: Visitor) -> bytes:
             values = {"prompt": prompt, "images": _images(image), "modes": modes}
             body = checked(CompareBody, **values, options=options or {})
-            ask, params = ask_of(self._services, body, ()), params_of(self._services, body)
-            run = CompareRun(self._services, ask, params, visitor.client, visitor.request_id)
-            return await run.whole()
+            params = params_of(self._services, body)
+            with self._read_later(ask_of(self._services, body, ()), visitor) as ask:
+                run = CompareRun(self._services, ask, params, visitor.client, visitor.request_id)
+                return await run.whole()
 
         return json.loads(await self._answered(request, work))
 
@@ -148,7 +155,10 @@ class Endpoints:
         async def work(visitor: Visitor) -> bytes:
             given = {**(options or {}), "messages": messages, "generation_mode": mode or None}
             asked = chat_ask(self._services, checked(ChatRequest, **given))
-            return await ChatRun(self._services, asked, visitor.client, visitor.request_id).whole()
+            with self._read_later(asked.ask, visitor) as ask:
+                asked = replace(asked, ask=ask)
+                run = ChatRun(self._services, asked, visitor.client, visitor.request_id)
+                return await run.whole()
 
         return json.loads(await self._answered(request, work))
 
@@ -187,7 +197,9 @@ class Endpoints:
             wanted = mode or sweepable(self._services)[0].name
             name = find_mode(wanted, offered_modes(self._services)).name
             grid = grid_of(self._services, name, *axes)
-            return as_json(await _last(sweep(self._services, visitor, question, name, grid)), name)
+            with self._read_later(ask_of(self._services, question, ()), visitor) as ask:
+                steps = sweep(self._services, visitor, ask, name, grid)
+                return as_json(await _last(steps), name)
 
         return await self._answered(request, work)
 
@@ -208,12 +220,35 @@ class Endpoints:
         async def work(visitor: Visitor) -> str:
             from vlm_dlm_app.page.report import build_report
 
+            def build() -> str:
+                return build_report(record, self._uploads.in_text(image) or None)
+
             try:
-                return await asyncio.to_thread(build_report, record, image or None)
+                with self._counted([self._uploads.named(image)], visitor):
+                    return await asyncio.to_thread(build)
             except ValidationError as error:
                 raise invalid(error) from None
 
         return await self._answered(request, work)
+
+    @contextmanager
+    def _read_later(self, ask: Ask, visitor: Visitor) -> Generator[Ask]:
+        """With uploaded pictures in the place of their names. Raises ApiError or QueueFullError."""
+        images = tuple(self._uploads.named(image) for image in ask.images)
+        with self._counted(images, visitor):
+            yield replace(ask, images=images)
+
+    @contextmanager
+    def _counted(self, images: Iterable[Source], visitor: Visitor) -> Generator[None]:
+        """The right to have these files in memory, each as often as it is named. Raises
+        QueueFullError."""
+        hold = Hold(self._services.held, visitor.client)
+        files = (image for image in images if isinstance(image, UploadedFile))
+        try:
+            hold.grow_to(sum(file.num_bytes for file in files))
+            yield
+        finally:
+            hold.let_go()
 
     async def _answered(
         self, request: gr.Request | None, work: Callable[[Visitor], Coroutine[Any, Any, Any]]

@@ -12,10 +12,11 @@ from vlm_dlm_app.page.own_blocks import OwnBlocks
 from vlm_dlm_app.page.runs import Runs
 
 if TYPE_CHECKING:
+    from vlm_dlm_app.page.uploads import Uploads
     from vlm_dlm_app.state import Services
 
 
-def layout(services: Services, runs: Runs) -> gr.Blocks:
+def layout(services: Services, runs: Runs, uploads: Uploads) -> gr.Blocks:
     """All views over one server."""
     with OwnBlocks(title="vlm-dlm", analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(model_line(services), elem_id="model-line")
@@ -31,5 +32,5 @@ def layout(services: Services, runs: Runs) -> gr.Blocks:
             with gr.Tab("About", id="about"):
                 gr.Markdown(about_text(services))
         share.add_deep_link(blocks, view)
-        endpoints.add(services, runs)
+        endpoints.add(services, runs, uploads)
     return blocks

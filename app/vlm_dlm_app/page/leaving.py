@@ -11,7 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vlm_dlm_app.page.handlers import API
 
 STREAM_PATH = f"{API}/queue/data"
-CALL_PATH = f"{API}/call/"  # .../NAME/EVENT: by plain HTTP, where the event is the session
+CALL_PATH = f"{API}/call/"  # .../NAME/EVENT: by plain HTTP
+SESSION_KEY = "vlm_dlm_page_session"  # in the scope, where the address names an event
 
 
 class Followers:
@@ -73,7 +74,9 @@ class Leaving:
 
 
 def session_of(scope: Scope) -> str | None:
-    """Whose stream is asked for; None for any other request."""
+    """Whose stream is asked for, or the event whose; None for any other request."""
+    if SESSION_KEY in scope:
+        return scope[SESSION_KEY]
     if scope["type"] != "http" or scope["method"] != "GET":
         return None
     path: str = scope["path"]

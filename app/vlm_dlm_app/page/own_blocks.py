@@ -34,7 +34,9 @@ class OwnBlocks(gr.Blocks):
         explicit_call: bool = False,
     ) -> list[Any]:
         """The values for a function. A wrong one is its sender's fault: a sentence for them and no
-        traceback here. What was sent is not kept with the session, as pictures are among it."""
+        traceback here."""
+        if state is not None:
+            state.config_values = _Forgetful()
         try:
             values = await super().preprocess_data(block_fn, inputs, state, explicit_call)
             _check_types(block_fn, values)
@@ -43,10 +45,20 @@ class OwnBlocks(gr.Blocks):
             ]
         except Exception:
             raise gr.Error(WRONG, print_exception=False) from None
-        finally:
-            for part in block_fn.inputs:
-                if state is not None and not getattr(part, "stateful", False):
-                    state._update_value_in_config(part._id, None)  # pyright: ignore
+
+
+class _Forgetful(dict[int, Any]):
+    """What Gradio would keep with each session for links into the page: how every part looks, what
+    was sent to it, pictures too, and what it shows."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __getitem__(self, key: int) -> dict[str, Any]:
+        return {}
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        pass
 
 
 def _check_types(block_fn: BlockFunction, values: list[Any]) -> None:

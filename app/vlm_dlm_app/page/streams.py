@@ -19,7 +19,7 @@ from vlm_dlm_app.disconnect import ended
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.page.boundary import found_in
 from vlm_dlm_app.page.handlers import Takes
-from vlm_dlm_app.page.leaving import session_of
+from vlm_dlm_app.page.leaving import SESSION_KEY, session_of
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -47,6 +47,7 @@ class Streams:
             await self.app(scope, receive, send)
             return
         session = self._session(scope)
+        scope = {**scope, SESSION_KEY: session}
         with self._place(scope.get("state", {}).get("client", "")):
             await self._told(session, scope, receive, send)
 

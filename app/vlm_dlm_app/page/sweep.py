@@ -23,6 +23,7 @@ from vlm_dlm_app.page.sweeping import (
     sweepable,
 )
 from vlm_dlm_app.page.trial import WITH_IMAGE, question_of
+from vlm_dlm_app.question import ask_of
 
 if TYPE_CHECKING:
     from vlm_dlm_app.page.compare import CompareView
@@ -127,11 +128,12 @@ class _Sweep:
         note = ""
         try:
             question = question_of(self._services, image, prompt, int(max_tokens))
+            ask = ask_of(self._services, question, ())
             axes = [float(value) for value in thresholds], [int(value) for value in lengths]
             grid = grid_of(self._services, mode, *axes)
             note = left_out(self._services, mode, axes[1])
             visitor = visitor_of(request)
-            source = sweep(self._services, visitor, question, mode, grid)
+            source = sweep(self._services, visitor, ask, mode, grid)
             async for done in self._runs.follow(visitor, PLACE, source):
                 yield _updates(done, RUNNING if done.doing else OVER, note)
         except Exception as error:

@@ -17,12 +17,11 @@ from vlm_dlm.errors import ModeError
 from vlm_dlm.events import Started, Stats
 from vlm_dlm.preflight import mode_params
 from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.intake import offered_modes, over_limit
+from vlm_dlm_app.intake import Ask, offered_modes, over_limit
 from vlm_dlm_app.page.runs import Visitor
 from vlm_dlm_app.page.speeds import speed_of
 from vlm_dlm_app.page.trial import begin_trial, judge_of
 from vlm_dlm_app.schemas.compare import Agreement
-from vlm_dlm_app.schemas.generate import Question
 from vlm_dlm_app.state import Services
 
 REFERENCE = Autoregressive.name
@@ -146,7 +145,7 @@ def grid_of(
 
 
 async def sweep(
-    services: Services, visitor: Visitor, question: Question, mode: str, grid: dict[Point, Any]
+    services: Services, visitor: Visitor, ask: Ask, mode: str, grid: dict[Point, Any]
 ) -> AsyncGenerator[Progress]:
     """Runs the reference, then every combination; closing it ends what runs.
 
@@ -156,7 +155,7 @@ async def sweep(
     by_label = {str(index): point for index, point in enumerate(grid)}
     entries = {label: (find_mode(mode).name, grid[point]) for label, point in by_label.items()}
     reference = {REFERENCE: (REFERENCE, mode_params([REFERENCE], {})[REFERENCE])}
-    comparison = await begin_trial(services, visitor, question, {**reference, **entries})
+    comparison = await begin_trial(services, visitor, ask, {**reference, **entries})
     judge = judge_of(services, comparison)
     points: list[Point] = []
     speed: float | None = None

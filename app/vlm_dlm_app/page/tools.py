@@ -6,7 +6,6 @@ Gradio's is not used: it gives results as text of Python, and has pictures fetch
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import re
@@ -23,14 +22,13 @@ from starlette.types import Receive, Scope, Send
 
 from vlm_dlm import __version__
 from vlm_dlm_app.intake import offered_modes
-from vlm_dlm_app.page.handlers import UPLOAD_PATH, UPLOADED
+from vlm_dlm_app.page.handlers import UPLOAD_PATH
 from vlm_dlm_app.page.runs import checked, sentence
 from vlm_dlm_app.page.upload_routes import FIELD
 from vlm_dlm_app.schemas.generate import Options
 
 if TYPE_CHECKING:
     from vlm_dlm_app.page.endpoints import Endpoints
-    from vlm_dlm_app.page.uploads import Uploads
     from vlm_dlm_app.state import Services
 
 PATHS = ("/gradio_api/mcp", "/gradio_api/mcp/")
@@ -60,16 +58,13 @@ Tool = Callable[..., Coroutine[Any, Any, Any]]
 class Tools:
     """One tool per endpoint. names: of the endpoints, in order."""
 
-    def __init__(
-        self, services: Services, endpoints: Endpoints, names: tuple[str, ...], uploads: Uploads
-    ) -> None:
+    def __init__(self, services: Services, endpoints: Endpoints, names: tuple[str, ...]) -> None:
         self._server: Server[Any, Any] = Server("vlm-dlm", __version__)
         self._calls: dict[str, Tool] = {name: getattr(endpoints, name) for name in names}
         self._inputs = {name: _inputs(name, call) for name, call in self._calls.items()}
         self._tools = [self._described(services, name) for name in names]
         self._server.list_tools()(self._list)  # pyright: ignore[reportUnknownMemberType]
         self._server.call_tool(validate_input=False)(self._call)
-        self._uploads = uploads
         self._max_body_bytes = services.settings.max_body_bytes
         self._manager: StreamableHTTPSessionManager | None = None
 
@@ -126,8 +121,6 @@ class Tools:
             return _failed(f"There is no tool {name[:100]!r}; there are {', '.join(self._calls)}.")
         try:
             given = checked(self._inputs[name], **arguments).model_dump(exclude_unset=True)
-            if "image" in given:
-                given["image"] = await asyncio.to_thread(self._picture, given["image"])
             if "request" in inspect.signature(call).parameters:
                 given["request"] = self._server.request_context.request
             found = await call(**given)
@@ -136,11 +129,6 @@ class Tools:
         result = {WRAPPED[name]: found} if name in WRAPPED else found
         text = types.TextContent(type="text", text=json.dumps(result, ensure_ascii=False))
         return types.CallToolResult(content=[text], structuredContent=result)
-
-    def _picture(self, source: str) -> str:
-        """What was uploaded here, by its name there, as a data URI; no other file is looked up.
-        All else is left to the endpoint. Raises ApiError for what is no longer there."""
-        return self._uploads.data_uri(source) if source.startswith(UPLOADED) else source
 
 
 class _App:

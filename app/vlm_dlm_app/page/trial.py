@@ -14,9 +14,8 @@ from vlm_dlm.preflight import mode_params
 from vlm_dlm.serving.service import Ticket
 from vlm_dlm_app.comparison import Comparison, Judge
 from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.intake import fitted, prepare, ticket
+from vlm_dlm_app.intake import Ask, fitted, prepare, ticket
 from vlm_dlm_app.page.runs import Visitor, checked
-from vlm_dlm_app.question import ask_of
 from vlm_dlm_app.schemas.generate import Options, Question
 from vlm_dlm_app.state import Services
 from vlm_dlm_app.tracking import preparing, tracked
@@ -54,14 +53,13 @@ def own_params(info: ModeInfo, threshold: float, block_length: float) -> Any:
 async def begin_trial(
     services: Services,
     visitor: Visitor,
-    question: Question,
+    ask: Ask,
     entries: Mapping[str, tuple[str, Any]],
 ) -> Comparison:
     """Prepares the prompt. entries: mode and its Params, by label, in the order in which they run.
 
     Raises ApiError or VlmDlmError.
     """
-    ask = ask_of(services, question, ())
     async with preparing(services):
         prompt = await prepare(services, ask, visitor.client)
     ask = fitted(services, ask, prompt, dict(entries.values()))

@@ -19,6 +19,7 @@ from time import monotonic
 from typing import BinaryIO
 
 from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.image_sources import Source
 from vlm_dlm_app.page.handlers import UPLOADED
 from vlm_dlm_app.page.own_folder import OwnFolder
 from vlm_dlm_app.page.picture_kinds import PictureKind, kind_of
@@ -59,6 +60,19 @@ class Upload:
     num_bytes: int
     ends_s: float
     is_used: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """A picture by its name, to be read when it is needed."""
+
+    uploads: Uploads
+    path: str
+    num_bytes: int
+
+    def read(self) -> bytes:
+        """See `Uploads.read`."""
+        return self.uploads.read(self.path)[1]
 
 
 class Uploads:
@@ -110,7 +124,7 @@ class Uploads:
                 return upload, file
         except OSError:
             pass
-        raise ApiError(404, "not_found", "there is no uploaded picture of that name, or no longer")
+        raise _gone()
 
     def read(self, path: str) -> tuple[PictureKind, bytes]:
         """Its kind and content. Blocking, up to `max_file_bytes`. Raises ApiError (404)."""
@@ -118,9 +132,22 @@ class Uploads:
         with file:
             return upload.kind, file.read()
 
-    def data_uri(self, path: str) -> str:
-        """The picture as endpoints take it. Blocking. Raises ApiError (404)."""
-        kind, data = self.read(path)
+    def named(self, source: Source) -> Source:
+        """The picture that it names, where it is such a name, to be read later. Raises ApiError
+        (404)."""
+        if not isinstance(source, str) or not source.startswith(UPLOADED):
+            return source
+        upload = self.find(source)
+        if upload is None:
+            raise _gone()
+        return UploadedFile(self, source, upload.num_bytes)
+
+    def in_text(self, source: str) -> str:
+        """The picture that it names, where it is such a name, as a data URI. Blocking. Raises
+        ApiError (404)."""
+        if not source.startswith(UPLOADED):
+            return source
+        kind, data = self.read(source)
         return f"data:{kind.media_type};base64,{b64encode(data).decode('ascii')}"
 
     def free(self, paths: Iterable[str]) -> None:
@@ -216,6 +243,10 @@ def _write(places: Sequence[Path], contents: Sequence[bytes]) -> None:
     for place, data in zip(places, contents, strict=True):
         with place.open("xb") as file:
             file.write(data)
+
+
+def _gone() -> ApiError:
+    return ApiError(404, "not_found", "there is no uploaded picture of that name, or no longer")
 
 
 def _full(message: str) -> ApiError:

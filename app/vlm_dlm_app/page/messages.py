@@ -1,0 +1,95 @@
+"""What one session has not read yet of what its calls gave, counted to its client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from sys import getsizeof
+from time import monotonic
+from typing import Any, cast
+from weakref import finalize
+
+from gradio.server_messages import ProcessCompletedMessage
+
+from vlm_dlm.errors import QueueFullError
+from vlm_dlm_app.held_bytes import Hold
+
+FULL = "More of what the page gives waits unread than fits into memory. Try again."
+_NODE_BYTES = 64  # of a value that is no text
+
+
+class Messages(asyncio.Queue[Any]):
+    """In the place of Gradio's queue of a session. What does not fit is let go of, with all before
+    it, and the calls end with a sentence. on_full: called then. Its hold goes when it goes."""
+
+    def __init__(self, hold: Hold, on_full: Callable[[], None]) -> None:
+        super().__init__()
+        self._hold = hold
+        self._on_full = on_full
+        self._sizes: deque[int] = deque()
+        self._is_full = False
+        self.read_s = monotonic()
+        finalize(self, hold.let_go)
+
+    def put_nowait(self, item: Any) -> None:
+        """Never fails."""
+        num_bytes = 0
+        if not self._is_full:
+            num_bytes = size_of(getattr(item, "output", None)) + _NODE_BYTES
+            try:
+                self._hold.grow_to(self._hold.num_bytes + num_bytes)
+            except QueueFullError:
+                self._give_up()
+        if self._is_full:
+            if not isinstance(item, ProcessCompletedMessage):
+                return
+            num_bytes, item = 0, _failed(item.event_id)
+        self._sizes.append(num_bytes)
+        super().put_nowait(item)
+
+    async def get(self) -> Any:
+        """As the queue's own; somebody reads."""
+        self.read_s = monotonic()
+        return await super().get()
+
+    def get_nowait(self) -> Any:
+        """As the queue's own."""
+        item = super().get_nowait()
+        self._hold.shrink_to(self._hold.num_bytes - self._sizes.popleft())
+        self.read_s = monotonic()
+        return item
+
+    def _give_up(self) -> None:
+        ended: list[Any] = []
+        while not self.empty():
+            item = self.get_nowait()
+            if isinstance(item, ProcessCompletedMessage):
+                ended.append(item)
+        self._is_full = True
+        for item in ended:
+            self.put_nowait(item)
+        self._on_full()
+
+
+def size_of(value: Any) -> int:
+    """Bytes that it takes in memory, roughly; what stands in it twice counts twice."""
+    num_bytes, rest = 0, [value]
+    while rest:
+        found = rest.pop()
+        if isinstance(found, str | bytes):
+            num_bytes += getsizeof(found)
+            continue
+        num_bytes += _NODE_BYTES
+        if isinstance(found, dict):
+            parts = cast("dict[Any, Any]", found)
+            rest += parts
+            rest += parts.values()
+        elif isinstance(found, list | tuple):
+            rest += cast("list[Any]", found)
+    return num_bytes
+
+
+def _failed(event_id: str | None) -> ProcessCompletedMessage:
+    output = {"error": FULL, "visible": True, "duration": 10, "title": "Error"}
+    return ProcessCompletedMessage(output=output, success=False, event_id=event_id)
