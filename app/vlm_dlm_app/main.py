@@ -25,6 +25,7 @@ from vlm_dlm_app.addresses import Addresses
 from vlm_dlm_app.auth import OPEN_PATHS, Clients
 from vlm_dlm_app.budgeting import memory_budget
 from vlm_dlm_app.errors import error_responses, install_error_handlers
+from vlm_dlm_app.held_bytes import HeldBytes
 from vlm_dlm_app.idempotency import IdempotencyStore
 from vlm_dlm_app.lifecycle import Lifecycle
 from vlm_dlm_app.live_metrics import LiveMetrics
@@ -128,6 +129,7 @@ def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkp
         idempotency=IdempotencyStore(settings.idempotency_s),
         lifecycle=Lifecycle(),
         worker=BodyWorker(),
+        held=HeldBytes(min(settings.max_held_body_bytes, budget.bodies), settings.max_body_bytes),
         began_s=int(time.time()),
         tracing=build_tracing(settings.otel_endpoint, settings.model_name),
     )
@@ -190,10 +192,6 @@ def _middleware(services: Services) -> list[Middleware]:
     keys = [key.get_secret_value() for key in settings.api_keys]
     limits = BodyLimits(
         max_bytes=settings.max_body_bytes,
-        max_held_bytes=max(
-            min(settings.max_held_body_bytes, memory_budget(settings, services.checkpoint).bodies),
-            settings.max_body_bytes,
-        ),
         max_depth=settings.max_json_depth,
         limit_s=settings.body_s,
     )
@@ -215,7 +213,7 @@ def _middleware(services: Services) -> list[Middleware]:
         Middleware(Asterisk),
         Middleware(Keys, Clients(keys, settings.protect_metrics)),
         Middleware(Door, services.lifecycle, metrics),
-        Middleware(Body, limits, metrics, services.worker),
+        Middleware(Body, limits, metrics, services.worker, services.held),
         Middleware(Head),
     ]
 

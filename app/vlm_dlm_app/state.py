@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vlm_dlm.serving.managed import ManagedEngine
     from vlm_dlm.serving.preparation import Preparer
     from vlm_dlm.serving.service import Service
+    from vlm_dlm_app.held_bytes import HeldBytes
     from vlm_dlm_app.idempotency import IdempotencyStore
     from vlm_dlm_app.lifecycle import Lifecycle
     from vlm_dlm_app.media.fetcher import Fetcher
@@ -38,6 +39,7 @@ class Services:
     idempotency: IdempotencyStore
     lifecycle: Lifecycle
     worker: BodyWorker
+    held: HeldBytes
     began_s: int
     tracing: Tracing | None = None
 

@@ -110,11 +110,12 @@ def live_server(
     settings: Settings | None = None,
     script: Script | None = None,
     engine: ManagedEngine | None = None,
+    has_page: bool = False,
 ) -> Generator[LiveServer]:
     """Serves on a free port until the block ends. engine: in place of the played one."""
     played = PlayedEngine(script)
     settings = settings or Settings()
-    app = create_app(settings, engine or played, checkpoint)
+    app = create_app(settings, engine or played, checkpoint, has_page=has_page)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as vlm_dlm_app/server.py does
     registry = Connections(settings.max_connections, settings.max_client_connections)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -14,39 +13,36 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vlm_dlm.errors import QueueFullError
 from vlm_dlm_app.content_coding import Unpacker, unpacker_of
 from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.held_bytes import HeldBytes, Hold
 from vlm_dlm_app.json_shape import check_shape
 from vlm_dlm_app.json_text import without_mark
 from vlm_dlm_app.metrics import Metrics
 from vlm_dlm_app.middleware.gate import SAFE_METHODS
 from vlm_dlm_app.parsing import SMALL_BYTES, BodyWorker
 
+# In the scope's state: what the body counts for, to whoever keeps it longer than the request.
+HOLD_KEY = "body_hold"
+
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """max_bytes: of one body, packed and unpacked. max_held_bytes: of all larger bodies (smaller
-    ones are bounded by connections) being worked on, half of it for one client, but always one
-    body. limit_s: for one to arrive."""
+    """max_bytes: of one body, packed and unpacked. limit_s: for one to arrive."""
 
     max_bytes: int
-    max_held_bytes: int
     max_depth: int
     limit_s: float
-
-    @property
-    def max_client_bytes(self) -> int:
-        return max(self.max_held_bytes // 2, self.max_bytes)
 
 
 @dataclass(slots=True)
 class _Reading:
-    """One body. content: so far, grown in place, as two copies of it would be too much.
-    num_held_bytes: as far as it counts against the limits of all."""
+    """One body. content: so far, grown in place, as two copies of it would be too much. hold: as
+    far as it counts against the limits of all."""
 
     client: str
     unpacker: Unpacker | None
+    hold: Hold
     content: BytesIO = field(default_factory=BytesIO)
     num_bytes: int = 0
-    num_held_bytes: int = 0
 
     def taken(self) -> bytes:
         """The whole body, which is no longer held here."""
@@ -55,21 +51,23 @@ class _Reading:
 
 
 class Body:
-    """Reads the whole body, unpacked, before the route runs; requests that have none pass. Raises
-    ApiError (400, 408, 413, 415) or QueueFullError."""
+    """Reads the whole body, unpacked, before the route runs; requests that have none pass. Larger
+    bodies (smaller ones are bounded by connections) count in `held` while they are worked on.
+    Raises ApiError (400, 408, 413, 415) or QueueFullError."""
 
     def __init__(
-        self, app: ASGIApp, limits: BodyLimits, metrics: Metrics, worker: BodyWorker
+        self,
+        app: ASGIApp,
+        limits: BodyLimits,
+        metrics: Metrics,
+        worker: BodyWorker,
+        held: HeldBytes,
     ) -> None:
         self.app = app
         self.limits = limits
         self.metrics = metrics
         self._worker = worker
-        self._held_bytes: Counter[str] = Counter()  # by client; without those who hold nothing
-
-    @property
-    def num_held_bytes(self) -> int:
-        return self._held_bytes.total()
+        self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in SAFE_METHODS:
@@ -77,9 +75,11 @@ class Body:
             return
         headers = Headers(scope=scope)
         self._check_length(headers)
-        client = scope.get("state", {}).get("client", "")
+        state = scope.setdefault("state", {})
+        client = state.get("client", "")
         encoding = ",".join(headers.getlist("content-encoding"))
-        reading = _Reading(client, unpacker_of(encoding))
+        hold = state[HOLD_KEY] = Hold(self._held, client)
+        reading = _Reading(client, unpacker_of(encoding), hold)
         try:
             try:
                 async with asyncio.timeout(self.limits.limit_s):
@@ -97,7 +97,8 @@ class Body:
             del body  # the route alone decides how long it is kept
             await self.app(scope, replayed, send)
         finally:
-            self._let_go(reading)
+            if not hold.is_taken:
+                hold.let_go()
 
     def _check_length(self, headers: Headers) -> None:
         """Refuse by the length that was announced, before anything is read."""
@@ -140,16 +141,11 @@ class Body:
 
     def _hold(self, reading: _Reading) -> None:
         """Count what has come in. Raises QueueFullError where it is too much."""
-        limits = self.limits
-        self._held_bytes[reading.client] += reading.num_bytes - reading.num_held_bytes
-        reading.num_held_bytes = reading.num_bytes
-        is_full = self.num_held_bytes > limits.max_held_bytes
-        if is_full or self._held_bytes[reading.client] > limits.max_client_bytes:
+        try:
+            reading.hold.grow_to(reading.num_bytes)
+        except QueueFullError:
             self.metrics.count_refusal(QueueFullError.code)
-            whose = "" if is_full else " for one client"
-            raise QueueFullError(
-                f"as many bodies are being read as fit into memory{whose} (max_held_body_bytes)"
-            )
+            raise
 
     async def _checked(self, client: str, body: bytes) -> bytes:
         """JSON that is safe to parse, without a mark before it."""
@@ -157,11 +153,6 @@ class Body:
         shape = self.limits.max_depth
         await self._worker.run(client, len(body), lambda: check_shape(body, shape))
         return body
-
-    def _let_go(self, reading: _Reading) -> None:
-        self._held_bytes[reading.client] -= reading.num_held_bytes
-        if not self._held_bytes[reading.client]:
-            del self._held_bytes[reading.client]
 
     def _too_large(self) -> ApiError:
         limit = self.limits.max_bytes

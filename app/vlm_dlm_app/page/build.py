@@ -47,6 +47,9 @@ def build_page(services: Services) -> FastAPI:
     # Read when Gradio is imported, and by some of its parts later.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(uploads.folder.gradio)
+    # Or every call would have a table made of the last 10,000, in a thread, for a view we lack.
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(2**62)
     try:
         import gradio as gr
 
@@ -60,7 +63,7 @@ def build_page(services: Services) -> FastAPI:
         blocks.state_session_capacity = MAX_SESSIONS
         blocks.queue(max_size=MAX_QUEUED, default_concurrency_limit=None)
         app = gr.mount_gradio_app(
-            _parent(uploads, _tools(services, runs, uploads)),
+            _parent(services, uploads, _tools(services, runs, uploads)),
             blocks,
             path="/",
             footer_links=[],  # they speak of what is not here; the About view has what is
@@ -100,7 +103,7 @@ def _tools(services: Services, runs: Runs, uploads: Uploads) -> Tools | None:
     return Tools(services, Endpoints(services, runs), NAMES, uploads)
 
 
-def _parent(uploads: Uploads, tools: Tools | None) -> FastAPI:
+def _parent(services: Services, uploads: Uploads, tools: Tools | None) -> FastAPI:
     """What Gradio is mounted in: our own addresses come before its."""
 
     @asynccontextmanager
@@ -118,6 +121,7 @@ def _parent(uploads: Uploads, tools: Tools | None) -> FastAPI:
     app = FastAPI(
         docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan, middleware=[nobody]
     )
+    app.state.services = services  # bodies are read here as they are elsewhere
     install_error_handlers(app, Addresses(()))  # those of the API are not below the page
     app.router.routes.extend(UploadRoutes(uploads).routes)
     if tools is not None:

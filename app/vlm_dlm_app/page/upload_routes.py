@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import AsyncGenerator, Sequence
+from typing import Annotated, BinaryIO
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from vlm_dlm_app import multipart
@@ -28,6 +28,7 @@ from vlm_dlm_app.page.uploads import Uploads
 FIELD = "files"
 MAX_FREED = 64
 # A body is here in full before any handler sees it, so there is nothing to follow.
+PIECE_BYTES = 2**16  # of a picture that is shown, in memory at a time
 _DONE = b'data: {"msg": "done"}\n\n'
 
 
@@ -83,12 +84,22 @@ class UploadRoutes:
     async def show(self, request: Request) -> Response:
         """A picture, to whoever knows its path."""
         path = found_in(request.scope).places["path_or_url"]
-        kind, data = await asyncio.to_thread(self._uploads.read, path)
-        headers = {"Content-Disposition": f'inline; filename="picture.{kind.ending}"'}
-        return Response(data, media_type=kind.media_type, headers=headers)
+        upload, file = self._uploads.opened(path)
+        headers = {
+            "Content-Disposition": f'inline; filename="picture.{upload.kind.ending}"',
+            "Content-Length": str(upload.num_bytes),
+        }
+        return StreamingResponse(_pieces(file), media_type=upload.kind.media_type, headers=headers)
 
     async def free(self, request: Request) -> Response:
         """The page is done with these pictures, or goes away."""
         body = (await read_json(request, FreeBody)).body
         self._uploads.free(body.paths)
         return Response(status_code=204)
+
+
+async def _pieces(file: BinaryIO) -> AsyncGenerator[bytes]:
+    """The next one is read when the last has gone, so that slow readers take no memory."""
+    with file:
+        while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+            yield piece

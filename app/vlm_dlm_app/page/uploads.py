@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from time import monotonic
+from typing import BinaryIO
 
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.page.handlers import UPLOADED
@@ -99,17 +100,23 @@ class Uploads:
         upload = self._kept.get(path)
         return None if upload is None or upload.ends_s <= self._clock() else upload
 
-    def read(self, path: str) -> tuple[PictureKind, bytes]:
-        """Its kind and content. Blocking, up to `max_file_bytes`. Raises ApiError (404)."""
+    def opened(self, path: str) -> tuple[Upload, BinaryIO]:
+        """The picture and its file, to be closed by the caller. Raises ApiError (404)."""
         upload = self.find(path)
         try:
             if upload is not None:
-                data = upload.place.read_bytes()
+                file = upload.place.open("rb")
                 upload.is_used = True
-                return upload.kind, data
+                return upload, file
         except OSError:
             pass
         raise ApiError(404, "not_found", "there is no uploaded picture of that name, or no longer")
+
+    def read(self, path: str) -> tuple[PictureKind, bytes]:
+        """Its kind and content. Blocking, up to `max_file_bytes`. Raises ApiError (404)."""
+        upload, file = self.opened(path)
+        with file:
+            return upload.kind, file.read()
 
     def data_uri(self, path: str) -> str:
         """The picture as endpoints take it. Blocking. Raises ApiError (404)."""

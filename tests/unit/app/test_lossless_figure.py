@@ -14,7 +14,7 @@ def services(dtype: str | None, told: str = "auto") -> Services:
     engine: Any = SimpleNamespace(state_of=lambda _: SimpleNamespace(device="cpu", dtype=dtype))
     settings: Any = SimpleNamespace(device="auto", dtype=told)
     rest: Any = None
-    return Services(settings, rest, engine, rest, rest, rest, rest, rest, rest, 0)
+    return Services(settings, rest, engine, rest, rest, rest, rest, rest, rest, rest, 0)
 
 
 @pytest.mark.parametrize(

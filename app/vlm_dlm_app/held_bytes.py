@@ -1,0 +1,65 @@
+"""The account of memory that what clients sent, and what they have not fetched, takes up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from vlm_dlm.errors import QueueFullError
+
+
+class HeldBytes:
+    """max_bytes: of all together, half of it for one client, but always one body of
+    `max_body_bytes`. For the event loop alone."""
+
+    def __init__(self, max_bytes: int, max_body_bytes: int) -> None:
+        self.max_bytes = max(max_bytes, max_body_bytes)
+        self.max_client_bytes = max(self.max_bytes // 2, max_body_bytes)
+        self._by_client: Counter[str] = Counter()  # without those who hold nothing
+
+    @property
+    def num_bytes(self) -> int:
+        return self._by_client.total()
+
+    def add(self, client: str, num_bytes: int) -> None:
+        """Raises QueueFullError where it would be too much; then nothing is counted."""
+        is_full = self.num_bytes + num_bytes > self.max_bytes
+        if is_full or self._by_client[client] + num_bytes > self.max_client_bytes:
+            whose = "" if is_full else " for one client"
+            raise QueueFullError(
+                f"as many bodies are being read as fit into memory{whose} (max_held_body_bytes)"
+            )
+        self._by_client[client] += num_bytes
+
+    def take_off(self, client: str, num_bytes: int) -> None:
+        """The memory is free again."""
+        self._by_client[client] -= num_bytes
+        if not self._by_client[client]:
+            del self._by_client[client]
+
+
+@dataclass(slots=True)
+class Hold:
+    """What one thing of a client's holds. is_taken: whether it outlives the request it came with,
+    and who took it lets it go."""
+
+    account: HeldBytes
+    client: str
+    num_bytes: int = 0
+    is_taken: bool = False
+
+    def grow_to(self, num_bytes: int) -> None:
+        """Raises QueueFullError; then it is as large as before."""
+        if num_bytes > self.num_bytes:
+            self.account.add(self.client, num_bytes - self.num_bytes)
+            self.num_bytes = num_bytes
+
+    def shrink_to(self, num_bytes: int) -> None:
+        """Part of it is free."""
+        if num_bytes < self.num_bytes:
+            self.account.take_off(self.client, self.num_bytes - num_bytes)
+            self.num_bytes = num_bytes
+
+    def let_go(self) -> None:
+        """All of it is free; once is enough."""
+        self.shrink_to(0)

@@ -1,0 +1,75 @@
+"""Calls of the page through the whole application, as the server runs it."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Generator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.api.serving import LiveServer, live_server, png, until
+from vlm_dlm.preflight import Checkpoint
+from vlm_dlm_app.settings import Settings
+
+API = "/gradio_api"
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint: Checkpoint) -> Generator[LiveServer]:
+    with live_server(checkpoint, Settings(), has_page=True) as running:
+        until(lambda: "gradio_config" in running.http.get(f"{running.url}/").text, 60)
+        yield running
+
+
+def function(server: LiveServer, name: str) -> int:
+    """The number under which a named function is called."""
+    found = server.http.get(f"{server.url}/config").json()["dependencies"]
+    return next(its["id"] for its in found if its["api_name"] == name)
+
+
+def test_every_post_of_the_page_is_answered(server: LiveServer) -> None:
+    join = {"data": [], "fn_index": function(server, "modes"), "session_hash": "s"}
+    bodies = {
+        f"{API}/queue/join": (join, 200),
+        f"{API}/call/modes": ({"data": []}, 200),
+        f"{API}/cancel": ({"session_hash": "s", "fn_index": 0, "event_id": "x"}, 200),
+        f"{API}/reset": ({"event_id": "x"}, 200),
+        "/page/free": ({"paths": []}, 204),
+    }
+    for path, (body, status) in bodies.items():
+        reply = server.http.post(server.url + path, json=body)
+        assert reply.status_code == status, (path, reply.text)
+
+
+def memory() -> int:
+    """Bytes of this process, the server in it included."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def upload(server: LiveServer, num_bytes: int) -> str:
+    """Where a picture of that size lies now."""
+    data = png().ljust(num_bytes, b"\0")
+    reply = server.http.post(f"{server.url}{API}/upload", files={"files": ("a.png", data)})
+    assert reply.status_code == 200, reply.text
+    return reply.json()[0]
+
+
+def test_slow_readers_of_a_picture_take_no_memory(server: LiveServer) -> None:
+    path = upload(server, 10 * MIB)
+    before = memory()
+    with ExitStack() as opened:
+        for _ in range(30):
+            reader = opened.enter_context(socket.socket())
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect(("127.0.0.1", server.port))
+            head = f"GET {API}/file={path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n"
+            reader.sendall(head.encode())
+            assert reader.recv(15) == b"HTTP/1.1 200 OK"
+        time.sleep(0.5)
+        assert memory() - before < 60 * MIB  # 300 with a copy for each
+    shown = server.http.get(f"{server.url}{API}/file={path}")
+    assert len(shown.content) == 10 * MIB
