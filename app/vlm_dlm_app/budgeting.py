@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vlm_dlm.defaults import choose_dtype
+from vlm_dlm.devices import seems_to_have_cuda
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.memory import memory_limit
 from vlm_dlm.preflight import Checkpoint
@@ -11,11 +12,11 @@ from vlm_dlm_app.settings import Settings
 
 
 def memory_budget(settings: Settings, checkpoint: Checkpoint) -> MemoryBudget:
-    """What the limit of this process's memory leaves for requests. A model that may lie on another
-    device is counted here unless the settings say so."""
+    """What the limit of this process's memory leaves for requests. A model counts where it will
+    most likely lie."""
     limit = memory_limit()
-    has_weights = settings.engine == "torch" and settings.device != "cuda"
-    has_weights = has_weights and not settings.vllm_alone
+    is_elsewhere = settings.device == "cuda" or (settings.device == "auto" and seems_to_have_cuda())
+    has_weights = settings.engine == "torch" and not is_elsewhere and not settings.vllm_alone
     dtype = settings.dtype
     if dtype == "auto":
         dtype = choose_dtype(checkpoint.config, "cpu", limit, settings.quantize)
@@ -27,5 +28,6 @@ def memory_budget(settings: Settings, checkpoint: Checkpoint) -> MemoryBudget:
         settings.quantize,
         has_spare=not settings.single_process,
         has_page=settings.page,
+        has_template=checkpoint.processor.has_own_template,
     )
     return share_out(limit, fixed)

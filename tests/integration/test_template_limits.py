@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from time import monotonic
 
 import pytest
 
-from vlm_dlm.errors import CheckpointError, PromptError
+from vlm_dlm.errors import CheckpointError, PromptError, UnavailableError
+from vlm_dlm.processor import template_process
 from vlm_dlm.processor.chat_template import ChatTemplate
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -67,3 +72,44 @@ def test_the_process_of_a_template_goes_with_it() -> None:
 def test_a_refusal_crosses_the_process() -> None:
     with pytest.raises(PromptError, match="refuses this conversation: only questions"):
         ChatTemplate("{{ raise_exception('only questions') }}").render(MESSAGES, False)
+
+
+def test_a_template_on_a_starved_machine_is_the_servers_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    template = ChatTemplate("{{ messages[0].content }}")
+    process = template._process
+    assert process is not None
+    assert process._child is not None
+    monkeypatch.setattr(template_process, "WALL_S", 0.3)
+    os.kill(process._child.end.peek()[2][0].pid, signal.SIGSTOP)  # type: ignore[index]
+    with ThreadPoolExecutor(2) as threads:  # the second waits for the first
+        waiting = [threads.submit(template.render, MESSAGES, False) for _ in range(2)]
+        for render in waiting:
+            with suppress(UnavailableError):
+                assert render.result() == "hi"
+        assert isinstance(waiting[0].exception(), UnavailableError)
+    monkeypatch.undo()
+    assert template.render(MESSAGES, False) == "hi"
+
+
+def test_without_a_process_left_it_is_the_servers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = ChatTemplate("{{ messages[0].content }}")
+    process = template._process
+    assert process is not None
+    assert process._child is not None
+    process._child.end()
+    with pytest.raises(CheckpointError):
+        template.render(MESSAGES, False)
+
+    def refuse(*given: object, **options: object) -> None:
+        raise BlockingIOError
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    num_open = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(UnavailableError, match="too busy to render"):
+            template.render(MESSAGES, False)
+    assert len(os.listdir("/proc/self/fd")) <= num_open
+    monkeypatch.undo()
+    assert template.render(MESSAGES, False) == "hi"

@@ -21,11 +21,15 @@ class ChatTemplate:
     """A compiled template. `bos` and `eos` are the strings a template may write itself."""
 
     def __init__(self, source: str = CHAT_TEMPLATE, bos: str = "<s>", eos: str = "<|im_end|>"):
-        """Raises CheckpointError if `source` is not a valid template."""
+        """Raises as TemplateProcess does."""
         # ours is known to be harmless, and a process costs time
         self._process = None if source == CHAT_TEMPLATE else TemplateProcess(source)
         self._template = compile_template(CHAT_TEMPLATE)
         self._tokens = {"bos_token": bos, "eos_token": eos}
+
+    @property
+    def has_process(self) -> bool:
+        return self._process is not None
 
     @classmethod
     def from_folder(cls, folder: Path) -> ChatTemplate:

@@ -60,6 +60,11 @@ class Processor:
             reads_images=config.vision is not None,
         )
 
+    @property
+    def has_own_template(self) -> bool:
+        """Whether the checkpoint brings one, which is rendered in a process."""
+        return self.prompts.has_own_template
+
     def prepare(
         self,
         messages: Sequence[Message],

@@ -98,6 +98,11 @@ class PromptBuilder:
         self._tokenizer = tokenizer
         self._template = template or ChatTemplate()
 
+    @property
+    def has_own_template(self) -> bool:
+        """Whether the checkpoint brings one, which is rendered in a process."""
+        return self._template.has_process
+
     def build(
         self,
         messages: Sequence[Message],

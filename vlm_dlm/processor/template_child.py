@@ -11,7 +11,7 @@ import struct
 import sys
 from typing import Any
 
-from vlm_dlm.confinement import give_up_rights, limit_cpu
+from vlm_dlm.confinement import give_up_rights, limit_cpu, prefer_for_killing
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.processor.template_sandbox import Refusal, compile_template
 
@@ -27,6 +27,7 @@ def main() -> None:
     memory_bytes, cpu_s = (int(text) for text in sys.argv[1:3])
     # whatever is imported late, nothing can be opened afterwards
     rendered(compile_template(_WARM_UP), {})
+    prefer_for_killing()
     give_up_rights(memory_bytes)
     limit_cpu(cpu_s)
     try:

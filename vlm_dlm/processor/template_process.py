@@ -1,5 +1,6 @@
 """A template of others, rendered in a child with hard limits: one that multiplies a text by a
-billion, or loops for ever, costs its own request and nobody's memory. Blocking; any thread."""
+billion, or loops for ever, fails its own request and costs others the processor seconds of one
+text at most, and nobody memory. Blocking; any thread."""
 
 from __future__ import annotations
 
@@ -16,12 +17,12 @@ from time import monotonic
 from typing import Any
 
 import vlm_dlm
-from vlm_dlm.errors import CheckpointError
+from vlm_dlm.errors import CheckpointError, UnavailableError
 from vlm_dlm.processor.template_child import LENGTH, MAX_CHARS
 
 MEMORY_BYTES = 2**29
 CPU_S = 2
-WALL_S = 5.0
+WALL_S = 10.0  # far behind the processor's: it runs out where the machine is busy
 START_S = 30.0
 # JSON may write a character in twelve.
 _MAX_REPLY_BYTES = 12 * MAX_CHARS + 1024
@@ -31,11 +32,15 @@ OVER_LIMIT = (
 )
 
 
+STARVED = "this server is too busy to render the chat template"
+
+
 class TemplateProcess:
     """Starts at once, and again after a template has used up its limits."""
 
     def __init__(self, source: str) -> None:
-        """Raises CheckpointError if `source` is not a valid template."""
+        """Raises CheckpointError if `source` is not a valid template, UnavailableError where the
+        system has no process left."""
         self._source = source
         self._lock = threading.Lock()
         self._child: _Child | None = None
@@ -45,24 +50,34 @@ class TemplateProcess:
     def render(self, values: dict[str, Any]) -> dict[str, str]:
         """`text`, or `refused` with the template's own reason, or `failed`. values: plain ones.
 
-        Raises CheckpointError for what goes over a limit.
+        Raises CheckpointError for what goes over a limit, UnavailableError where the machine
+        gives the child too little of the processor, or no process.
         """
-        with self._lock:
-            child = self._child or self._start()
-            try:
-                return child.ask(values, WALL_S)
-            except (OSError, EOFError, ValueError):
-                self._child = None
-                child.end()
+        if not self._lock.acquire(timeout=WALL_S):
+            raise UnavailableError(STARVED)
+        try:
+            return self._ask(self._child or self._start(), values, WALL_S)
+        finally:
+            self._lock.release()
+
+    def _ask(self, child: _Child, message: dict[str, Any], limit_s: float) -> dict[str, str]:
+        try:
+            return child.ask(message, limit_s)
+        except BaseException as error:  # part of a reply may be unread: the next would begin there
+            self._child = None
+            child.end()
+            if isinstance(error, TimeoutError):
+                raise UnavailableError(STARVED) from None
+            if isinstance(error, OSError | EOFError | ValueError):
                 raise CheckpointError(OVER_LIMIT) from None
+            raise
 
     def _start(self) -> _Child:
-        child = _Child()
         try:
-            reply = child.ask({"source": self._source}, START_S)
-        except (OSError, EOFError, ValueError):
-            child.end()
-            raise CheckpointError(OVER_LIMIT) from None
+            child = _Child()
+        except OSError:
+            raise UnavailableError(STARVED) from None
+        reply = self._ask(child, {"source": self._source}, START_S)
         if "failed" in reply:
             child.end()
             raise CheckpointError(reply["failed"])
@@ -78,7 +93,7 @@ class _Child:
         names = ("LD_LIBRARY_PATH", "PATH", "TZ")
         environment = {name: os.environ[name] for name in names if name in os.environ}
         environment["PYTHONPATH"] = str(Path(vlm_dlm.__file__).parent.parent)
-        with theirs:
+        try:
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-P", "-m", "vlm_dlm.processor.template_child"),
@@ -91,6 +106,11 @@ class _Child:
                 env=environment,
                 start_new_session=True,
             )
+        except BaseException:
+            self._socket.close()
+            raise
+        finally:
+            theirs.close()
         self.end = weakref.finalize(self, _end, process, self._socket)
 
     def ask(self, message: dict[str, Any], limit_s: float) -> dict[str, str]:

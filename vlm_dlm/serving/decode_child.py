@@ -11,7 +11,6 @@ import math
 import resource
 import struct
 import sys
-from contextlib import suppress
 from enum import IntEnum
 from typing import BinaryIO, NamedTuple
 
@@ -31,7 +30,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from vlm_dlm.confinement import give_up_rights, limit_cpu, limit_memory
+from vlm_dlm.confinement import give_up_rights, limit_cpu, limit_memory, prefer_for_killing
 from vlm_dlm.errors import ImageError
 from vlm_dlm.processor.image_input import ImageLimits, open_image, upright_rgb
 
@@ -90,7 +89,7 @@ def main() -> None:
     Image.MAX_IMAGE_PIXELS = None  # the size is compared with the promise right after opening
     Image.preinit()
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each thread would cost address space
-    _prefer_for_killing()
+    prefer_for_killing()
     idle_bytes = _address_bytes()
     give_up_rights(memory_bytes)
     source, sink = sys.stdin.buffer, sys.stdout.buffer
@@ -143,13 +142,6 @@ def _address_bytes() -> int:
             return int(file.read().split()[0]) * resource.getpagesize()
     except (OSError, ValueError):
         return 2**28
-
-
-def _prefer_for_killing() -> None:
-    """Where memory runs out all the same, the system ends this process rather than the engine:
-    the picture is then decoded once more."""
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write("1000")
 
 
 def _write(sink: BinaryIO, data: bytes) -> None:

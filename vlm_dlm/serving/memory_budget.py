@@ -16,6 +16,8 @@ from vlm_dlm.model.quantization import weight_bytes
 
 MIB = 2**20
 SERVER, PAGE, ENGINE, SPARE, DECODER = 128 * MIB, 64 * MIB, 280 * MIB, 270 * MIB, 40 * MIB
+# Of a checkpoint's own chat template, in the server and in the engine's process.
+TEMPLATES = 2 * 40 * MIB
 # What the engine computes with, encoded pictures and prompts kept, heap that is not given back.
 ENGINE_WORK = 240 * MIB
 RESERVE = 0.05
@@ -49,11 +51,12 @@ def fixed_bytes(
     num_decoders: int = 2,
     has_spare: bool = True,
     has_page: bool = True,
+    has_template: bool = False,
 ) -> int:
     """What a server takes whatever is asked of it. config: None where no weights lie in this
-    memory."""
+    memory. has_template: one of its own, which is rendered in a process."""
     num_bytes = SERVER + ENGINE + ENGINE_WORK + num_decoders * DECODER
-    num_bytes += SPARE * has_spare + PAGE * has_page
+    num_bytes += SPARE * has_spare + PAGE * has_page + TEMPLATES * has_template
     if config is not None:
         num_bytes += weight_bytes(config, DTYPE_BYTES[dtype], quantize)
         slots = (limits or EngineConfig()).max_cache_tokens
