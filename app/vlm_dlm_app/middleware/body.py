@@ -35,8 +35,8 @@ class BodyLimits:
 
 @dataclass(slots=True)
 class _Reading:
-    """One body. content: so far, grown in place, as two copies of it would be too much. hold: as
-    far as it counts against the limits of all. num_packed_bytes: as it was sent, if it is packed."""
+    """One body. content: so far, grown in place, as two copies would be too much. hold: as far as
+    it counts against the limits of all. num_packed_bytes: as it was sent, if it is packed."""
 
     client: str
     unpacker: Unpacker | None
