@@ -36,7 +36,7 @@ def sinks() -> Generator[list[socket.socket]]:
 @pytest.fixture(scope="module")
 def client() -> Generator[httpx.Client]:
     with (
-        Server(engine="scripted", allow_image_urls=True) as server,
+        Server(engine="scripted", allow_image_urls=True, allow_http_urls=True) as server,
         httpx.Client(base_url=server.base_url, timeout=30, trust_env=False) as made,
     ):
         yield made
