@@ -17,7 +17,7 @@ MAX_TEXT_CHARS = 2**24
 MAX_ADDRESS_CHARS = 2**28  # of an image as a data URI
 MAX_NAME_CHARS = 200
 MAX_ENTRIES = 1024
-MAX_FIELDS = 256  # of one object, those included that are not known
+MAX_FIELDS = 512  # of one object, those included that are not known
 
 # Of what a reply says. A report sends some of that back.
 Said = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]

@@ -66,9 +66,7 @@ Texts = Annotated[
 ]
 
 
-TokenIds = Annotated[
-    list[Annotated[Whole, Field(ge=0, le=MAX_INT)]], Field(max_length=MAX_STOP_TOKEN_IDS)
-]
+TokenIds = Annotated[list[Annotated[Whole, Field(ge=0, le=MAX_INT)]], Several(MAX_STOP_TOKEN_IDS)]
 
 STEP_CAPS = ("max_denoising_steps", "num_inference_steps", "steps")
 
