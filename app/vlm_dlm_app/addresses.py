@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 VERSION = "v1"
+HEALTH = "/health/"  # for probes, which know their address
 # Longer paths are nobody's slip of the pen, and looking for one is work.
 MAX_PATH_CHARS = 200
 CLOSE = 0.7
@@ -75,21 +76,22 @@ class Addresses:
     def __init__(self, paths: Iterable[str]) -> None:
         templates = list(paths)
         self.plain = frozenset(path for path in templates if "{" not in path)
+        begins = f"/{VERSION}/"
+        self._respelled = {p for p in self.plain if p.startswith(begins) and HEALTH not in p}
         self._folders = tuple(path.partition("{")[0] for path in templates if "{" in path)
 
     def meant(self, path: str) -> str | None:
-        """The address that a path with slashes too many, or with /v1 missing or doubled, stands
-        for; None for one that is an address already or stands for none."""
+        """The address under /v1 that a path with slashes too many, or with /v1 missing or doubled,
+        stands for; None for one that is an address already or stands for none. All others have one
+        spelling: a proxy that keeps one from outside knows no other."""
         if path in self.plain or len(path) > MAX_PATH_CHARS:
             return None
         parts = [part for part in path.split("/") if part]
         while parts[:2] == [VERSION, VERSION]:
             parts = parts[1:]
-        for candidate in (parts, [VERSION, *parts]):
-            found = f"/{'/'.join(candidate)}"
-            if found in self.plain or (candidate and found.startswith(self._folders)):
-                return None if found == path else found
-        return None
+        found = f"/{'/'.join(parts if parts[:1] == [VERSION] else [VERSION, *parts])}"
+        is_address = found in self._respelled or found.startswith(self._folders)
+        return found if is_address and found != path else None
 
     def hint(self, path: str) -> str:
         """What would work in place of a path that is no address."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
 
 from fastapi import Request
@@ -18,6 +18,7 @@ from vlm_dlm_app.idempotency import HEADER as KEY_HEADER
 from vlm_dlm_app.idempotency import digest_of
 from vlm_dlm_app.json_shape import check_shape
 from vlm_dlm_app.json_text import without_escapes
+from vlm_dlm_app.parsing import effort_of
 from vlm_dlm_app.state import services_of
 
 JSON = "application/json"
@@ -27,6 +28,7 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 NOT_JSON = object()
 BodyT = TypeVar("BodyT", bound=BaseModel)
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,12 @@ class FormFields:
 @dataclass(frozen=True, slots=True)
 class Received(Generic[BodyT]):
     """A checked body, and the files of a form. digest: equal for equal requests, where a key asks
-    for that; the boundary of a form, which nobody chooses, has no part."""
+    for that; the boundary of a form, which nobody chooses, has no part. effort: of work on it."""
 
     body: BodyT
     files: tuple[bytes, ...] = ()
     digest: bytes = b""
+    effort: int = 0
 
 
 async def read_body(request: Request, model: type[BodyT], fields: FormFields) -> Received[BodyT]:
@@ -150,7 +153,18 @@ async def _read(
     bodies = [b"".join(chunks)]
     chunks.clear()
     client = request.scope.get("state", {}).get("client", "")
-    return await worker.run(client, len(bodies[0]), lambda: read(bodies.pop(), is_hashed))
+    effort = effort_of(bodies[0])
+    received = await worker.run(client, effort, lambda: read(bodies.pop(), is_hashed))
+    return replace(received, effort=effort)
+
+
+async def work_on(
+    request: Request, received: Received[BodyT], work: Callable[[BodyT], ResultT]
+) -> ResultT:
+    """What `work` makes of a checked body, where its size belongs."""
+    worker = (await services_of(request)).worker
+    client = request.scope.get("state", {}).get("client", "")
+    return await worker.run(client, received.effort, lambda: work(received.body))
 
 
 def _fault(raw: bytes) -> str:

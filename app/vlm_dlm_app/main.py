@@ -47,12 +47,12 @@ from vlm_dlm_app.page.extras import check_extras
 from vlm_dlm_app.page.mount import Page, PageMount
 from vlm_dlm_app.parsing import BodyWorker
 from vlm_dlm_app.proxies import TrustedProxies
-from vlm_dlm_app.routes import chat, compare, generate, models, status
+from vlm_dlm_app.routes import chat, compare, document, generate, models, status
 from vlm_dlm_app.settings import Settings
 from vlm_dlm_app.state import Services
 from vlm_dlm_app.tracing import build_tracing
 
-ROUTES = (chat, generate, compare, models, status)
+ROUTES = (chat, generate, compare, models, status, document)
 ADDRESSES = Addresses(
     [
         route.path
@@ -60,7 +60,6 @@ ADDRESSES = Addresses(
         for route in module.router.routes
         if isinstance(route, APIRoute)
     ]
-    + ["/openapi.json"]
 )
 # A picture is decoded to at most this many times the model's own longest side, then scaled.
 DECODE_SIDES = 2
@@ -82,8 +81,7 @@ def create_app(
         title="vlm-dlm",
         summary="One vision-language model, four ways to write with it.",
         version=__version__,
-        docs_url=None,  # they load scripts from elsewhere
-        redoc_url=None,
+        openapi_url=None,  # there is a route for it
         redirect_slashes=False,
         responses=error_responses(403, 500),
         lifespan=_lifespan(services, page),
@@ -99,6 +97,7 @@ def create_app(
         app.router.routes.append(PageMount(page, settings.page_mcp))
     if settings.api_keys:
         _declare_keys(app, settings.protect_metrics)
+    app.state.document = document.Document(lambda: app.openapi())
     if services.tracing is not None:
         services.tracing.instrument(app)
     return app

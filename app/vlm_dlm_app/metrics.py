@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.registry import Collector
 
 from vlm_dlm.events import Stats
+from vlm_dlm_app.shared_answer import SharedAnswer
 
 PREFIX = "vlm_dlm_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,6 +47,7 @@ class Metrics:
 
     def __init__(self, model_name: str, modes: Sequence[str] = ()) -> None:
         self.model_name = model_name
+        self.text = SharedAnswer(self.render)
         self._registry = CollectorRegistry()
         self._add_times()
         self._add_counts()

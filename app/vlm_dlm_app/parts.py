@@ -6,6 +6,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.fields.nested import IMAGE_URL, PART
 from vlm_dlm_app.schemas.messages import ContentPart, FunctionCall
@@ -143,8 +146,16 @@ def _inner(content: Any, place: str, role: str) -> list[str | Picture]:
         if wrong is not None:
             spot = f"{place}.{index}.{wrong}"
             raise ApiError(400, "invalid_value", f"{spot} must be text", spot)
-        pieces += pieces_of(ContentPart.model_validate(values), f"{place}.{index}", role)
+        pieces += pieces_of(_as_part(values, f"{place}.{index}"), f"{place}.{index}", role)
     return pieces
+
+
+def _as_part(values: Mapping[str, Any], place: str) -> ContentPart:
+    try:
+        return ContentPart.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise RequestValidationError([{**first, "loc": ("body", place, *first["loc"])}]) from None
 
 
 def _shown(kind: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.api.serving import LiveServer, data_uri, image_part, png
+from vlm_dlm_app.chat import chat_ask
 from vlm_dlm_app.fields.request import REQUEST
 from vlm_dlm_app.fields.rules import Rule
+from vlm_dlm_app.routes import chat as chat_route
 
 USER: dict[str, Any] = {"role": "user", "content": "Hello"}
 TEXT = {"type": "text", "text": "Hi"}
@@ -333,6 +336,34 @@ WRONG: dict[str, tuple[list[Any], str, str]] = {
         [{"role": "user", "content": [{"type": "tool_result", "content": 5}]}],
         *("invalid_value", "messages.0.content.0.content"),
     ),
+    "a result with a part of a long type": (
+        [
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "content": [{"type": "x" * 300}]}],
+            }
+        ],
+        *("invalid_value", "messages.0.content.0.content.0.type"),
+    ),
+    "a result with a part of many fields": (
+        [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "content": [{str(i): None for i in range(999)}]}
+                ],
+            }
+        ],
+        *("invalid_value", "messages.0.content.0.content.0"),
+    ),
+    "many parts of many messages": (
+        [{"role": "user", "content": [""] * 1000} for _ in range(5)],
+        *("invalid_value", "messages"),
+    ),
+    "many parts of results": (
+        [{"role": "user", "content": [{"type": "tool_result", "content": [{}] * 5000}]}],
+        *("invalid_value", "messages"),
+    ),
     "a result in a result": (
         [
             {
@@ -464,3 +495,18 @@ def test_no_text_of_a_call_or_result_is_a_marker(server: LiveServer) -> None:
         ids = server.engine.requests[-1].prompt.token_ids
         markers.append([token_id for token_id in ids if token_id in reserved])
     assert markers[0] == markers[1]
+
+
+def test_large_conversations_are_read_off_the_event_loop(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    def seen(*given: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return chat_ask(*given)
+
+    monkeypatch.setattr(chat_route, "chat_ask", seen)
+    for content in ([""] * 1000, "x" * 100_000, "Hi"):
+        post(server, {"role": "user", "content": content})
+    assert [name.startswith("bodies") for name in threads] == [True, True, False]

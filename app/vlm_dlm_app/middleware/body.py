@@ -18,7 +18,7 @@ from vlm_dlm_app.json_shape import check_shape
 from vlm_dlm_app.json_text import without_mark
 from vlm_dlm_app.metrics import Metrics
 from vlm_dlm_app.middleware.gate import SAFE_METHODS
-from vlm_dlm_app.parsing import SMALL_BYTES, BodyWorker
+from vlm_dlm_app.parsing import SMALL_BYTES, BodyWorker, effort_of
 
 # In the scope's state: what the body counts for, to whoever keeps it longer than the request.
 HOLD_KEY = "body_hold"
@@ -156,7 +156,7 @@ class Body:
         """JSON that is safe to parse, without a mark before it."""
         body = without_mark(body)
         shape = self.limits.max_depth
-        await self._worker.run(client, len(body), lambda: check_shape(body, shape))
+        await self._worker.run(client, effort_of(body), lambda: check_shape(body, shape))
         return body
 
     def _too_large(self) -> ApiError:

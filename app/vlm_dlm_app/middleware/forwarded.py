@@ -15,8 +15,9 @@ from vlm_dlm_app.proxies import FORWARDED_NAMES, Forwarded, TrustedProxies
 
 
 class Prefix:
-    """Takes the path below which the server is shown off the address, whether or not the proxy has
-    done so, and leaves it as `root_path`. prefix: where no believed proxy names another."""
+    """Leaves the path below which the server is shown as `root_path`, and takes it off the address
+    where the proxy has not. A proxy that names it has: taken off twice, one spelling more would
+    pass what such a proxy keeps from outside. prefix: where no believed proxy names another."""
 
     def __init__(self, app: ASGIApp, proxies: TrustedProxies, prefix: str = "") -> None:
         self.app = app
@@ -34,8 +35,12 @@ class Prefix:
             _apply(scope, found)
             prefix = self.prefix if found.prefix is None else found.prefix
         scope["root_path"] = prefix
-        is_bare = prefix and scope["path"] == prefix
-        _take_off(scope, prefix)
+        is_named = found is not None and found.prefix is not None
+        is_bare = prefix and not is_named and scope["path"] == prefix
+        if not is_named:
+            _take_off(scope, prefix)
+        if _is_below(scope["path"], prefix):  # the framework would take it off once more
+            scope["root_path"] = ""
         if is_bare and scope["method"] in ("GET", "HEAD"):  # relative addresses need the slash
             query = scope["query_string"].decode("latin-1")
             url = f"{prefix}/" + (f"?{query}" if query else "")
@@ -63,8 +68,12 @@ def _apply(scope: Scope, found: Forwarded) -> None:
 
 def _take_off(scope: Scope, prefix: str) -> None:
     path, raw = scope["path"], scope.get("raw_path") or b""
-    if not prefix or not (path == prefix or path.startswith(f"{prefix}/")):
+    if not _is_below(path, prefix):
         return
     scope["path"] = path[len(prefix) :] or "/"
     if raw.startswith(prefix.encode()):
         scope["raw_path"] = raw[len(prefix) :] or b"/"
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    return bool(prefix) and (path == prefix or path.startswith(f"{prefix}/"))

@@ -1,7 +1,8 @@
 """Addresses with a slash too many, or with /v1 missing or doubled, as base URLs are easily given.
 
 Everything further in sees the plain address alone, so that keys, limits and the page's list of
-addresses judge the one that is served. Only addresses of the API are ever put in place of another.
+addresses judge the one that is served. Only addresses that clients ask questions at are ever put in
+place of another.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from vlm_dlm_app.auth import client_of
-from vlm_dlm_app.bodies import json_body, read_json
+from vlm_dlm_app.bodies import json_body, read_json, work_on
 from vlm_dlm_app.chat import chat_ask
 from vlm_dlm_app.chat_replies import ChatRun
 from vlm_dlm_app.disconnect import while_connected
@@ -40,7 +40,7 @@ async def chat_completions(request: Request) -> Response:
     services, client = await services_of(request), await client_of(request)
     received = await read_json(request, ChatRequest)
     chat, digest = received.body, received.digest
-    asked = chat_ask(services, chat)
+    asked = await work_on(request, received, lambda chat: chat_ask(services, chat))
     run = ChatRun(services, asked, client, request.state.request_id)
     if chat.stream:
         chunks = await replayed_stream(services, request, client, digest, run.chunks)

@@ -77,7 +77,7 @@ async def _live() -> LiveReply:
 
 
 async def _metrics(services: ServicesDep) -> Response:
-    return Response(services.metrics.render(), media_type=CONTENT_TYPE)
+    return Response(await services.metrics.text.get(), media_type=CONTENT_TYPE)
 
 
 async def _version(services: ServicesDep) -> VersionReply:

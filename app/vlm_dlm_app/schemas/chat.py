@@ -25,7 +25,7 @@ from vlm_dlm_app.schemas.common import (
     Usage,
     Whole,
 )
-from vlm_dlm_app.schemas.messages import ChatMessage
+from vlm_dlm_app.schemas.messages import ChatMessage, check_num_parts
 
 
 class StreamOptions(BoundedModel):
@@ -82,7 +82,7 @@ class ChatRequest(AnswerOptions):
 
     model_config = ConfigDict(extra="allow", populate_by_name=True, protected_namespaces=())
 
-    messages: Annotated[list[ChatMessage], Several(at_least=1)]
+    messages: Annotated[list[ChatMessage], Several(at_least=1), BeforeValidator(check_num_parts)]
     model: Name | None = None
     stream: Flag | None = None
     stream_options: StreamOptions | None = None

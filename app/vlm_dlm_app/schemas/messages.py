@@ -10,6 +10,8 @@ from vlm_dlm_app.schemas.bounds import MAX_ENTRIES, BoundedModel, Several
 from vlm_dlm_app.schemas.common import Address, Name, Text
 
 MAX_CALLS = 128  # of one message
+MAX_PARTS = 4096  # of all messages together
+_LISTS = ("content", "images", "tool_calls")
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _PART_SCHEMA = {
     "type": "object",
@@ -36,6 +38,24 @@ def _as_parts(value: Any) -> Any:
     if len(entries) > MAX_ENTRIES:
         raise ValueError(f"has more entries than the limit, which is {MAX_ENTRIES}")
     return [{"type": "text", "text": part} if isinstance(part, str) else part for part in entries]
+
+
+def check_num_parts(value: Any) -> Any:
+    """Each part is work and memory, however short: they are counted before any is read."""
+    messages = _list_of(value)
+    entries = [_list_in(message, name) for message in messages for name in _LISTS]
+    results = sum(len(_list_in(part, "content")) for each in entries for part in each)
+    if sum(map(len, entries)) + results > MAX_PARTS:
+        raise ValueError(f"has more parts in all than the limit, which is {MAX_PARTS}")
+    return value
+
+
+def _list_of(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def _list_in(value: Any, name: str) -> list[Any]:
+    return _list_of(cast("dict[str, Any]", value).get(name)) if isinstance(value, dict) else []
 
 
 class ContentPart(BoundedModel):
