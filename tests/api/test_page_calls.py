@@ -90,14 +90,21 @@ def join(server: LiveServer, name: str, data: list[Any], event: Any = None) -> h
     return server.http.post(f"{server.url}{API}/queue/join", json=body)
 
 
+def forget(server: LiveServer) -> None:
+    """As if all answers had been read."""
+    blocks: Any = server.app.state.page._app.routes[-1].app.get_blocks()
+    until(lambda: not blocks._queue.event_ids_to_events)
+    blocks._queue.pending_messages_per_session.clear()
+    until(lambda: server.services.held.num_bytes == 0)
+
+
 def test_answers_that_nobody_reads_have_an_account(server: LiveServer) -> None:
     """The function gives what it got."""
-    before = memory()
     replies = [join(server, "fill", [], {"a": "A" * (10 * MIB)}) for _ in range(12)]
-    assert memory() - before < 100 * MIB  # 120 for each place where they were kept
-    assert replies[0].status_code == 200
-    assert {reply.status_code for reply in replies[4:]} <= {200, 429}
-    assert server.services.held.num_bytes <= 32 * MIB
+    assert [reply.status_code for reply in replies[:2]] == [200, 200]
+    assert replies[-1].status_code == 429  # three fit
+    assert 20 * MIB < server.services.held.num_bytes <= 32 * MIB
+    forget(server)
 
 
 def test_a_picture_named_often_is_in_memory_once_at_most(server: LiveServer) -> None:
@@ -114,4 +121,4 @@ def test_a_picture_named_often_is_in_memory_once_at_most(server: LiveServer) -> 
     event = replies[0].json()["event_id"]
     told = server.http.get(f"{server.url}{API}/call/chat/{event}").text
     assert "event: error" in told
-    assert "fit into memory for one client" in told
+    assert "fit into memory" in told

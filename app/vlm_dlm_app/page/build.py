@@ -128,7 +128,7 @@ def _parent(
     )
     app.state.services = services  # bodies are read here as they are elsewhere
     install_error_handlers(app, Addresses(()))  # those of the API are not below the page
-    app.router.routes.extend(UploadRoutes(uploads).routes)
+    app.router.routes.extend(UploadRoutes(uploads, services.worker).routes)
     if tools is not None:
         app.router.routes.extend(tools.routes)
     return app

@@ -136,8 +136,9 @@ class _Talk:
     ) -> AsyncGenerator[Update]:
         """One more turn. What could not be answered at all goes back to where it was typed."""
         try:
-            found = images_of(images)
-            asked = [*turns, next_turn(turns, question, len(found))]
+            found = await self._images(images, request)
+            most = self._services.settings.max_prompt_chars
+            asked = [*turns, next_turn(turns, question, len(found), most)]
         except Exception as error:
             raise shown(error) from None
         settings = Settings(mode, int(max_tokens), threshold, block_length)
@@ -160,13 +161,17 @@ class _Talk:
         if not turns:
             raise gr.Error("Ask something first.", title="Nothing yet", print_exception=False)
         try:
-            found = images_of(images)
+            found = await self._images(images, request)
         except Exception as error:
             raise shown(error) from None
         settings = Settings(mode, int(max_tokens), threshold, block_length)
         typed = turns, KEPT
         async for update in self._answer(turns, typed, KEPT, found, settings, request):
             yield update
+
+    async def _images(self, text: str, request: gr.Request) -> list[str]:
+        client = visitor_of(request).client
+        return await self._services.worker.run(client, len(text), lambda: images_of(text))
 
     async def _answer(
         self,

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
 
 from vlm_dlm.engine.base import ModeInfo
 from vlm_dlm.errors import ImageError
 from vlm_dlm.processor.prompt import ImagePart, Message, TextPart
 from vlm_dlm_app.answers import Answer, metrics_of
 from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.intake import Ask, deadline_of, fitted, prepare, resolve_mode, sampling_of, ticket
+from vlm_dlm_app.intake import (
+    Ask,
+    deadline_of,
+    fitted,
+    over_limit,
+    prepare,
+    resolve_mode,
+    sampling_of,
+    ticket,
+)
+from vlm_dlm_app.json_shape import check_shape
 from vlm_dlm_app.page.runs import Visitor
 from vlm_dlm_app.page.speeds import TOO_SHORT, queue_words, speed_of
 from vlm_dlm_app.page.trial import check_readable, own_params
@@ -22,6 +33,8 @@ from vlm_dlm_app.state import Services
 from vlm_dlm_app.tracking import preparing, tracked
 
 STOPPED = "stopped"
+MAX_IMAGES = 64  # of one conversation, as many as it can have messages
+_IMAGES = TypeAdapter(Annotated[list[str], Field(max_length=MAX_IMAGES)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +59,29 @@ class Settings:
 
 
 def images_of(text: str) -> list[str]:
-    """The visitor's images, as their browser sends them: a JSON list of data URIs.
+    """The visitor's images, as their browser sends them: a JSON list of data URIs. Takes a while
+    where they are large.
 
     Raises ImageError.
     """
     check_readable(text)
+    body = text.encode("utf-8", "replace") or b"[]"
     try:
-        found: Any = json.loads(text or "[]")
-    except ValueError:
-        found = None
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):  # pyright: ignore[reportUnknownVariableType]
-        raise ImageError("the images of this conversation cannot be read; start a new one")
-    return found  # pyright: ignore[reportUnknownVariableType]
+        check_shape(body, max_depth=1)  # as for a body: a parser cannot be interrupted
+        return _IMAGES.validate_json(body, strict=True)
+    except (ApiError, ValueError):
+        message = "the images of this conversation cannot be read; start a new one"
+        raise ImageError(message) from None
 
 
-def next_turn(turns: Sequence[Turn], question: str, num_images: int) -> Turn:
-    """A question with the newest image, unless that was shown before. Raises ApiError."""
+def next_turn(turns: Sequence[Turn], question: str, num_images: int, max_chars: int) -> Turn:
+    """A question with the newest image, unless that was shown before. max_chars: of a question,
+    which is kept from now on. Raises ApiError."""
     if not question.strip():
         raise ApiError(400, "bad_input", "write a question first")
+    if len(question) > max_chars:
+        found = f"has {len(question)} characters"
+        raise over_limit("the question", found, max_chars, "max_prompt_chars")
     newest = num_images - 1
     is_new = newest >= 0 and all(newest not in turn.images for turn in turns)
     return Turn(question.strip(), (newest,) if is_new else ())

@@ -11,6 +11,7 @@ from typing import Any, cast
 from weakref import finalize
 
 from gradio.server_messages import ProcessCompletedMessage
+from pydantic import BaseModel
 
 from vlm_dlm.errors import QueueFullError
 from vlm_dlm_app.held_bytes import Hold
@@ -85,6 +86,8 @@ def size_of(value: Any) -> int:
             parts = cast("dict[Any, Any]", found)
             rest += parts
             rest += parts.values()
+        elif isinstance(found, BaseModel):
+            rest += vars(found).values()
         elif isinstance(found, list | tuple):
             rest += cast("list[Any]", found)
     return num_bytes

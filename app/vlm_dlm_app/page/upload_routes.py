@@ -24,6 +24,7 @@ from vlm_dlm_app.page.handlers import (
     UPLOAD_PATH,
 )
 from vlm_dlm_app.page.uploads import Uploads
+from vlm_dlm_app.parsing import BodyWorker
 
 FIELD = "files"
 MAX_FREED = 64
@@ -45,8 +46,9 @@ class FreeBody(BaseModel):
 class UploadRoutes:
     """Answers over one account of pictures."""
 
-    def __init__(self, uploads: Uploads) -> None:
+    def __init__(self, uploads: Uploads, worker: BodyWorker) -> None:
         self._uploads = uploads
+        self._worker = worker
 
     @property
     def routes(self) -> Sequence[Route]:
@@ -71,11 +73,15 @@ class UploadRoutes:
             max_file_bytes=limit,
             max_text_bytes=0,
         )
-        form = multipart.parse_form(content_type, await request.body(), shape)
+        client = await client_of(request)
+        body = await request.body()
+        form = await self._worker.run(
+            client, len(body), lambda: multipart.parse_form(content_type, body, shape)
+        )
         pictures = form.files.get(FIELD, [])
         if not pictures:
             raise ApiError(400, "invalid_value", f"{FIELD} holds no picture", FIELD)
-        return JSONResponse(await self._uploads.add(await client_of(request), pictures))
+        return JSONResponse(await self._uploads.add(client, pictures))
 
     async def progress(self, request: Request) -> Response:
         """Over as soon as it is asked."""

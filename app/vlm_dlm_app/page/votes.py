@@ -9,6 +9,7 @@ from typing import Any
 
 CHOICES = ("A", "B", "no difference")
 MAX_VOTES = 1000  # kept in the visitor's browser, whose store is small
+MAX_CHARS = 5 * 2**20  # of all of them: browsers keep no more
 COLUMNS = (
     *("time", "question", "vote", "winner", "mode_a", "mode_b"),
     *("tokens_per_second_a", "tokens_per_second_b", "is_same_text"),
@@ -20,12 +21,20 @@ def read_votes(stored: Any) -> list[dict[str, Any]]:
     """What the browser remembers; anything else in its place counts as nothing."""
     if not isinstance(stored, list):
         return []
-    return [vote for vote in stored if isinstance(vote, dict) and _is_vote(vote)]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    votes: list[dict[str, Any]] = []
+    rest = MAX_CHARS
+    for vote in stored[-MAX_VOTES:]:  # pyright: ignore[reportUnknownVariableType]
+        if isinstance(vote, dict) and _is_vote(vote):  # pyright: ignore[reportUnknownArgumentType]
+            rest -= sum(len(text) for text in vote.values() if isinstance(text, str))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            if rest >= 0:
+                votes.append(vote)  # pyright: ignore[reportUnknownArgumentType]
+    return votes
 
 
 def _is_vote(vote: Mapping[str, Any]) -> bool:
     """Of this version."""
-    return set(vote) == set(COLUMNS) and vote["vote"] in CHOICES
+    has_all = set(vote) == set(COLUMNS) and vote["vote"] in CHOICES
+    return has_all and not any(isinstance(value, list | dict) for value in vote.values())
 
 
 def tally(votes: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> list[list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,20 +18,24 @@ from vlm_dlm_app.schemas.common import AnswerOptions, RequestMetrics
 from vlm_dlm_app.settings import Settings
 from vlm_dlm_app.state import Services
 
+MAX_CHARS = 100
+
 
 class _Services:
     settings = Settings()
-    checkpoint = SimpleNamespace(config=SimpleNamespace(vocab_size=100))
+    checkpoint = SimpleNamespace(config=SimpleNamespace(vocab_size=10))
 
 
 def test_a_question_brings_the_newest_image_once() -> None:
-    first = next_turn([], " What is it? ", 1)
+    first = next_turn([], " What is it? ", 1, MAX_CHARS)
     assert first == Turn("What is it?", (0,))
-    assert next_turn([first], "And?", 1).images == ()
-    assert next_turn([first], "And this?", 3).images == (2,)
-    assert next_turn([], "Hello", 0).images == ()
+    assert next_turn([first], "And?", 1, MAX_CHARS).images == ()
+    assert next_turn([first], "And this?", 3, MAX_CHARS).images == (2,)
+    assert next_turn([], "Hello", 0, MAX_CHARS).images == ()
     with pytest.raises(ApiError, match="write a question"):
-        next_turn([], "  ", 1)
+        next_turn([], "  ", 1, MAX_CHARS)
+    with pytest.raises(ApiError, match="101 characters; the limit is 100"):
+        next_turn([], "x" * 101, 0, MAX_CHARS)
 
 
 def test_the_model_is_asked_with_what_was_shown() -> None:
@@ -50,6 +55,15 @@ def test_the_model_is_asked_with_what_was_shown() -> None:
 def test_images_that_are_no_list_of_texts_are_refused(text: str) -> None:
     with pytest.raises(ImageError, match="start a new one"):
         images_of(text)
+
+
+@pytest.mark.parametrize("part", ["[],", "{},", '"a",', "[", '{"a":'])
+def test_much_in_the_place_of_images_costs_little(part: str) -> None:
+    text = "[" + part * (8_000_000 // len(part))
+    began = time.process_time()
+    with pytest.raises(ImageError, match="start a new one"):
+        images_of(text)
+    assert time.process_time() - began < 1.0  # a parser takes many
 
 
 def test_what_the_chat_shows() -> None:

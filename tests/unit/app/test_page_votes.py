@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from vlm_dlm_app.page.votes import COLUMNS, as_csv, read_votes, tally
+from vlm_dlm_app.page.votes import COLUMNS, MAX_CHARS, MAX_VOTES, as_csv, read_votes, tally
 
 
 def vote(choice: str, winner: str, question: str = "What?") -> dict[str, Any]:
@@ -45,3 +45,9 @@ def test_the_file_has_all_votes_and_no_formula() -> None:
     assert len(rows) == 5
     assert rows[0]["winner"] == "ar"
     assert rows[4]["question"] == '\'=HYPERLINK("http://x"),\n2'
+
+
+def test_votes_take_no_more_than_a_browser_keeps() -> None:
+    assert read_votes([vote("A", "ar", "x" * (MAX_CHARS + 1)), VOTES[0]]) == []
+    assert len(read_votes(VOTES * 1000)) == MAX_VOTES
+    assert read_votes([{**VOTES[0], "question": ["x"] * 10}]) == []
