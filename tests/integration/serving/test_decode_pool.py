@@ -156,6 +156,31 @@ def test_pictures_wait_for_room_and_one_that_never_fits_is_refused() -> None:
         asyncio.run(decode(cost - 1))
 
 
+def test_clients_take_turns_in_the_decoders() -> None:
+    """Whoever sends many does not keep others waiting for all of them."""
+    costly = encode(noise(1500, 1500), compress_level=1)
+    small = encode(noise(20, 20))
+
+    async def use(pool: DecodePool) -> int:
+        await pool.start()
+        done: list[str] = []
+
+        async def decode(data: bytes, client: str) -> None:
+            size = await pool.header_size(data)
+            await pool.decode_to(lambda picture: picture.size, data, size, client=client)
+            done.append(client)
+
+        many = [asyncio.create_task(decode(costly, "greedy")) for _ in range(12)]
+        while pool._slots.num_held < 2 or len(pool._slots._line) < 10:
+            await asyncio.sleep(0)
+        await decode(small, "other")
+        num_before = len(done) - 1
+        await asyncio.gather(*many)
+        return num_before
+
+    assert with_pool(use, num_workers=2) <= 4
+
+
 def test_a_large_jpeg_is_never_there_at_its_full_size() -> None:
     data = encode(Image.new("RGB", (8000, 5000), "red"), "JPEG")
 
