@@ -194,6 +194,26 @@ def test_a_large_jpeg_is_never_there_at_its_full_size() -> None:
     assert decode_cost(data, (8000, 5000), 896) < 64 * 2**20
 
 
+@pytest.mark.parametrize("max_side", [896, 2800])
+def test_photos_of_all_sizes_are_read_by_a_child_that_has_read_others(max_side: int) -> None:
+    """Whatever the model's own side: those that are shrunk a lot, a little, or not at all."""
+    photos = [
+        encode(Image.new("RGB", size, "red"), "JPEG", **options)
+        for size, options in (
+            ((4800, 3600), {}),
+            ((4800, 3600), {"progressive": True, "subsampling": 0}),
+            ((5600, 4200), {}),
+            ((7000, 5500), {}),
+        )
+    ]
+
+    async def use(pool: DecodePool) -> None:
+        for data in (*photos, photos[0][:-2]):
+            assert max((await pool.decode(data)).size) <= max_side
+
+    with_pool(use, max_side=max_side)
+
+
 def test_cancelling_ends_the_work_at_once() -> None:
     data = encode(noise(20, 20))
 
