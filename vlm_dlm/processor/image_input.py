@@ -98,7 +98,7 @@ def upright_rgb(
     try:
         loaded = _loaded(image, data, max_side)
         orientation = _orientation(loaded) if apply_exif else 1
-        rgb = to_rgb(loaded, _factor(size, loaded.size, max_side))
+        rgb = to_rgb(loaded, shrink_factor(size, loaded.size, max_side))
     except Exception:  # decoders raise many types on hostile bytes; none may pass
         raise ImageError(f"{name} is damaged or cut short") from None
     turn = _TURNS.get(orientation)
@@ -147,14 +147,14 @@ def _loaded(image: Image.Image, data: bytes, max_side: int) -> Image.Image:
 
 def _load(image: Image.Image, max_side: int) -> Image.Image:
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        factor = _factor(image.size, image.size, max_side)
+        factor = shrink_factor(image.size, image.size, max_side)
         if factor > 1:
             image.draft(None, tuple(max(1, side // factor) for side in image.size))  # pyright: ignore[reportArgumentType]
     image.load()
     return image
 
 
-def _factor(size: tuple[int, int], now: tuple[int, int], max_side: int) -> int:
+def shrink_factor(size: tuple[int, int], now: tuple[int, int], max_side: int) -> int:
     """How many times each side of a picture that is `now` so large is to become smaller. size: as
     it was stored."""
     if not max_side or prod(size) <= MAX_WHOLE_PIXELS:

@@ -8,6 +8,7 @@ beyond a limit, opening files or sockets, and writing to disk. It ends when its 
 from __future__ import annotations
 
 import math
+import os
 import resource
 import struct
 import sys
@@ -90,14 +91,15 @@ def main() -> None:
     Image.preinit()
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each thread would cost address space
     prefer_for_killing()
-    idle_bytes = _address_bytes()
+    status = _address_status()
     give_up_rights(memory_bytes)
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     _write(sink, READY)
     while header := source.read(REQUEST.size):
         request = Request(*REQUEST.unpack(header))
         limit_cpu(cpu_s)
-        limit_memory(idle_bytes + request.max_bytes, memory_bytes)
+        # what earlier pictures have left behind is not this one's
+        limit_memory(_address_bytes(status) + request.max_bytes, memory_bytes)
         reply, pixels = answer(request, source.read(request.num_bytes))
         _write(sink, REPLY.pack(*reply))
         _write(sink, pixels)
@@ -135,13 +137,20 @@ def _decode(request: Request, data: bytes) -> tuple[Outcome, Image.Image | None]
     return Outcome.OK, picture
 
 
-def _address_bytes() -> int:
-    """Address space of this process by now; none is known on some systems."""
+def _address_status() -> int | None:
+    """A file that tells the address space of this process, open for good; some systems have
+    none."""
     try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[0]) * resource.getpagesize()
-    except (OSError, ValueError):
+        return os.open("/proc/self/statm", os.O_RDONLY)
+    except OSError:
+        return None
+
+
+def _address_bytes(status: int | None) -> int:
+    """By now."""
+    if status is None:
         return 2**28
+    return int(os.pread(status, 64, 0).split()[0]) * resource.getpagesize()
 
 
 def _write(sink: BinaryIO, data: bytes) -> None:

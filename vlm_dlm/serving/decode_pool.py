@@ -61,7 +61,7 @@ class DecodePool:
         self._workers = {DecodeWorker(self._child_limits) for _ in range(num_workers)}
         self._idle = list(self._workers)
         self.room = PixelRoom(room_bytes)  # of bytes, here
-        self._slots = asyncio.Semaphore(num_workers)
+        self._slots = PixelRoom(num_workers)  # of children
         self._threads = ThreadPoolExecutor(num_workers, thread_name_prefix="decode")
         self._is_closed = False
 
@@ -92,8 +92,10 @@ class DecodePool:
         data: bytes,
         size: tuple[int, int],
         apply_exif: bool = True,
+        client: str = "",
     ) -> T:
         """What `make` makes of the picture, in the same thread. size: as `header_size` found it.
+        client: whose it is; clients take turns.
 
         Raises ImageError for anything unreadable, UnavailableError when no child can be started,
         or is left alive by the system, or gets enough of the processor, or the pool is closed.
@@ -103,23 +105,23 @@ class DecodePool:
         cost = decode_cost(data, size, self.max_side)
         max_bytes = int(cost * ADDRESS_SHARE)
         request = Request(len(data), *size, self.max_side or 0, apply_exif, max_bytes)
-        await self.room.take(cost)
+        await self.room.take(cost, client)
         try:
             for _ in range(NUM_TRIES - 1):
                 try:
-                    return await self._decode_once(make, data, request)
+                    return await self._decode_once(make, data, request, client)
                 except DecoderKilledError:
                     logger.warning("a decoder of pictures was ended from outside; trying again")
-            return await self._decode_once(make, data, request)
+            return await self._decode_once(make, data, request, client)
         finally:
             self.room.give_back(cost)
 
     async def _decode_once(
-        self, make: Callable[[Image.Image], T], data: bytes, request: Request
+        self, make: Callable[[Image.Image], T], data: bytes, request: Request, client: str
     ) -> T:
-        await self._slots.acquire()
+        await self._slots.take(1, client)
         if self._is_closed:
-            self._slots.release()
+            self._slots.give_back(1)
             raise UnavailableError(UNAVAILABLE)
         worker = self._idle.pop()
         if worker.has_ended:  # while nobody used it, so this image is not to blame
@@ -162,7 +164,7 @@ class DecodePool:
         if worker.is_dead and not self._is_closed:
             worker = self._replace(worker)
         self._idle.append(worker)
-        self._slots.release()
+        self._slots.give_back(1)
 
     def _replace(self, worker: DecodeWorker) -> DecodeWorker:
         """A fresh worker, its child already starting."""

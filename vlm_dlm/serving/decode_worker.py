@@ -227,6 +227,8 @@ def _spawn(limits: ChildLimits) -> tuple[subprocess.Popen[bytes], _Link]:
         name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ
     }
     environment["PYTHONPATH"] = str(Path(vlm_dlm.__file__).parent.parent)
+    # large blocks go back to the system at once, so that no picture pays for the one before
+    environment["MALLOC_MMAP_THRESHOLD_"] = str(2**17)
     environment["OPENBLAS_NUM_THREADS"] = "1"  # each thread would cost address space
     ours, theirs = socket.socketpair()
     try:

@@ -39,7 +39,8 @@ class Preparer:
     max_request_pixels: of all images of a request together, by their headers, so that a request
     over it costs no decoding. max_held_pixels: of all requests together, at the size that the model
     reads, until nobody holds them any more; others wait. max_preparing: requests in here at once,
-    half of them one client's while there are others. Pictures at their full size exist only in the
+    half of them one client's while there are others, and three quarters while there are none, so
+    that the next one finds a place. Pictures at their full size exist only in the
     decoder's threads, one in each. keeps_pictures: leave them in the prompt, too, as the
     decoder gives them.
     """
@@ -97,7 +98,7 @@ class Preparer:
             counts = [prod(grid.resized) for grid in grids]
             await self._room.take(sum(counts), client)
             try:
-                prompt = await self._prompt(ask, images, sizes, grids)
+                prompt = await self._prompt(ask, images, sizes, grids, client)
             except BaseException:
                 self._room.give_back(sum(counts))
                 raise
@@ -123,10 +124,11 @@ class Preparer:
         num, own, limit = self.num_preparing, self._by_client[client], self.max_preparing
         if num >= limit:
             raise QueueFullError(f"{num} requests are being prepared; the limit is {limit}")
-        if own < num and own >= max(1, limit // 2):
+        own_limit = max(1, limit // 2) if own < num else limit - limit // 4
+        if own >= own_limit:
             raise QueueFullError(
                 f"{own} of your requests are being prepared; "
-                f"the limit for one client is {max(1, limit // 2)}"
+                f"the limit for one client is {own_limit}"
             )
         self._by_client[client] += 1
         try:
@@ -142,6 +144,7 @@ class Preparer:
         images: Sequence[bytes],
         sizes: Sequence[tuple[int, int]],
         grids: Sequence[Grid],
+        client: str,
     ) -> PromptInput:
         """grids: by the headers. Text is tokenised for them while the pictures are decoded, and
         once more where one turns out to lie on its side."""
@@ -153,7 +156,7 @@ class Preparer:
         for data, size in zip(images, sizes, strict=True):
             if encoding.done():
                 encoding.result()  # what cannot be asked is not worth decoding for
-            made.append(await self.decoder.decode_to(self._made, data, size))
+            made.append(await self.decoder.decode_to(self._made, data, size, client=client))
         found = [grid for _, grid in made]
         token_ids = await encoding
         if found != list(grids):

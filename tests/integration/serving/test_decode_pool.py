@@ -156,6 +156,31 @@ def test_pictures_wait_for_room_and_one_that_never_fits_is_refused() -> None:
         asyncio.run(decode(cost - 1))
 
 
+def test_clients_take_turns_in_the_decoders() -> None:
+    """Whoever sends many does not keep others waiting for all of them."""
+    costly = encode(noise(1500, 1500), compress_level=1)
+    small = encode(noise(20, 20))
+
+    async def use(pool: DecodePool) -> int:
+        await pool.start()
+        done: list[str] = []
+
+        async def decode(data: bytes, client: str) -> None:
+            size = await pool.header_size(data)
+            await pool.decode_to(lambda picture: picture.size, data, size, client=client)
+            done.append(client)
+
+        many = [asyncio.create_task(decode(costly, "greedy")) for _ in range(12)]
+        while pool._slots.num_held < 2 or len(pool._slots._line) < 10:
+            await asyncio.sleep(0)
+        await decode(small, "other")
+        num_before = len(done) - 1
+        await asyncio.gather(*many)
+        return num_before
+
+    assert with_pool(use, num_workers=2) <= 4
+
+
 def test_a_large_jpeg_is_never_there_at_its_full_size() -> None:
     data = encode(Image.new("RGB", (8000, 5000), "red"), "JPEG")
 
@@ -167,6 +192,26 @@ def test_a_large_jpeg_is_never_there_at_its_full_size() -> None:
 
     assert with_pool(use, max_side=896, memory_bytes=300 * 2**20) == (500, 313)
     assert decode_cost(data, (8000, 5000), 896) < 64 * 2**20
+
+
+@pytest.mark.parametrize("max_side", [896, 2800])
+def test_photos_of_all_sizes_are_read_by_a_child_that_has_read_others(max_side: int) -> None:
+    """Whatever the model's own side: those that are shrunk a lot, a little, or not at all."""
+    photos = [
+        encode(Image.new("RGB", size, "red"), "JPEG", **options)
+        for size, options in (
+            ((4800, 3600), {}),
+            ((4800, 3600), {"progressive": True, "subsampling": 0}),
+            ((5600, 4200), {}),
+            ((7000, 5500), {}),
+        )
+    ]
+
+    async def use(pool: DecodePool) -> None:
+        for data in (*photos, photos[0][:-2]):
+            assert max((await pool.decode(data)).size) <= max_side
+
+    with_pool(use, max_side=max_side)
 
 
 def test_cancelling_ends_the_work_at_once() -> None:

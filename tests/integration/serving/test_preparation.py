@@ -253,8 +253,11 @@ def test_one_client_holds_half_of_the_places_while_there_are_others(
         assert [type(result) for result in results].count(PromptInput) == 4
         with pytest.raises(QueueFullError, match="limit for one client is 2"):
             raise next(result for result in results if isinstance(result, Exception))
-        alone = await asyncio.gather(*(start("greedy") for _ in range(4)))
-        assert len(alone) == 4
+        alone = [start("greedy") for _ in range(4)]
+        await asyncio.sleep(0)
+        assert (await start("other")).images, "one client alone leaves a place for the next"
+        results = await asyncio.gather(*alone, return_exceptions=True)
+        assert [type(result) for result in results].count(PromptInput) == 3
 
     with_preparer(checkpoint, use, max_preparing=4)
 
