@@ -13,7 +13,7 @@ from tests.e2e.server import Server
 from tests.unit.app.hostile_urls import HOSTILE_URLS
 
 ADDRESSES = ("127.0.0.1", "127.0.0.2", "::1")
-REFUSALS = {"bad_image", "unsupported_image", "image_too_large"}
+REFUSALS = {"bad_image", "bad_input", "unsupported_image", "image_too_large"}
 
 
 @pytest.fixture(scope="module")
