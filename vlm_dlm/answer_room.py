@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vlm_dlm.errors import ContextLengthError
+from vlm_dlm.errors import BadInputError, ContextLengthError
 from vlm_dlm.request import SamplingParams
 
 # Most that an answer gets whose length nobody asked for. Cache is set aside for all of it before
@@ -37,6 +37,11 @@ def fit_answer(
         bounds = [room, max(limit, sampling.min_tokens)]
         if max_cached is not None:
             bounds.append(max(max_cached - num_prompt, 1))
+        if sampling.min_tokens > min(bounds):
+            raise BadInputError(
+                f"min_tokens is {sampling.min_tokens}; the prompt of {num_prompt} tokens leaves "
+                f"room for {min(bounds)}"
+            )
         return replace(sampling, max_tokens=min(bounds))
     if wanted > room:
         raise ContextLengthError(

@@ -16,6 +16,7 @@ from uuid import uuid4
 from vlm_dlm.answer_room import DEFAULT_MAX_TOKENS, fit_answer
 from vlm_dlm.decoding import MODES, find_mode
 from vlm_dlm.errors import (
+    BadInputError,
     ContextLengthError,
     DeadlineError,
     ImageError,
@@ -75,7 +76,7 @@ def fitted(services: Services, ask: Ask, prompt: PromptInput, params: Mapping[st
     """With the max_tokens that the answer to this prompt really has: the same in all of several
     modes. params: of each mode.
 
-    Raises ApiError where the context is too short, BadInputError where min_tokens do not fit.
+    Raises ApiError where the context is too short, or min_tokens do not fit.
     """
     limit = min(DEFAULT_MAX_TOKENS, services.settings.max_tokens_limit)
     num_prompt, limit = len(prompt.token_ids), ask.most_tokens or limit
@@ -89,6 +90,8 @@ def fitted(services: Services, ask: Ask, prompt: PromptInput, params: Mapping[st
             own = fit_answer(ask.sampling, num_prompt, engine.max_context, max_cached, limit)
         except ContextLengthError as error:
             raise _too_long(ask, error) from None
+        except BadInputError as error:
+            raise ApiError(400, error.code, str(error), "min_tokens") from None
         fits.append(own)
     return replace(ask, sampling=min(fits, key=lambda sampling: sampling.max_tokens or 0))
 
