@@ -90,7 +90,7 @@ def fitted(services: Services, ask: Ask, prompt: PromptInput, params: Mapping[st
         except ContextLengthError as error:
             raise _too_long(ask, error) from None
         except BadInputError as error:
-            raise ApiError(400, error.code, str(error), "min_tokens") from None
+            raise ApiError(400, BadInputError.code, str(error), "min_tokens") from None
         fits.append(own)
     return replace(ask, sampling=min(fits, key=lambda sampling: sampling.max_tokens or 0))
 
