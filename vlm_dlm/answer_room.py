@@ -39,7 +39,8 @@ def fit_answer(
             bounds.append(max(max_cached - num_prompt, 1))
         if sampling.min_tokens > min(bounds):
             raise BadInputError(
-                f"min_tokens is {sampling.min_tokens}; the prompt leaves room for {min(bounds)}"
+                f"min_tokens is {sampling.min_tokens}; the prompt of {num_prompt} tokens leaves "
+                f"room for {min(bounds)}"
             )
         return replace(sampling, max_tokens=min(bounds))
     if wanted > room:

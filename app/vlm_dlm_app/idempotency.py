@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -104,7 +104,8 @@ class _Entry:
 
 
 class IdempotencyStore:
-    """Runs under way, and answers kept for `keep_s` seconds, the oldest dropped first.
+    """Runs under way, and answers kept for `keep_s` seconds, the oldest dropped first. A name's
+    first part is the client.
 
     max_bytes bounds what is kept of answers that have ended. linger_s: how long a run goes on that
     nobody follows.
@@ -174,11 +175,25 @@ class IdempotencyStore:
         self._drop_old()
 
     def _drop_old(self) -> None:
+        """What is kept too long, and where it is too much the oldest of the client that has most,
+        so that nobody's answers are driven out by another's."""
         now = self._clock()
-        for name, entry in list(self._entries.items()):
-            if entry.ended_s is None:
-                continue
-            is_over = len(self._entries) > self.max_runs or self.num_bytes > self.max_bytes
-            if is_over or now - entry.ended_s >= self.keep_s:
-                del self._entries[name]
-                self.num_bytes -= entry.run.num_bytes
+        for name, entry in self._ended():
+            if entry.ended_s is not None and now - entry.ended_s >= self.keep_s:
+                self._drop(name)
+        while len(self._entries) > self.max_runs or self.num_bytes > self.max_bytes:
+            is_bytes = self.num_bytes > self.max_bytes
+            shares: Counter[str] = Counter()
+            for name, entry in self._ended():
+                shares[name[0]] += entry.run.num_bytes if is_bytes else 1
+            if not shares:
+                return
+            largest = shares.most_common(1)[0][0]
+            self._drop(next(name for name, _ in self._ended() if name[0] == largest))
+
+    def _ended(self) -> list[tuple[tuple[str, ...], _Entry]]:
+        """The oldest first."""
+        return [(n, entry) for n, entry in self._entries.items() if entry.ended_s is not None]
+
+    def _drop(self, name: tuple[str, ...]) -> None:
+        self.num_bytes -= self._entries.pop(name).run.num_bytes

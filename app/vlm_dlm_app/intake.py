@@ -16,17 +16,17 @@ from uuid import uuid4
 from vlm_dlm.answer_room import DEFAULT_MAX_TOKENS, fit_answer
 from vlm_dlm.decoding import MODES, find_mode
 from vlm_dlm.errors import (
+    BadInputError,
     ContextLengthError,
     DeadlineError,
-    ImageError,
     ModeError,
-    PromptError,
 )
 from vlm_dlm.preflight import mode_params
-from vlm_dlm.processor.prompt import Message, TextPart
+from vlm_dlm.processor.prompt import Message
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.serving.fair_queue import Priority
 from vlm_dlm.serving.service import Ticket
+from vlm_dlm_app.conversation_limits import check_conversation, check_num_images
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.image_sources import Source, fetch_place, image_contents
 from vlm_dlm_app.schemas.common import AnswerOptions, ModeOptions
@@ -75,7 +75,7 @@ def fitted(services: Services, ask: Ask, prompt: PromptInput, params: Mapping[st
     """With the max_tokens that the answer to this prompt really has: the same in all of several
     modes. params: of each mode.
 
-    Raises ApiError where the context is too short, BadInputError where min_tokens do not fit.
+    Raises ApiError where the context is too short, or min_tokens do not fit.
     """
     limit = min(DEFAULT_MAX_TOKENS, services.settings.max_tokens_limit)
     num_prompt, limit = len(prompt.token_ids), ask.most_tokens or limit
@@ -89,6 +89,8 @@ def fitted(services: Services, ask: Ask, prompt: PromptInput, params: Mapping[st
             own = fit_answer(ask.sampling, num_prompt, engine.max_context, max_cached, limit)
         except ContextLengthError as error:
             raise _too_long(ask, error) from None
+        except BadInputError as error:
+            raise ApiError(400, BadInputError.code, str(error), "min_tokens") from None
         fits.append(own)
     return replace(ask, sampling=min(fits, key=lambda sampling: sampling.max_tokens or 0))
 
@@ -251,30 +253,6 @@ def over_limit(param: str, found: str, limit: int, setting: str | None = None) -
     """A request beyond what this server allows. found: as in 'is 9000'. setting: of the limit."""
     named = "" if setting is None else f" ({setting})"
     return ApiError(400, "over_limit", f"{param} {found}; the limit is {limit}{named}", param)
-
-
-def check_num_images(services: Services, num_images: int) -> None:
-    """Raise ImageError for more images than one request may bring."""
-    limit = services.settings.max_images
-    if num_images > limit:
-        raise ImageError(f"{num_images} images were given; the limit is {limit} (max_images)")
-
-
-def check_conversation(services: Services, messages: Sequence[Message]) -> None:
-    """Raise PromptError for too many messages or too much text."""
-    limits = services.settings
-    if len(messages) > limits.max_messages:
-        raise PromptError(
-            f"{len(messages)} messages were given; "
-            f"the limit is {limits.max_messages} (max_messages)"
-        )
-    parts = (part for message in messages for part in message.parts)
-    num_chars = sum(len(part.text) for part in parts if isinstance(part, TextPart))
-    if num_chars > limits.max_prompt_chars:
-        raise PromptError(
-            f"the messages have {num_chars} characters; "
-            f"the limit is {limits.max_prompt_chars} (max_prompt_chars)"
-        )
 
 
 def _mode_of_model(services: Services, model: str | None) -> str | None:

@@ -61,6 +61,7 @@ ADDRESSES = Addresses(
         if isinstance(route, APIRoute)
     ]
 )
+_FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
 # A picture is decoded to at most this many times the model's own longest side, then scaled.
 DECODE_SIDES = 2
 
@@ -95,8 +96,7 @@ def create_app(
     if page is not None:
         app.include_router(report_route.router)
         app.router.routes.append(PageMount(page, settings.page_mcp))
-    if settings.api_keys:
-        _declare_keys(app, settings.protect_metrics)
+    _amend_document(app, settings)
     app.state.document = document.Document(lambda: app.openapi())
     if services.tracing is not None:
         services.tracing.instrument(app)
@@ -217,18 +217,23 @@ def _middleware(services: Services) -> list[Middleware]:
     ]
 
 
-def _declare_keys(app: FastAPI, protect_metrics: bool) -> None:
-    """Say in the OpenAPI document which addresses ask for a key."""
+def _amend_document(app: FastAPI, settings: Settings) -> None:
+    """Say in the OpenAPI document which addresses ask for a key, and leave out the framework's own
+    answer to wrong values, which is never given."""
     plain = app.openapi
-    is_open = OPEN_PATHS if protect_metrics else OPEN_PATHS | {"/metrics"}
+    is_open = OPEN_PATHS if settings.protect_metrics else OPEN_PATHS | {"/metrics"}
 
     def openapi() -> dict[str, Any]:
         document = plain()
         parts = document.setdefault("components", {})
-        parts["securitySchemes"] = {"api_key": {"type": "http", "scheme": "bearer"}}
+        for name in _FRAMEWORK_SCHEMAS:
+            parts.get("schemas", {}).pop(name, None)
+        if settings.api_keys:
+            parts["securitySchemes"] = {"api_key": {"type": "http", "scheme": "bearer"}}
         for path, operations in document["paths"].items():
-            if path not in is_open:
-                for operation in operations.values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+                if settings.api_keys and path not in is_open:
                     operation["security"] = [{"api_key": []}]
         return document
 

@@ -129,6 +129,25 @@ def test_the_host_that_visitors_see_is_what_is_checked(
     assert reply.status_code == status
 
 
+@pytest.mark.parametrize(
+    ("told", "scheme", "status"),
+    [
+        ("https", "https", 200),
+        ("https", "http", 403),
+        ("http", "http", 200),
+        ("", "https", 200),
+        ("", "x", 403),
+    ],
+)
+def test_pages_of_another_scheme_are_foreign(
+    below: LiveServer, told: str, scheme: str, status: int
+) -> None:
+    headers = {"Origin": f"{scheme}://127.0.0.1:{below.port}"}
+    headers |= {"X-Forwarded-Proto": told} if told else {}
+    reply = below.http.post(f"{below.url}/v1/generate", json=BODY, headers=headers)
+    assert reply.status_code == status
+
+
 @pytest.mark.parametrize("settings", [{}, {"trusted_proxies": ("10.0.0.0/8", "unix")}])
 def test_forged_headers_change_nothing(
     checkpoint: Checkpoint, settings: dict[str, tuple[str, ...]], caplog: pytest.LogCaptureFixture

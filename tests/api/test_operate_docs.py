@@ -15,7 +15,8 @@ from vlm_dlm.decoding import MODES
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm_app.main import create_app
 from vlm_dlm_app.metrics import PREFIX
-from vlm_dlm_app.settings import OTHER_VARIABLES, Settings
+from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings_sources import OTHER_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")

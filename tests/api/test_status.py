@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator
 
 import httpx
@@ -135,3 +136,12 @@ def test_while_draining_nothing_new_is_taken(checkpoint: Checkpoint) -> None:
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "unavailable")
         for told in (ready, reply):
             assert 5 < int(told.headers["retry-after"]) <= 20
+
+
+def test_the_description_has_no_answer_that_is_never_given(http: httpx.Client) -> None:
+    document = http.get("/openapi.json").json()
+    assert '"422"' not in json.dumps(document)
+    assert "HTTPValidationError" not in json.dumps(document)
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert operation["responses"], path

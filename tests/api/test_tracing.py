@@ -150,7 +150,8 @@ def test_without_a_collector_answers_come_as_ever(checkpoint: Checkpoint) -> Non
 def test_by_default_nothing_is_imported() -> None:
     code = (
         "import sys; from vlm_dlm.preflight import open_checkpoint; "
-        "from vlm_dlm_app.settings import load_settings; from vlm_dlm_app.main import create_app; "
+        "from vlm_dlm_app.settings_sources import load_settings; "
+        "from vlm_dlm_app.main import create_app; "
         "from vlm_dlm_app.launching import build_engine; "
         "s = load_settings({'engine': 'scripted'}); "
         "c = open_checkpoint(); create_app(s, build_engine(s, c), c); "

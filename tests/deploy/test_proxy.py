@@ -93,15 +93,8 @@ def test_the_page_may_call_and_foreign_pages_may_not(proxy: Proxy) -> None:
 def test_what_the_proxy_keeps_away(proxy: Proxy) -> None:
     with proxy.client() as client:
         assert client.get("/metrics").status_code == 403
-        for path in (
-            "/metrics/",
-            "/metrics//",
-            "//metrics",
-            "/%6detrics",
-            "/v1/metrics",
-            "/x/../metrics",
-        ):
-            reply = client.get(path)
+        for path in ("/metrics/", "/metrics//", "//metrics", "/%6detrics", "/v1/metrics"):
+            reply = client.get(f"{proxy.url}{path}")
             assert reply.status_code in (301, 308, 400, 403, 404), path
             assert "vlm_dlm_" not in reply.text, path
         assert client.post("/v1/generate", content=bytes(27 * 2**20)).status_code == 413
@@ -134,7 +127,7 @@ def test_below_a_path_all_is_there(below: Proxy) -> None:
         assert client.get(f"{BELOW}/openapi.json").json()["servers"] == [{"url": BELOW}]
         assert client.get(f"{BELOW}/metrics").status_code == 403
         for path in ("/metrics/", "//metrics", f"{BELOW}/metrics", f"{BELOW}{BELOW}/metrics"):
-            assert "vlm_dlm_" not in client.get(f"{BELOW}{path}").text, path
+            assert "vlm_dlm_" not in client.get(f"{below.url}{BELOW}{path}").text, path
 
 
 def test_the_path_alone_leads_to_the_page(below: Proxy) -> None:

@@ -56,7 +56,7 @@ class Gate:
             headers = Headers(scope=scope)
             is_probe = scope["method"] in PROBING and PROBE_PATHS.fullmatch(scope["path"])
             self._check_host(headers, bool(is_probe))
-            self._check_origin(scope["method"], headers)
+            self._check_origin(scope, headers)
         await self.app(scope, receive, send)
 
     def _check_host(self, headers: Headers, is_probe: bool) -> None:
@@ -71,19 +71,26 @@ class Gate:
                 "this server does not answer to that host name; allowed_hosts adds names",
             )
 
-    def _check_origin(self, method: str, headers: Headers) -> None:
-        origins = headers.getlist("origin")
+    def _check_origin(self, scope: Scope, headers: Headers) -> None:
+        method, origins = scope["method"], headers.getlist("origin")
         is_preflight = method == "OPTIONS" and "access-control-request-method" in headers
         if not origins or (method in SAFE_METHODS and not is_preflight):
             return
         origin = origins[0].lower()
-        is_own = origin.partition("://")[2] == headers.get("host", "").lower() != ""
+        scheme, _, place = origin.partition("://")
+        is_own = place == headers.get("host", "").lower() != "" and scheme in _own_schemes(scope)
         if len(origins) > 1 or not (is_own or origin in self._origins):
             raise ApiError(
                 403,
                 "origin_not_allowed",
                 "pages of that origin may not call here; allow_origins adds origins",
             )
+
+
+def _own_schemes(scope: Scope) -> tuple[str, ...]:
+    """Of the server's own pages. https is known where a believed proxy says so; http is also what
+    comes from a proxy that says nothing."""
+    return ("https",) if scope["scheme"] == "https" else ("http", "https")
 
 
 def _without_port(host: str) -> str:

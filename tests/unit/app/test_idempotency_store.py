@@ -213,3 +213,19 @@ def test_a_producer_that_is_cancelled_from_elsewhere_fails_its_followers() -> No
         assert len(store) == 0
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("limits", [{"max_runs": 8}, {"max_bytes": 8}], ids=["runs", "bytes"])
+def test_nobody_drives_out_the_answers_of_another(limits: dict[str, int]) -> None:
+    async def run() -> None:
+        store = IdempotencyStore(**limits)
+        await read(store.follow(("few", "/route", "key"), b"", chunks_of(b"a")))
+        for number in range(100):
+            await read(store.follow(("many", "/route", str(number)), b"", chunks_of(b"b")))
+        kept = store.follow(("few", "/route", "key"), b"", chunks_of(b"anew"))
+        assert await read(kept) == [b"a"]
+        last = store.follow(("many", "/route", "99"), b"", chunks_of(b"anew"))
+        assert await read(last) == [b"b"]
+        assert len(store) <= 9
+
+    asyncio.run(run())
