@@ -221,7 +221,7 @@ class Endpoints:
             from vlm_dlm_app.page.report import build_report
 
             def build() -> str:
-                return build_report(record, self._uploads.in_text(image) or None)
+                return build_report(record, self._uploads.in_text(image or "") or None)
 
             try:
                 with self._counted([self._uploads.named(image)], visitor):
