@@ -7,7 +7,6 @@ are text: data URIs, or names of uploaded ones.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # Annotations are read by Gradio as they are, so they must not be postponed.
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
 from contextlib import aclosing, contextmanager
@@ -30,6 +29,7 @@ from vlm_dlm_app.page.chatting import modes_of
 from vlm_dlm_app.page.runs import Runs, Visitor, checked, invalid, told, visitor_of
 from vlm_dlm_app.page.sweeping import Progress, as_json, grid_of, sweep, sweepable
 from vlm_dlm_app.page.uploads import UploadedFile, Uploads
+from vlm_dlm_app.parsing import SMALL_BYTES
 from vlm_dlm_app.question import ask_of
 from vlm_dlm_app.routes.compare import CompareRun, params_of
 from vlm_dlm_app.routes.generate import GenerateRun
@@ -41,6 +41,7 @@ from vlm_dlm_app.schemas.generate import GenerateBody, Question
 if TYPE_CHECKING:
     from vlm_dlm_app.state import Services
 
+LARGE = SMALL_BYTES + 1  # for work that is never done on the loop
 NAMES = ("modes", "generate", "compare", "chat", "sweep", "report")
 
 
@@ -221,11 +222,11 @@ class Endpoints:
             from vlm_dlm_app.page.report import build_report
 
             def build() -> str:
-                return build_report(record, self._uploads.in_text(image) or None)
+                return build_report(record, self._uploads.in_text(image or "") or None)
 
             try:
                 with self._counted([self._uploads.named(image)], visitor):
-                    return await asyncio.to_thread(build)
+                    return await self._services.worker.run(visitor.client, LARGE, build)
             except ValidationError as error:
                 raise invalid(error) from None
 

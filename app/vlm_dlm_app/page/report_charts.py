@@ -9,6 +9,7 @@ from math import ceil, log10
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 440, 240
+LEAST_TOP = 1e-6
 LEFT, RIGHT, TOP, BOTTOM = 48, 22, 12, 40
 ROW_HEIGHT, LABEL_HEIGHT, BAR_HEIGHT, BAR_VALUE = 46, 18, 18, 70
 NUM_STYLES = 6  # s0 to s5 in report.css
@@ -68,6 +69,7 @@ def bar_chart(rows: Sequence[tuple[str, float]], label: str) -> Markup:
 
 def ticks(top: float, wanted: int = 5) -> list[float]:
     """Round numbers from 0 to at least `top`."""
+    top = max(top, LEAST_TOP)  # below it powers of ten end
     rough = top / wanted
     power = 10.0 ** ceil(log10(rough) - 1e-9)
     step = next(power * part for part in (0.1, 0.2, 0.5, 1.0) if power * part * wanted >= top)

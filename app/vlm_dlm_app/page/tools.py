@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import re
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -59,6 +60,8 @@ class Tools:
     """One tool per endpoint. names: of the endpoints, in order."""
 
     def __init__(self, services: Services, endpoints: Endpoints, names: tuple[str, ...]) -> None:
+        # It writes names and bodies that a client sent, and tracebacks for what was wrong in them.
+        logging.getLogger("mcp").setLevel(logging.CRITICAL)
         self._server: Server[Any, Any] = Server("vlm-dlm", __version__)
         self._calls: dict[str, Tool] = {name: getattr(endpoints, name) for name in names}
         self._inputs = {name: _inputs(name, call) for name, call in self._calls.items()}

@@ -314,6 +314,16 @@ def test_ticks_reach_the_top_in_few_round_steps(top: float) -> None:
     assert 2 <= len(values) <= 7
 
 
+@pytest.mark.parametrize("top", [0.0, 5e-324, 1e-9])
+def test_a_top_near_nothing_has_ticks_too(top: float) -> None:
+    assert ticks(top)[-1] >= top
+
+
+def test_a_record_may_say_one_of_both_times() -> None:
+    summary = {**make_record()["summary"], "vision_ms": None, "prefill_ms": 6.0}
+    assert "took 6 ms" in build_report(make_record(summary=summary), None)
+
+
 def test_charts_of_nothing_are_empty() -> None:
     assert step_chart([Line("a", [])], "x", "y") == ""
     assert bar_chart([], "x") == ""
