@@ -5,10 +5,10 @@ compose file's limit, so that the kernel ends processes as it would there. Clien
 with small and large pictures, leave in the middle, send broken things, run the page's functions and
 upload to it. Those of a kind come at the same moments, so that they meet, and then wait: not quite
 two requests a second in all, of which half an hour fits into the log at its default level. Memory
-is what the group holds without files that the kernel would let go of; it is flat if the straight
+is what the group holds without files that the kernel would let go of. It is flat if the straight
 line through the second half of the samples (least squares) rises by less than 5 % of their mean
-from its start to its end; judged from 10 minutes on, as shorter runs still warm up. A line of
-progress every 15 seconds, then one JSON line. Exit code 1 if a claim does not hold.
+from its start to its end; judged from 10 minutes on, as shorter runs still warm up.
+A line of progress every 15 seconds, then one JSON line. Exit code 1 if a claim does not hold.
 """
 
 from __future__ import annotations

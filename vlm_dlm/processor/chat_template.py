@@ -89,8 +89,10 @@ def _tokenizer_settings(path: Path) -> dict[str, Any]:
 def _listed_template(value: Any) -> str:
     """`chat_template` is a string, or a list of named ones of which we use 'default'."""
     if isinstance(value, list):
-        named = {entry.get("name"): entry.get("template") for entry in value}
-        value = named.get("default")
+        named = [entry for entry in value if isinstance(entry, dict)]
+        if len(named) < len(value):
+            raise CheckpointError("tokenizer_config.json has a chat_template without a name")
+        value = next((e.get("template") for e in named if e.get("name") == "default"), None)
     if value is None:
         return CHAT_TEMPLATE
     if not isinstance(value, str):

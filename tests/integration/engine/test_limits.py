@@ -28,7 +28,7 @@ def test_an_empty_prompt() -> None:
 def test_prompt_and_answer_beyond_the_context() -> None:
     """The tiny model's context holds 256 tokens."""
     core = make_core()
-    words = "200 tokens and 57 more .* holds 256"
+    words = r"length is 256 tokens.* 257 tokens \(200 in the messages, 57 in the completion\)"
     refused(core, ask("a", "ar", prompt_of(200), max_tokens=57), PromptError, words)
     core.submit(ask("a", "ar", prompt_of(200), max_tokens=56))
     core.close()
@@ -36,7 +36,7 @@ def test_prompt_and_answer_beyond_the_context() -> None:
 
 def test_a_configured_context_comes_first() -> None:
     core = make_core(max_context=20)
-    refused(core, ask("a", "ar", prompt_of(10), max_tokens=11), PromptError, "holds 20")
+    refused(core, ask("a", "ar", prompt_of(10), max_tokens=11), PromptError, "length is 20 tokens")
     assert run(core, ask("a", "ar", prompt_of(10), max_tokens=10))
 
 

@@ -67,6 +67,13 @@ def test_the_template_file_wins_over_the_settings_file(
     settings.write_text("[]")
     with pytest.raises(CheckpointError, match="tokenizer_config"):
         shown()
+    (tmp_path / "chat_template.jinja").unlink()
+    for odd in (["x"], [None], [{"name": "default", "template": 5}], 7, {"default": "x"}):
+        settings.write_text(json.dumps({"chat_template": odd}))
+        with pytest.raises(CheckpointError, match="tokenizer_config"):
+            shown()
+    settings.write_text(json.dumps({"chat_template": [{"name": ["a"]}, {}]}))
+    assert shown().startswith("<|im_start|>system")
 
 
 def test_importing_and_preparing_needs_no_torch(folder: Path) -> None:
