@@ -13,7 +13,8 @@ from vlm_dlm_app.auth import OPEN_PATHS
 from vlm_dlm_app.idempotency import MAX_STORED_BYTES
 from vlm_dlm_app.media.fetcher import FetchPolicy
 from vlm_dlm_app.middleware.gate import LOOPBACK_NAMES, is_loopback
-from vlm_dlm_app.protocol import MAX_HEAD_BYTES, BoundedProtocol
+from vlm_dlm_app.protocol import BoundedProtocol
+from vlm_dlm_app.request_head import MAX_HEAD_BYTES
 from vlm_dlm_app.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
