@@ -142,7 +142,7 @@ def spied() -> tuple[BoundedProtocol, list[tuple[str, str]]]:
     return made, seen
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     asks=st.lists(st.tuples(st.sampled_from(sorted(ASKS.values())), st.booleans()), max_size=4),
     cuts=st.lists(st.integers(min_value=0, max_value=900), max_size=8),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -39,7 +40,7 @@ def test_it_ends_while_it_imports(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"page": True}, {"single_process": True}], ids=str)
-def test_it_ends_while_it_loads(settings: dict[str, bool]) -> None:
+def test_it_ends_while_it_loads(settings: dict[str, Any]) -> None:
     with Server(is_ready_wanted=False, **settings) as server:
         eventually(lambda: bool(children(server.pid)), 30.0)
         server.processes()

@@ -120,7 +120,8 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        return EOS in self.tokens or len(self.tokens) >= self.sampling.max_tokens
+        most = self.sampling.max_tokens
+        return EOS in self.tokens or (most is not None and len(self.tokens) >= most)
 
     def book(self, result: Any) -> None:
         """Counts, cache and the stop rules."""

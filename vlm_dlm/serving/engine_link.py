@@ -165,8 +165,8 @@ class EngineLink:
     def _note_step(self, frame: Frame) -> None:
         """Whether the engine gets on, where it says."""
         header, was_stuck = frame.header, self._num_same
-        step = int(header.get("num_steps", -1))
-        is_same = bool(header.get("is_busy")) and step == self._step
+        step: int = int(header.get("num_steps", -1))
+        is_same: bool = bool(header.get("is_busy")) and step == self._step
         self._step, self._num_same = step, self._num_same + 1 if is_same else 0
         longest_s = float(header.get("longest_s", 0.0))
         if self._num_same >= self._silence.step_pings(longest_s):

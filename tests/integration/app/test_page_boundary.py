@@ -342,7 +342,7 @@ def test_odd_heads_are_no_failure_of_the_server(watched: Watched) -> None:
         {"Accept-Language": "\u00ff"},
     ):
         for path in ("/", "/config", "/robots.txt", "/static/img/logo.svg", "/theme.css"):
-            encoded = {name: value.encode("latin-1") for name, value in headers.items()}
+            encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
             reply = watched.http.get(path, headers=encoded)
             assert reply.status_code == 200, (path, headers, reply.text)
     for query in ("?deep_link=../../x", "?\x80=%ff", "?page=x", "?__theme=dark"):

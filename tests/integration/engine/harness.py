@@ -169,6 +169,7 @@ def twin_answer(forward: DenseForward, request: GenerationRequest) -> Answer:
 def _twin(forward: DenseForward, request: GenerationRequest) -> Outcome:
     sampling, params = request.sampling, request.params
     prompt, num = list(request.prompt.token_ids), sampling.max_tokens
+    assert num is not None
     is_exact = getattr(params, "is_exact_reference", False)
     chooser = Chooser(sampling.temperature, sampling.seed or 0, None if is_exact else MASK)
     thought = {"max_thinking_tokens": sampling.max_thinking_tokens, "end_think": END_THINK}

@@ -53,7 +53,7 @@ def engine_tokens(model: VlmModel, prompt: PromptInput, max_prompt_rows: int) ->
     core = EngineCore(
         model,
         DecodingIds(MASK, frozenset({NEVER})),
-        NoText,
+        lambda skip_special: NoText(),
         IMAGE_TOKEN_ID,
         EngineConfig(max_cache_tokens=512, max_prompt_rows=max_prompt_rows),
     )

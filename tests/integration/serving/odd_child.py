@@ -70,7 +70,8 @@ def main() -> None:
     if odd == "busy":
         engine_process.prepare = compute
     if odd == "stuck step":
-        ScriptedEngine.progress = property(lambda self: Progress(7, True, 0.001))
+        stuck = property(lambda self: Progress(7, True, 0.001))
+        setattr(ScriptedEngine, "progress", stuck)  # noqa: B010 - a property has no setter
     if odd == "unusable":
         engine_process.prepare = refuse
     engine_process.main()
