@@ -178,7 +178,7 @@ BIG = str(21 * 2**20)
 def test_what_is_too_large_is_cut_off(reply: bytes) -> None:
     found, _ = fetch("http://a.example/", FetchPolicy(True, max_bytes=1000), a_example=fixed(reply))
     assert isinstance(found, ImageTooLargeError)
-    assert str(found) == "the image is over the limit of 1000 bytes"
+    assert str(found) == "the image is over the limit of 1000 bytes (max_image_bytes)"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ TOP_KEYS = ["model", "device", "dtype", "image_tokens", "prompt_tokens"]
 TOP_KEYS += ["vision_s", "prefill_s", "results"]
 RESULT_KEYS = ["mode", "text", "token_ids", "num_tokens", "num_forwards", "tokens_per_forward"]
 RESULT_KEYS += ["decode_s", "tokens_per_s", "ttft_s", "finish_reason", "identical_to_ar"]
-RESULT_KEYS += ["acceptance_lengths"]
+RESULT_KEYS += ["acceptance_lengths", "first_difference", "margin"]
 
 
 @pytest.fixture
