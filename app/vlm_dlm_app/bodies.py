@@ -133,11 +133,12 @@ def _types(request: Request) -> tuple[str, str]:
 async def _read_json(request: Request, model: type[BodyT]) -> Received[BodyT]:
     def read(raw: bytes, is_hashed: bool) -> Received[BodyT]:
         digest = digest_of((raw,)) if is_hashed else b""
-        raw = without_escapes(raw)
-        value = _parse_json(raw)
-        if value is NOT_JSON:
-            raise ApiError(400, "invalid_json", _fault(raw))
+        text = without_escapes(raw)
         del raw
+        value = _parse_json(text)
+        if value is NOT_JSON:
+            raise ApiError(400, "invalid_json", _fault(text))
+        del text
         return Received(_validated(model, value), digest=digest)
 
     return await _read(request, read)
@@ -167,7 +168,7 @@ async def work_on(
     return await worker.run(client, received.effort, lambda: work(received.body))
 
 
-def _fault(raw: bytes) -> str:
+def _fault(raw: bytes | bytearray) -> str:
     try:
         raw.decode()
     except UnicodeDecodeError:
@@ -175,7 +176,7 @@ def _fault(raw: bytes) -> str:
     return "the body is not valid JSON"
 
 
-def _parse_json(data: str | bytes) -> Any:
+def _parse_json(data: str | bytes | bytearray) -> Any:
     """The value, or NOT_JSON; NaN and Infinity are no JSON. Depth is for the caller to check."""
     try:
         return from_json(data, allow_inf_nan=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from vlm_dlm_app.errors import ApiError
 
 _MARK = b"\xef\xbb\xbf"
@@ -12,6 +14,8 @@ _ESCAPES = (
     *((b"\\/", b"/"), (b"\\u002B", b"+"), (b"\\u002b", b"+")),
     *((b"\\u003D", b"="), (b"\\u003d", b"=")),
 )
+_LONGEST_ESCAPE = 6
+_PIECE_BYTES = 2**20
 
 
 def without_mark(body: bytes) -> bytes:
@@ -25,14 +29,30 @@ def without_mark(body: bytes) -> bytes:
     return body
 
 
-def without_escapes(body: bytes) -> bytes:
+def without_escapes(body: bytes) -> bytes | bytearray:
     """The same JSON with the characters of base64 as they are: a parser takes a text with escapes
     twice into memory, which for a picture is much."""
     if b"\\\\" in body:  # an escape may begin with the second of them, and then is none
         return body
-    for escape, character in _ESCAPES:
-        body = body.replace(escape, character)
-    return body
+    found = bytearray()
+    for piece in _pieces(body):
+        for escape, character in _ESCAPES:
+            piece = piece.replace(escape, character)
+        found += piece
+    return found
+
+
+def _pieces(body: bytes) -> Iterator[bytes]:
+    """Cut between escapes, each of which has one backslash: other threads have their turn between
+    the pieces."""
+    start = 0
+    while start < len(body):
+        end = start + _PIECE_BYTES
+        backslash = body.rfind(b"\\", end - _LONGEST_ESCAPE, end)
+        if backslash > start:
+            end = backslash
+        yield body[start:end]
+        start = end
 
 
 def _other_encoding(start: bytes) -> str | None:
