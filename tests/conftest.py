@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.turns import turn
+
 # An example may take long on a busy machine; what a test means to bound it measures itself.
 settings.register_profile("default", settings.get_profile("default"), deadline=None)
 settings.load_profile("default")
+
+IS_ONE_OF_SEVERAL = "PYTEST_XDIST_WORKER" in os.environ
+if IS_ONE_OF_SEVERAL:  # here and in the processes that tests start: a core for each worker
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TIERS = ("unit", "integration", "api", "e2e", "gpu", "weights", "browser", "vllm", "clients")
 
@@ -22,6 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(root).parts[0]
         if folder in TIERS:
             item.add_marker(getattr(pytest.mark, folder))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if not IS_ONE_OF_SEVERAL:
+        return (yield)
+    with turn(is_alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

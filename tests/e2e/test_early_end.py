@@ -17,6 +17,8 @@ from tests.e2e.processes import children
 from tests.e2e.server import ROOT, Server, eventually
 from vlm_dlm.cli.entry import ENDING
 
+pytestmark = pytest.mark.alone
+
 SIGNALS = [signal.Signals[name] for name in ENDING]
 SOON_S = 5.0  # on a busy machine; mostly a tenth of a second
 

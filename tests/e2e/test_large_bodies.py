@@ -17,7 +17,7 @@ from tests.e2e.large_values import TOTAL, Place, heavy_values, one_per_type, oth
 from tests.e2e.server import Server, eventually
 from tests.e2e.watcher import Watcher, peak, processor_s, reset_peak
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.alone
 
 LIMIT_S, STALL_S, MEMORY = 1.0, 0.1, 64 * 2**20
 TRIES = 3  # other programs also take the machine's time

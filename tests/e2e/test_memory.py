@@ -14,6 +14,9 @@ from tests.e2e.memory_group import MemoryGroup, NoGroups
 from tests.e2e.server import Server
 from tests.e2e.workload import MODES, chat, data_uri, pictures
 
+pytestmark = pytest.mark.alone
+
+
 # The compose file's.
 LIMIT = 2 * 2**30
 NUM_ANSWERS = 16

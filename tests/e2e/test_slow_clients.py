@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.e2e.faults.slow import check_slow_clients
 from tests.e2e.server import Server
+
+pytestmark = pytest.mark.alone
 
 
 def test_slow_clients_do_not_slow_the_others(scripted_server: Server) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Page
 
 from tests.e2e.page.conftest import Visit
 from tests.e2e.page.views import MODES, ask_for_much, choose_image, panel, start
 from tests.e2e.server import Server, eventually
+
+pytestmark = pytest.mark.alone
 
 NUM_TABS = 20
 MAX_LONG_MS = 200
