@@ -107,8 +107,9 @@ class IdempotencyStore:
     """Runs under way, and answers kept for `keep_s` seconds, the oldest dropped first. A name's
     first part is the client.
 
-    max_bytes bounds what is kept of answers that have ended. linger_s: how long a run goes on that
-    nobody follows.
+    max_bytes bounds what is held of all, half of it what is under way for one client. Beyond that a
+    run goes on for those who follow it, but is not kept: who comes later starts another. linger_s:
+    how long a run goes on that nobody follows.
     """
 
     def __init__(
@@ -126,14 +127,14 @@ class IdempotencyStore:
         self.num_bytes = 0
         self._clock = clock
         self._entries: OrderedDict[tuple[str, ...], _Entry] = OrderedDict()
-        self._open: set[Run] = set()  # abandoned ones too, until they have ended
+        self._running: dict[Run, str] = {}  # whose; abandoned ones too, until they have ended
 
     def __len__(self) -> int:
         return len(self._entries)
 
     async def close(self) -> None:
         """End every run that goes on, and wait until they have ended."""
-        runs = list(self._open)
+        runs = list(self._running)
         for run in runs:
             run.stop()
         await asyncio.gather(*(run.ended() for run in runs))
@@ -151,11 +152,11 @@ class IdempotencyStore:
         """
         self._drop_old()
         entry = self._entries.get(name)
-        if entry is None or entry.run.is_abandoned:
+        if entry is None or entry.run.is_abandoned or not entry.run.is_kept:
             run = Run(produce, is_good, self.linger_s)
             entry = self._entries[name] = _Entry(digest, run)
-            self._open.add(run)
-            run.start(lambda is_good: self._settle(name, entry, is_good))
+            self._running[run] = name[0]
+            run.start(self._count, lambda is_good: self._settle(name, entry, is_good))
         elif entry.digest != digest:
             message = f"this {HEADER} belongs to a request with another body"
             raise ApiError(400, "idempotency_mismatch", message, HEADER)
@@ -164,15 +165,40 @@ class IdempotencyStore:
 
     def _settle(self, name: tuple[str, ...], entry: _Entry, is_good: bool) -> None:
         """A run has ended: keep it, or make way for another try."""
-        self._open.discard(entry.run)
-        if self._entries.get(name) is not entry:  # abandoned, and another took its place
+        del self._running[entry.run]
+        is_current = self._entries.get(name) is entry  # else another took its place
+        if is_current and is_good and entry.run.is_kept:
+            entry.ended_s = self._clock()
+            self._drop_old()
             return
-        if not is_good:
+        if is_current:
             del self._entries[name]
-            return
-        entry.ended_s = self._clock()
-        self.num_bytes += entry.run.num_bytes
-        self._drop_old()
+        entry.run.forget()
+
+    def _count(self, num_bytes: int) -> None:
+        """A run holds so many more."""
+        self.num_bytes += num_bytes
+        if num_bytes > 0 and self.num_bytes > self.max_bytes // 2:
+            if self.num_bytes > self.max_bytes:
+                self._drop_old()
+            self._limit_running()
+
+    def _limit_running(self) -> None:
+        """Where there is too much, the largest run of the client that has most is not kept."""
+        half = self.max_bytes // 2
+        while True:
+            shares: Counter[str] = Counter()
+            for run, client in self._running.items():
+                shares[client] += run.num_bytes
+            is_full = self.num_bytes > self.max_bytes
+            found = [
+                (shares[client], run.num_bytes, id(run), run)
+                for run, client in self._running.items()
+                if run.is_kept and (is_full or shares[client] > half)
+            ]
+            if not found:
+                return
+            max(found)[-1].forget()
 
     def _drop_old(self) -> None:
         """What is kept too long, and where it is too much the oldest of the client that has most,
@@ -196,4 +222,4 @@ class IdempotencyStore:
         return [(n, entry) for n, entry in self._entries.items() if entry.ended_s is not None]
 
     def _drop(self, name: tuple[str, ...]) -> None:
-        self.num_bytes -= self._entries.pop(name).run.num_bytes
+        self._entries.pop(name).run.forget()

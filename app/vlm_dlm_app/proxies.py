@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    collapse_addresses,
+    ip_address,
+    ip_network,
+)
 
 from starlette.datastructures import Headers
 
@@ -56,6 +64,14 @@ class TrustedProxies:
     def __init__(self, names: Sequence[str]) -> None:
         self._has_unix = UNIX in names
         self._networks = [each for name in names for each in _networks(name)]
+
+    @property
+    def are_everybody(self) -> bool:
+        """Whether they are all addresses there are, also as the sum of several networks."""
+        first = [each for each in self._networks if isinstance(each, IPv4Network)]
+        later = [each for each in self._networks if isinstance(each, IPv6Network)]
+        merged = [*collapse_addresses(first), *collapse_addresses(later)]
+        return any(each.prefixlen == 0 for each in merged)
 
     def trusts(self, address: str | None) -> bool:
         """Whether what comes from there is believed. None: a socket in the file system."""

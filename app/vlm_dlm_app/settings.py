@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     Field,
@@ -117,6 +117,16 @@ class Settings(BaseSettings):
             raise ValueError("is set, but empty")
         return value
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """To Python, true is 1: a limit that nobody meant."""
+        if isinstance(value, bool) and _is_number(
+            cls.model_fields[str(info.field_name)].annotation
+        ):
+            raise ValueError("must be a number, not true or false")
+        return value
+
     @field_validator(
         *("api_keys", "allow_origins", "allowed_hosts", "script_words", "trusted_proxies"),
         mode="before",
@@ -165,12 +175,17 @@ class Settings(BaseSettings):
     @classmethod
     def _check_proxies(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         try:
-            TrustedProxies(names)
+            is_everybody = TrustedProxies(names).are_everybody
         except ValueError:
             raise ValueError(
                 "takes addresses (10.0.0.7), networks (10.0.0.0/8), loopback and unix; "
                 "everybody (*) is not offered"
             ) from None
+        if is_everybody:
+            raise ValueError(
+                "believes everybody, as 0.0.0.0/0 and ::/0 do: any client could then say that it "
+                "is another, and that another host was asked; name the proxies"
+            )
         return names
 
     @field_validator("root_path")
@@ -242,3 +257,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """`load_settings` gathers the values, so that a plain Settings() reads nothing."""
         return (init_settings,)
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether a field takes one, perhaps among other things."""
+    return annotation in (int, float) or any(map(_is_number, get_args(annotation)))

@@ -40,6 +40,9 @@ def load_settings(
     for name, layer in layers.items():
         values |= layer
         origin |= dict.fromkeys(layer, name)
+    for name, value in values.items():
+        if isinstance(value, list | tuple) and not value:  # not what was meant, as `,` is not
+            raise BadInputError(f"setting {name} (from {origin[name]}) is set, but holds nothing")
     try:
         settings = Settings(**values)
     except ValidationError as error:

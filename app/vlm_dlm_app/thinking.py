@@ -6,20 +6,11 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.fields.nested import THINKING_OPTIONS
+from vlm_dlm_app.fields.nested import HOLDERS, THINKING_OPTIONS, WISHES
 from vlm_dlm_app.fields.rules import is_empty
 
-# Fields of a request that may say it.
-FIELDS = (
-    "enable_thinking",
-    "thinking",
-    "think",
-    "chat_template_kwargs",
-    "reasoning",
-    "reasoning_effort",
-    "extra_body",
-)
-_NAMES = ("enable_thinking", "thinking", "think")
+_OBJECT = "reasoning"  # the one wish that is no flag but an object
+_FLAGS = tuple(name for name in WISHES.split() if name != _OBJECT)
 _OFF = ("none", "minimal", "off", "disabled")
 _ON = ("low", "medium", "high", "xhigh", "max", "auto", "on", "enabled", "adaptive")
 
@@ -42,15 +33,15 @@ def _wishes(fields: Mapping[str, Any], place: str) -> list[tuple[str, bool]]:
     """Name of every field that says it, and what. place: of these fields."""
     wishes = [
         (f"{place}{name}", _flag(fields[name], f"{place}{name}"))
-        for name in (*_NAMES, "reasoning_effort")
+        for name in _FLAGS
         if not is_empty(fields.get(name))
     ]
-    for name in ("chat_template_kwargs", "extra_body"):
+    for name in HOLDERS.split():
         if not is_empty(fields.get(name)):
             inner = _object(fields[name], f"{place}{name}")
             wishes += _wishes(_known(inner, f"{place}{name}"), f"{place}{name}.")
-    if not is_empty(fields.get("reasoning")):
-        wishes += _of_reasoning(_object(fields["reasoning"], f"{place}reasoning"), place)
+    if not is_empty(fields.get(_OBJECT)):
+        wishes += _of_reasoning(_object(fields[_OBJECT], f"{place}{_OBJECT}"), place)
     return wishes
 
 

@@ -1,6 +1,5 @@
 """Traces by OpenTelemetry, where an operator asks for them: a span per request, and below it where
-the time of each answer went. Nothing that a client wrote is in them: no text, picture, query,
-address or key."""
+the time of each answer went. Nothing that a client wrote is in them: see `span_filter.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from vlm_dlm.errors import BadInputError
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.trace import Span, Tracer
+    from opentelemetry.trace import Tracer
 
     from vlm_dlm.events import Stats
 
@@ -28,13 +27,6 @@ PACKAGES = (
 # Asked for all the time by machines and by the page.
 QUIET = "/health,/metrics,/assets/,/static/,/favicon.ico,/theme.css"
 EXPORT_S = 3.0  # for one batch; also how long the server's end can be held up
-_PATHS = frozenset({"http.target", "http.url", "url.full"})
-_HIDDEN = frozenset(
-    {
-        *("url.query", "client.address", "client.port", "net.peer.ip", "net.peer.port"),
-        *("network.peer.address", "network.peer.port", "http.client_ip"),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +60,6 @@ class Tracing:
             app,
             tracer_provider=self._provider,
             excluded_urls=QUIET,
-            server_request_hook=_hide,
             exclude_spans=["receive", "send"],
         )
 
@@ -132,11 +123,14 @@ def build_tracing(endpoint: str | None, model: str) -> Tracing | None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     from vlm_dlm import __version__
+    from vlm_dlm_app.span_filter import SpanFilter
 
     own = Resource({"service.name": "vlm-dlm", "service.version": __version__})
     provider = TracerProvider(resource=own.merge(OTELResourceDetector().detect()))
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_S)
-    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
+    provider.add_span_processor(
+        BatchSpanProcessor(SpanFilter(exporter), schedule_delay_millis=1000)
+    )
     return Tracing(provider, model)
 
 
@@ -145,15 +139,6 @@ def _is_there(package: str) -> bool:
         return find_spec(package) is not None
     except ModuleNotFoundError:
         return False
-
-
-def _hide(span: Span, scope: Mapping[str, Any]) -> None:
-    """What a client wrote into the address, and who it is, stays here."""
-    for name in tuple(getattr(span, "attributes", None) or ()):
-        if name in _PATHS:
-            span.set_attribute(name, str(scope["path"])[:120])
-        elif name in _HIDDEN:
-            span.set_attribute(name, "")
 
 
 def _figures(answer: Answered) -> dict[str, Any]:

@@ -93,6 +93,9 @@ def test_keys_are_never_shown() -> None:
         ),
         ({"VLM_DLM_TRUSTED_PROXIES": "*"}, r"trusted_proxies .* everybody \(\*\) is not offered"),
         ({"VLM_DLM_TRUSTED_PROXIES": "10.0.0.1/8"}, r"trusted_proxies .* takes addresses"),
+        ({"VLM_DLM_TRUSTED_PROXIES": "10.0.0.1,0.0.0.0/0"}, r"trusted_proxies .* believes everybo"),
+        ({"VLM_DLM_TRUSTED_PROXIES": "::/0"}, r"trusted_proxies .* any client could then say that"),
+        ({"VLM_DLM_TRUSTED_PROXIES": "0.0.0.0/1,128.0.0.0/1"}, r"trusted_proxies .* everybody"),
         ({"VLM_DLM_ROOT_PATH": "vlm"}, r"root_path .* takes a path such as /vlm"),
         ({"VLM_DLM_ROOT_PATH": "/v1"}, r"root_path .* address of the server itself"),
         ({"VLM_DLM_ALLOWED_HOSTS": "http://a"}, r"allowed_hosts .* takes host names"),
@@ -210,6 +213,39 @@ def test_a_list_that_is_set_holds_something(name: str, text: str, tmp_path: Path
         file.write_text(f"{name} = {value}", encoding="utf-8")
         with pytest.raises(BadInputError, match=f"setting {name}"):
             load_settings(file=file, environment={})
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_is_not_empty(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(f"{name} = []", encoding="utf-8")
+    with pytest.raises(
+        BadInputError, match=rf"setting {name} \(from the settings file\) is set, but holds nothing"
+    ):
+        load_settings(file=file, environment={})
+    for empty in ((), []):
+        with pytest.raises(BadInputError, match=rf"{name} \(from the flags\) is set, but holds"):
+            load_settings({name: empty}, environment={})
+
+
+NUMBERS = [
+    name
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.default, int | float) and not isinstance(field.default, bool)
+] + ["max_running", "max_cache_tokens"]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_true_is_no_number(name: str, tmp_path: Path) -> None:
+    assert len(NUMBERS) > 30
+    file = tmp_path / "settings.toml"
+    for text in ("true", "false"):
+        file.write_text(f"{name} = {text}", encoding="utf-8")
+        with pytest.raises(BadInputError, match=f"setting {name} .* not true or false"):
+            load_settings(file=file, environment={})
+    file.write_text("page = false\nmodel = true", encoding="utf-8")
+    with pytest.raises(BadInputError, match=r"setting model .* must be text"):
+        load_settings(file=file, environment={})
 
 
 @pytest.mark.parametrize("keys", [("",), (" ",), (",",), ("a,b",), ("a", "")])

@@ -20,6 +20,11 @@ from vlm_dlm_app import tracing
 from vlm_dlm_app.settings import Settings
 
 SECRET = "a-word-that-nobody-may-read"
+# By the old and the new conventions.
+REQUEST_NAMES = {
+    *("http.method", "http.request.method", "http.route"),
+    *("http.status_code", "http.response.status_code"),
+}
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 needs_otel = pytest.mark.skipif(
     find_spec("opentelemetry.proto") is None or not all(map(tracing._is_there, tracing.PACKAGES)),  # pyright: ignore[reportPrivateUsage]
@@ -92,11 +97,7 @@ def test_a_request_and_where_its_time_went(checkpoint: Checkpoint, collector: Co
     settings = Settings(otel_endpoint=collector.url)
     script = Script(("one ", "two ", "three."))
     body = {"prompt": SECRET, "images": [data_uri(png())], "mode": "ar"}
-    headers = {
-        "traceparent": f"00-{TRACE}-{PARENT}-01",
-        "X-Forwarded-For": SECRET,
-        "User-Agent": "test",
-    }
+    headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "User-Agent": SECRET}
     with live_server(checkpoint, settings, script) as running:
         address = f"{running.url}/v1/generate?prompt={SECRET}"
         reply = running.http.post(address, json=body, headers=headers)
@@ -124,7 +125,44 @@ def test_a_request_and_where_its_time_went(checkpoint: Checkpoint, collector: Co
     assert decode["vlm_dlm.mode"] == "ar"
     assert decode["vlm_dlm.forwards"] == reply.json()["metrics"]["num_forwards"]
     assert values(by_name["queue"])["vlm_dlm.mode"] == "ar"
-    assert "net.peer.ip" not in values(request) or not values(request)["net.peer.ip"]
+    asked = values(request)
+    assert asked == {"http.method": "POST", "http.route": "/v1/generate", "http.status_code": 200}
+
+
+@needs_otel
+@pytest.mark.parametrize("convention", ["", "http", "http/dup"])
+def test_nothing_that_a_client_wrote_leaves_the_server(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, convention: str
+) -> None:
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter
+    from opentelemetry.instrumentation import _semconv
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    kept = InMemorySpanExporter()
+    monkeypatch.setattr(trace_exporter, "OTLPSpanExporter", lambda **_: kept)
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", convention)
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", ".*")
+    monkeypatch.setattr(_semconv._OpenTelemetrySemanticConventionStability, "_initialized", False)  # pyright: ignore[reportPrivateUsage]
+    headers = {
+        "traceparent": f"00-{TRACE}-{PARENT}-01",
+        **dict.fromkeys(("User-Agent", "Referer", "X-Forwarded-For", "X-Real-IP"), SECRET),
+        **{"Host": SECRET, "tracestate": f"a={SECRET}", "baggage": f"a={SECRET}"},
+    }
+    settings = Settings(otel_endpoint="http://127.0.0.1:1", allowed_hosts=(SECRET,))
+    with live_server(checkpoint, settings) as running:
+        for method, path in (("POST", "v1/generate"), ("GET", SECRET), (SECRET, "v1/models")):
+            url, body = f"{running.url}/{path}?{SECRET}={SECRET}", {"prompt": SECRET}
+            running.http.request(method, url, json=body, headers=headers)
+        reply = running.http.post(f"{running.url}/v1/generate", json={"prompt": "Hello"})
+        assert reply.status_code == 200
+    spans = kept.get_finished_spans()
+    assert {"POST /v1/generate", "decode"} <= {span.name for span in spans}
+    for span in spans:
+        assert SECRET not in span.to_json()
+        assert span.context is not None
+        assert not span.context.trace_state
+        names = {name for name in span.attributes or {} if not name.startswith(("gen_", "vlm_"))}
+        assert names <= REQUEST_NAMES, span.name
 
 
 @needs_otel

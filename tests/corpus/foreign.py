@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from io import BytesIO
 
-from tests.corpus.images import Groups, Named, encode, noise, picture
+from tests.corpus.images import Groups, Named, encode, noise, picture, tiff
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 
@@ -19,6 +19,7 @@ def groups() -> Groups:
     """Files by the statuses they may get."""
     yield {400}, iter([("nothing at all", b"")])
     yield {415}, _other_formats()
+    yield {415}, iter([("TIFF of 16-bit LAB", tiff(64, 48, 8, (16, 16, 16), bytes(64 * 48 * 6)))])
     yield {415}, _by_signature()
     yield {400}, _of_our_formats_by_signature()
     yield {415}, _texts()

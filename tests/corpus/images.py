@@ -127,6 +127,33 @@ def exif(entries: dict[int, Any]) -> bytes:
     return block.tobytes()
 
 
+def tiff(
+    width: int,
+    height: int,
+    photometric: int,
+    bits: tuple[int, int, int],
+    pixels: bytes,
+    subsampling: tuple[int, int] = (1, 1),
+) -> bytes:
+    """Three values for each pixel, unpacked, in one strip. photometric: 2 RGB, 6 YCbCr, 8 LAB."""
+    data_at = 8 + 2 + 10 * 12 + 4 + 6
+    entries = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 3, data_at - 6),
+        (259, 3, 1, 1),
+        (262, 3, 1, photometric),
+        (273, 4, 1, data_at),
+        (277, 3, 1, 3),
+        (278, 4, 1, height),
+        (279, 4, 1, len(pixels)),
+        (530, 3, 2, subsampling[0] | subsampling[1] << 16),
+    ]
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    return head + directory + bytes(4) + struct.pack("<3H", *bits) + pixels
+
+
 def flipped(data: bytes, seed: int, num_bytes: int = 3) -> bytes:
     """The file with some bytes behind its signature replaced by others."""
     generator = np.random.default_rng(seed)

@@ -107,6 +107,8 @@ def _by_encoder() -> Iterator[Named]:
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"):
         source = base.convert("L") if mode in ("LA", "I;16", "F") else base
         yield f"TIFF, {mode}", encode(source.convert(mode), "TIFF")
+    yield "TIFF, YCbCr", encode(base.convert("YCbCr"), "TIFF")
+    yield "TIFF, LAB", encode(Image.merge("LAB", base.split()), "TIFF")
     for packing in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
         yield f"TIFF, {packing}", encode(base, "TIFF", compression=packing)
     yield "AVIF", encode(base, "AVIF")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 ROOT = Path("/sys/fs/cgroup")
 _V1, _V2 = "memory.limit_in_bytes", "memory.max"
+SAMPLE_S = 0.01
 
 
 class NoGroups(Exception):
@@ -23,6 +26,7 @@ class MemoryGroup:
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
+        self.peak_bytes = 0
         name = f"vlm-dlm-test-{os.getpid()}-{time.monotonic_ns()}"
         is_first = (ROOT / "memory").is_dir()
         self._folder = (ROOT / "memory" if is_first else ROOT) / name
@@ -82,3 +86,20 @@ class MemoryGroup:
         lines = (self._folder / "memory.stat").read_text().splitlines()
         found = {name: int(value) for name, value in (line.split() for line in lines)}
         return sum(found.get(name, 0) for name in fields)
+
+    @contextmanager
+    def watched(self) -> Generator[None]:
+        """Meanwhile `peak_bytes` is the most that was used at any look."""
+        is_over = threading.Event()
+
+        def watch() -> None:
+            while not is_over.wait(SAMPLE_S):
+                self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()

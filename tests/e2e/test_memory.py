@@ -1,4 +1,4 @@
-"""Four pictures of 40 megapixels at once in a container's memory: nobody is killed."""
+"""Four pictures of 40 megapixels at once in a container: nobody is killed, and memory is left."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ pytestmark = pytest.mark.alone
 
 # The compose file's.
 LIMIT = 2 * 2**30
+# Two of the pictures decoded at once, which its limits allow where there is more, take more.
+MOST = LIMIT * 4 // 5
 NUM_ANSWERS = 16
 
 
@@ -34,11 +36,12 @@ def test_large_pictures_at_once_do_not_end_the_engine() -> None:
         group = MemoryGroup(LIMIT)
     except NoGroups as error:
         pytest.skip(str(error))
-    images = [large("JPEG"), large("JPEG", progressive=True, subsampling=0)]
-    images += images
+    images = [large("WEBP", method=0)] * 3
+    images.append(large("JPEG", progressive=True, subsampling=0))
     with group, Server(page=True, enter=group.enter) as server:
         engines = server.engines()
         with (
+            group.watched(),
             httpx.Client(base_url=server.base_url, timeout=120, trust_env=False) as client,
             ThreadPoolExecutor(12) as threads,
         ):
@@ -58,4 +61,4 @@ def test_large_pictures_at_once_do_not_end_the_engine() -> None:
             assert list(threads.map(ask_large, images)) == [200] * 4
         assert group.num_kills == 0
         assert server.engines() == engines
-        assert group.used_bytes < LIMIT
+        assert group.peak_bytes < MOST

@@ -19,6 +19,12 @@ from vlm_dlm.errors import ImageError, ImageTooLargeError
 from vlm_dlm.processor.image_kinds import FORMATS, check_kind
 from vlm_dlm.processor.image_mending import lacks_end, mended_jpeg, without_texts
 from vlm_dlm.processor.rgb import to_rgb
+from vlm_dlm.processor.tiff_colours import (
+    check_lab,
+    is_without_rule,
+    unpack_by_libtiff,
+    unsupported,
+)
 
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
@@ -77,6 +83,8 @@ def open_image(data: bytes, limits: ImageLimits, name: str = "the image") -> Ima
         size = f"{found.group()} pixels" if found else "too many pixels"
         raise ImageTooLargeError(f"{name} has {size}; the limit is {limits.max_pixels}") from None
     except Exception:  # header parsers raise many types on hostile bytes; none may pass
+        if kind == "TIFF" and is_without_rule(data):
+            raise unsupported(name) from None
         raise ImageError(f"{name} is damaged or cut short") from None
 
 
@@ -94,6 +102,7 @@ def upright_rgb(
     to it by a whole number while they are decoded; 0 for no limit.
     """
     _check_size(image.size, name, limits or ImageLimits())
+    check_lab(image, name)
     size = image.size
     try:
         loaded = _loaded(image, data, max_side)
@@ -150,6 +159,7 @@ def _load(image: Image.Image, max_side: int) -> Image.Image:
         factor = shrink_factor(image.size, image.size, max_side)
         if factor > 1:
             image.draft(None, tuple(max(1, side // factor) for side in image.size))  # pyright: ignore[reportArgumentType]
+    unpack_by_libtiff(image)
     image.load()
     return image
 

@@ -22,8 +22,12 @@ def to_rgb(image: Image.Image, factor: int = 1) -> Image.Image:
     rows = max(1, _STRIP_PIXELS // (image.width * factor)) * factor
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-        rgb = _converted(strip, scale)
-        canvas.paste(rgb.reduce(factor) if factor > 1 else rgb, (0, top // factor))
+        if factor > 1 and image.mode == "LAB":  # its conversion costs more than all the rest
+            rgb = _converted(strip.reduce(factor), scale)
+        else:
+            rgb = _converted(strip, scale)
+            rgb = rgb.reduce(factor) if factor > 1 else rgb
+        canvas.paste(rgb, (0, top // factor))
     return canvas
 
 

@@ -21,6 +21,7 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageCms,
     ImageColor,
     ImageFile,
     ImagePalette,
@@ -32,13 +33,14 @@ from PIL import (
 )
 
 from vlm_dlm.confinement import give_up_rights, limit_cpu, limit_memory, prefer_for_killing
-from vlm_dlm.errors import ImageError
+from vlm_dlm.errors import ImageError, ImageFormatError
 from vlm_dlm.processor.image_input import ImageLimits, open_image, upright_rgb
 
 PRELOADED = (
     AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
+    ImageCms,
     ImageColor,
     ImageFile,
     ImagePalette,
@@ -78,6 +80,7 @@ class Outcome(IntEnum):
     DAMAGED = 1
     CONTRADICTION = 2
     TOO_LARGE = 3
+    UNSUPPORTED = 4
 
 
 REQUEST = struct.Struct(">IIIIBQ")
@@ -131,6 +134,8 @@ def _decode(request: Request, data: bytes) -> tuple[Outcome, Image.Image | None]
                 data=data,
                 max_side=request.max_side,
             )
+    except ImageFormatError:
+        return Outcome.UNSUPPORTED, None
     except ImageError as error:
         is_memory = isinstance(error.__context__, MemoryError)
         return (Outcome.TOO_LARGE if is_memory else Outcome.DAMAGED), None

@@ -16,6 +16,7 @@ from PIL import Image
 
 import vlm_dlm
 from vlm_dlm.errors import ImageError, UnavailableError
+from vlm_dlm.processor.tiff_colours import unsupported
 from vlm_dlm.serving.decode_child import READY, REPLY, REQUEST, Outcome, Reply, Request
 from vlm_dlm.serving.image_header import DAMAGED
 
@@ -154,6 +155,8 @@ class DecodeWorker:
                 raise EOFError
             pixels = link.read(reply.width * reply.height * 3)
             return Image.frombytes("RGB", (reply.width, reply.height), pixels)
+        if reply.outcome == Outcome.UNSUPPORTED:
+            raise unsupported("the image")
         raise ImageError(self._text(reply.outcome, request.max_bytes))
 
     def _text(self, outcome: int, max_bytes: int) -> str:

@@ -132,13 +132,16 @@ STREAM_OPTIONS = Place(
     ignores_unknown=False,
 )
 
+# Fields that say whether to think first, and objects that hold them.
+WISHES = "enable_thinking thinking think reasoning reasoning_effort"
+HOLDERS = "chat_template_kwargs extra_body"
+
 THINKING_OPTIONS = Place(
     "`chat_template_kwargs` and `extra_body`",
     "A field that is not listed is refused unless it is null or empty.",
     (
         honoured(
-            "enable_thinking thinking think reasoning reasoning_effort chat_template_kwargs "
-            "extra_body",
+            f"{WISHES} {HOLDERS}",
             "vLLM, SGLang, Qwen",
             "as on the top level",
         ),

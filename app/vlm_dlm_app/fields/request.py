@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vlm_dlm_app.fields.extras import EXTRAS
+from vlm_dlm_app.fields.nested import HOLDERS, WISHES
 from vlm_dlm_app.fields.rules import Place, honoured, ignored, refused
 
 OPENAI, OWN, OLD = "OpenAI", "vlm-dlm", "OpenAI, older"
@@ -75,12 +76,12 @@ _REFUSED = (
 )
 _THINKING = (
     honoured(
-        "enable_thinking thinking think reasoning reasoning_effort",
+        WISHES,
         "Qwen, Anthropic, DeepSeek, Ollama, OpenRouter, OpenAI",
         "whether the model thinks first: a boolean, an effort, or an object that says it",
     ),
     honoured(
-        "chat_template_kwargs extra_body",
+        HOLDERS,
         "vLLM, SGLang, llama.cpp",
         "the same, see below; nothing else in them",
     ),

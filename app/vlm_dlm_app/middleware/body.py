@@ -94,7 +94,7 @@ class Body:
             body = reading.taken()
             if _is_json(headers):
                 body = await self._checked(client, body)
-            replayed = _replay(body, receive)
+            replayed = replay(body, receive)
             del body  # the route alone decides how long it is kept
             await self.app(scope, replayed, send)
         finally:
@@ -155,8 +155,8 @@ class Body:
     async def _checked(self, client: str, body: bytes) -> bytes:
         """JSON that is safe to parse, without a mark before it."""
         body = without_mark(body)
-        shape = self.limits.max_depth
-        await self._worker.run(client, effort_of(body), lambda: check_shape(body, shape))
+        max_depth = self.limits.max_depth
+        await self._worker.run(client, effort_of(body), lambda: check_shape(body, max_depth))
         return body
 
     def _too_large(self) -> ApiError:
@@ -182,7 +182,7 @@ def _as_unpacked(scope: Scope, num_bytes: int) -> Scope:
     return scope
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
     """The body in one message, then what else the server has to say: that the client left."""
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

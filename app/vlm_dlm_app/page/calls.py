@@ -22,7 +22,7 @@ from vlm_dlm_app.bodies import read_json
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.held_bytes import Hold
 from vlm_dlm_app.image_sources import is_url
-from vlm_dlm_app.middleware.body import HOLD_KEY
+from vlm_dlm_app.middleware.body import HOLD_KEY, replay
 from vlm_dlm_app.page.boundary import found_in
 from vlm_dlm_app.page.handlers import Takes, form_of
 from vlm_dlm_app.page.sessions import Sessions
@@ -118,7 +118,7 @@ class Calls:
             send = self._noticing(hold, send)
         length = (b"content-length", str(len(body)).encode())
         others = [pair for pair in scope["headers"] if pair[0] != length[0]]
-        scope, receive = {**scope, "headers": [*others, length]}, _replay(body, receive)
+        scope, receive = {**scope, "headers": [*others, length]}, replay(body, receive)
         del body
         await self.app(scope, receive, send)
 
@@ -230,12 +230,3 @@ async def _read(request: Request, model: type[Any]) -> Any:
 
 def _wrong(name: str, sentence: str) -> ApiError:
     return ApiError(400, "invalid_value", f"{name} {sentence}", name)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replayed() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return replayed

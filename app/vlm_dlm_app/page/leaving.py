@@ -12,7 +12,7 @@ from vlm_dlm_app.page.handlers import API
 
 STREAM_PATH = f"{API}/queue/data"
 CALL_PATH = f"{API}/call/"  # .../NAME/EVENT: by plain HTTP
-SESSION_KEY = "vlm_dlm_page_session"  # in the scope, where the address names an event
+SESSION_KEY = "vlm_dlm_page_session"  # in the scope, set by `streams.py`
 
 
 class Followers:
@@ -73,16 +73,20 @@ class Leaving:
             self.followers.go(session, is_whole and not is_gone)
 
 
-def session_of(scope: Scope) -> str | None:
-    """Whose stream is asked for, or the event whose; None for any other request."""
-    if SESSION_KEY in scope:
-        return scope[SESSION_KEY]
+def event_of(scope: Scope) -> str | None:
+    """The event whose stream is asked for; None for any other request."""
     if scope["type"] != "http" or scope["method"] != "GET":
         return None
     path: str = scope["path"]
-    if path.startswith(CALL_PATH):
-        return path.rpartition("/")[2] or None
-    if path != STREAM_PATH:
+    return path.rpartition("/")[2] or None if path.startswith(CALL_PATH) else None
+
+
+def session_of(scope: Scope) -> str | None:
+    """Whose stream is asked for; None for any other request."""
+    if SESSION_KEY in scope:
+        return scope[SESSION_KEY]
+    is_get = scope["type"] == "http" and scope["method"] == "GET"
+    if not is_get or scope["path"] != STREAM_PATH:
         return None
     query = parse_qs(scope["query_string"].decode("latin-1"))
     return next(iter(query.get("session_hash", [])), None)

@@ -19,7 +19,7 @@ from vlm_dlm_app.disconnect import ended
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.page.boundary import found_in
 from vlm_dlm_app.page.handlers import Takes
-from vlm_dlm_app.page.leaving import SESSION_KEY, session_of
+from vlm_dlm_app.page.leaving import SESSION_KEY, event_of, session_of
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -53,20 +53,25 @@ class Streams:
 
     def _session(self, scope: Scope) -> str:
         queue = self._blocks._queue  # pyright: ignore[reportPrivateUsage]
-        session = session_of(scope)
+        if "event_id" in found_in(scope).places:
+            event_id = event_of(scope)
+            session = None if event_id is None else self._session_of_event(event_id)
+        else:
+            session = session_of(scope)
         if session is None:
             raise ApiError(400, "invalid_value", "session_hash is required", "session_hash")
-        if "event_id" in found_in(scope).places:  # which may belong to a session of another name
-            event = queue.event_ids_to_events.get(session)
-            known = queue.pending_event_ids_session.items()
-            session = (
-                next((name for name, ids in known if session in ids), session)
-                if event is None
-                else event.session_hash
-            )
         if session not in queue.pending_messages_per_session:
             raise ApiError(404, "not_found", "nothing is known of that session; call first")
         return session
+
+    def _session_of_event(self, event_id: str) -> str:
+        """Whoever called without naming a session has one with the name of the event."""
+        queue = self._blocks._queue  # pyright: ignore[reportPrivateUsage]
+        event = queue.event_ids_to_events.get(event_id)
+        if event is not None:
+            return event.session_hash
+        known = queue.pending_event_ids_session.items()
+        return next((name for name, ids in known if event_id in ids), event_id)
 
     @contextmanager
     def _place(self, client: str) -> Generator[None]:

@@ -66,7 +66,7 @@ TokenLimit = Annotated[
 Seed = Annotated[
     Annotated[Whole, Field(ge=-(2**63), lt=2**64)] | None, _none_if(-1), AfterValidator(_folded)
 ]
-Turn = Annotated[
+Priority = Annotated[
     Literal["interactive", "batch"] | None,
     _none_if(0),
     WithJsonSchema({"enum": ["interactive", "batch", 0, None]}),
@@ -90,7 +90,7 @@ class ChatRequest(AnswerOptions):
     max_tokens: TokenLimit = None
     seed: Seed = None
     stop: Stops | None = None
-    priority: Turn = None
+    priority: Priority = None
     tools: Tools = None
     functions: Tools = None
     n: Annotated[Whole, Field(ge=1, le=MAX_INT)] | None = None

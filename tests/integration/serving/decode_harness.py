@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
+import sys
+import termios
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -39,6 +42,21 @@ async def wait_for_pid(pool: DecodePool, other_than: int | None = None) -> int:
         while not pool.pids or pool.pids[0] == other_than:
             await asyncio.sleep(0.01)
     return pool.pids[0]
+
+
+async def wait_for_work(pool: DecodePool, num_waiting: int = 0) -> None:
+    """Until the only child has a picture, and so many more wait for it."""
+    async with asyncio.timeout(PATIENT_S):
+        while not _has_work(pool) or len(pool._slots._line) != num_waiting:
+            await asyncio.sleep(0.01)
+
+
+def _has_work(pool: DecodePool) -> bool:
+    """Whether a request lies in the socket of a child that does not read."""
+    (worker,) = pool._workers
+    assert worker._link is not None
+    unread = fcntl.ioctl(worker._link._sock, termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(unread, sys.byteorder) > 0
 
 
 def freeze(pool: DecodePool) -> int:

@@ -17,6 +17,7 @@ from tests.integration.serving.decode_harness import (
     freeze,
     is_gone,
     wait_for_pid,
+    wait_for_work,
     with_pool,
 )
 from vlm_dlm.errors import ImageError, UnavailableError
@@ -61,7 +62,7 @@ def test_a_child_that_dies_of_an_image_fails_that_image_only() -> None:
         await pool.start()
         pid = freeze(pool)
         lost, waiting = (asyncio.create_task(pool.decode(data)) for _ in range(2))
-        await asyncio.sleep(0.3)
+        await wait_for_work(pool, num_waiting=1)
         os.kill(pid, signal.SIGSEGV)
         os.kill(pid, signal.SIGCONT)
         with pytest.raises(ImageError, match="could not be decoded within 60 processor seconds"):
@@ -80,7 +81,7 @@ def test_an_image_whose_child_was_ended_from_outside_is_decoded_again(number: in
         await pool.start()
         pid = freeze(pool)
         task = asyncio.create_task(pool.decode(data))
-        await asyncio.sleep(0.3)
+        await wait_for_work(pool)
         os.kill(pid, number)
         if number == signal.SIGTERM:
             os.kill(pid, signal.SIGCONT)
@@ -113,8 +114,11 @@ def test_a_child_that_died_idle_is_replaced_unseen() -> None:
 
     async def use(pool: DecodePool) -> int:
         await pool.decode(data)
+        (worker,) = pool._workers
         os.kill(pool.pids[0], signal.SIGKILL)
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(PATIENT_S):
+            while not worker.has_ended:
+                await asyncio.sleep(0.01)
         assert (await pool.decode(data)).size == (20, 20)
         return pool.num_deaths
 

@@ -1,4 +1,4 @@
-"""Figures that docs/security.md gives are those of the code."""
+"""Figures that docs/security.md, operate.md and serving.md give are those of the code."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import pytest
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.model.hub import DATA_FILES
 from vlm_dlm.serving.decode_worker import ChildLimits
+from vlm_dlm_app import framing, json_shape, multipart
 from vlm_dlm_app.auth import OPEN_PATHS
 from vlm_dlm_app.idempotency import MAX_STORED_BYTES
 from vlm_dlm_app.media.fetcher import FetchPolicy
 from vlm_dlm_app.middleware.gate import LOOPBACK_NAMES, is_loopback
 from vlm_dlm_app.protocol import BoundedProtocol
 from vlm_dlm_app.request_head import MAX_HEAD_BYTES
+from vlm_dlm_app.schemas import bounds, messages
 from vlm_dlm_app.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
-SECURITY, OPERATE = (
+SECURITY, OPERATE, SERVING = (
     " ".join((DOCS / name).read_text(encoding="utf-8").split())
-    for name in ("security.md", "operate.md")
+    for name in ("security.md", "operate.md", "serving.md")
 )
 CHILD, FETCH, ENGINE = ChildLimits(), FetchPolicy(), EngineConfig()
 
@@ -67,3 +69,19 @@ def test_what_is_open_without_a_key_and_what_is_off() -> None:
     assert not settings.allow_image_urls
     assert not settings.allow_origins
     assert "`upload_s` at most" in SECURITY
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        f"| {json_shape.MAX_PARTS:,} | values and names of fields",
+        f"| {json_shape.MAX_CONTAINERS:,} | lists and objects",
+        f"| {bounds.MAX_ENTRIES} | entries of one list, {bounds.MAX_FIELDS} fields of one object |",
+        f"| {messages.MAX_PARTS} | parts of all messages",
+        f"| {multipart.MAX_PARTS} | parts of a form, with {multipart.MAX_PART_HEADERS} headers and "
+        f"{multipart.MAX_HEADER_BYTES >> 10} KiB of them each |",
+        f"| {framing.MAX_SMALL_CHUNKS} | chunks of less than {framing.SMALL_CHUNK_BYTES} bytes",
+    ],
+)
+def test_bodies(row: str) -> None:
+    assert row in SERVING
