@@ -90,11 +90,11 @@ class Body:
                 message = f"the body did not arrive in time; the limit is {limit}"
                 raise ApiError(408, "body_timeout", message) from None
             if reading.unpacker is not None:
-                scope = _as_unpacked(scope, reading.num_bytes)
+                scope = with_body(scope, reading.num_bytes)
             body = reading.taken()
             if _is_json(headers):
                 body = await self._checked(client, body)
-            replayed = _replay(body, receive)
+            replayed = replay(body, receive)
             del body  # the route alone decides how long it is kept
             await self.app(scope, replayed, send)
         finally:
@@ -173,8 +173,8 @@ def _is_json(headers: Headers) -> bool:
     return not content_type or "json" in content_type.lower()
 
 
-def _as_unpacked(scope: Scope, num_bytes: int) -> Scope:
-    """The request as if it had been sent so."""
+def with_body(scope: Scope, num_bytes: int) -> Scope:
+    """The request as if it had been sent with a body of that size, not packed."""
     scope = {**scope, "headers": list(scope["headers"])}
     headers = MutableHeaders(scope=scope)
     del headers["content-encoding"]
@@ -182,7 +182,7 @@ def _as_unpacked(scope: Scope, num_bytes: int) -> Scope:
     return scope
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
     """The body in one message, then what else the server has to say: that the client left."""
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
