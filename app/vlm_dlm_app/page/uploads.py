@@ -173,7 +173,7 @@ class Uploads:
     def _checked(self, data: bytes) -> PictureKind:
         limit = self.limits.max_file_bytes
         if len(data) > limit:
-            message = f"the picture has {len(data)} bytes; the limit is {limit}"
+            message = f"the picture has {len(data)} bytes; the limit is {limit} (max_image_bytes)"
             raise ApiError(413, "image_too_large", message, "files")
         kind = kind_of(data)
         if kind is None:
@@ -217,7 +217,10 @@ class Uploads:
                     going.append(upload)
                     room_bytes, room_files = room_bytes + upload.num_bytes, room_files + 1
             if room_bytes < num_bytes or room_files < num_files:
-                raise _full(f"no more pictures can be uploaded for now; the limit of {words}")
+                raise _full(
+                    f"no more pictures can be uploaded for now; the limit of {words} "
+                    "(max_upload_bytes, max_uploads)"
+                )
             self._drop(going)
 
     def _drop(self, uploads: Sequence[Upload]) -> None:

@@ -65,7 +65,7 @@ def test_a_client_has_half_and_all_have_the_whole(uploads: Uploads) -> None:
     add(uploads, "a", 400)
     error = refused(uploads, "a", 101)
     assert (error.status, error.code) == (429, "uploads_full")
-    assert "500 bytes in 5 files" in error.message
+    assert "500 bytes in 5 files (max_upload_bytes, max_uploads)" in error.message
     add(uploads, "a", 100)
     add(uploads, "b", 400)
     error = refused(uploads, "c", 101)
@@ -141,7 +141,9 @@ def test_an_aborted_upload_leaves_nothing(
 
 
 def test_too_large_and_no_picture(uploads: Uploads) -> None:
-    assert refused(uploads, "a", 401).code == "image_too_large"
+    error = refused(uploads, "a", 401)
+    assert error.code == "image_too_large"
+    assert error.message == "the picture has 401 bytes; the limit is 400 (max_image_bytes)"
     with pytest.raises(ApiError) as caught:
         asyncio.run(uploads.add("a", [picture(10), b"<html>"]))
     assert (caught.value.status, caught.value.code) == (415, "unsupported_image")
