@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from vlm_dlm.errors import ImageFormatError
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.page import uploads as module
-from vlm_dlm_app.page.picture_kinds import kind_of
+from vlm_dlm_app.page.picture_kinds import picture_kind
 from vlm_dlm_app.page.uploads import UploadLimits, Uploads
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -168,12 +169,23 @@ def test_only_names_that_were_given_are_found(uploads: Uploads, path: str) -> No
         (b"BM\0\0", "bmp"),
         (b"II*\0", "tiff"),
         (b"\0\0\0\x20ftypavif", "avif"),
-        (b"RIFF\0\0\0\0WAVE", None),
-        (b"<svg", None),
-        (b"%PDF", None),
-        (b"", None),
+        (b"\0\0\0\x20ftypmif1\0\0\0\0mif1avif", "avif"),
     ],
 )
-def test_kinds_of_pictures(data: bytes, ending: str | None) -> None:
-    found = kind_of(data)
-    assert (None if found is None else found.ending) == ending
+def test_kinds_of_pictures(data: bytes, ending: str) -> None:
+    assert picture_kind(data).ending == ending
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"RIFF\0\0\0\0WAVE", "not in a supported format"),
+        (b"<svg", "is SVG, which"),
+        (b"%PDF-", "is a PDF file, which"),
+        (b"\0\0\0\x20ftypmif1\0\0\0\0mif1heic", "is HEIC, which"),
+        (b"", "not in a supported format"),
+    ],
+)
+def test_what_is_none_is_named(data: bytes, said: str) -> None:
+    with pytest.raises(ImageFormatError, match=f"the file .*{said}"):
+        picture_kind(data)
