@@ -1,5 +1,5 @@
-"""One request and its answer, with what the framework's own lacks: HTTP/1.0, and bodies that turn
-out to be faulty once their route runs."""
+"""One request and its answer, with what the framework's own lacks: HTTP/1.0, bodies that turn out
+to be faulty once their route runs, and large answers that wait for their reader."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 
 NO_CONTENT = (204, 304)
+# Of an answer, handed to the transport at a time. What is made in one piece could else lie there in
+# full, of no account once its route is over, and a slow reader would have one time limit for all.
+PIECE_BYTES = 2**16
 
 
 class Exchange(RequestResponseCycle):
@@ -48,9 +51,20 @@ class Exchange(RequestResponseCycle):
         fields = cast("dict[str, Any]", message)
         if fields["type"] == "http.response.start" and not self.response_started:
             self._choose_framing(fields)
-        elif self._ends_with_connection and fields["type"] == "http.response.body":
-            self.expected_content_length = len(fields.get("body", b""))
-        await super().send(message)
+        if fields["type"] != "http.response.body":
+            await super().send(message)
+            return
+        rest = memoryview(fields.get("body", b""))
+        while len(rest) > PIECE_BYTES and not self.disconnected:
+            await self._send_piece({**fields, "body": rest[:PIECE_BYTES], "more_body": True})
+            rest = rest[PIECE_BYTES:]
+        await self._send_piece({**fields, "body": rest})
+
+    async def _send_piece(self, fields: dict[str, Any]) -> None:
+        """Once there is room for it."""
+        if self._ends_with_connection:
+            self.expected_content_length = len(fields["body"])
+        await super().send(cast("ASGISendEvent", fields))
 
     def _choose_framing(self, start: dict[str, Any]) -> None:
         if self.waiting_for_100_continue and self.more_body:

@@ -17,6 +17,8 @@ MAX_PARTS = 64
 MAX_PART_HEADERS = 8
 MAX_HEADER_BYTES = 8192  # all headers of one part; names of files can be long
 MAX_BOUNDARY_CHARS = 70
+# What allows more in one part.
+FILE_SETTING, TEXT_SETTING = "max_image_bytes", "max_prompt_chars"
 _BREAK = b"\r\n"
 _PLAIN_ENCODINGS = frozenset({b"7bit", b"8bit", b"binary"})
 
@@ -24,7 +26,7 @@ _PLAIN_ENCODINGS = frozenset({b"7bit", b"8bit", b"binary"})
 @dataclass(frozen=True, slots=True)
 class FormShape:
     """What a form may hold. files, texts: names of fields. repeatable: those that may come more
-    than once. max_file_bytes, max_text_bytes: of one part."""
+    than once. max_file_bytes, max_text_bytes: of one part, as the settings say that are named."""
 
     files: Set[str]
     texts: Set[str]
@@ -149,12 +151,16 @@ def _check(part: _Part, shape: FormShape, form: Form) -> None:
         raise _wrong(name, "must be a file")
     if name not in shape.repeatable and (name in form.files or name in form.texts):
         raise _wrong(name, "is given twice")
-    limit = shape.max_file_bytes if part.is_file else shape.max_text_bytes
+    limit, setting = (
+        (shape.max_file_bytes, FILE_SETTING)
+        if part.is_file
+        else (shape.max_text_bytes, TEXT_SETTING)
+    )
     if len(part.content) > limit:
         raise ApiError(
             413,
             "field_too_large",
-            f"{name} has {len(part.content)} bytes; the limit is {limit}",
+            f"{name} has {len(part.content)} bytes; the limit is {limit} ({setting})",
             name,
         )
 

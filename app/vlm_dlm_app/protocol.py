@@ -46,8 +46,8 @@ _CUT_SHORT = ApiError(400, "client_left", "the client left before its request wa
 
 class BoundedProtocol(TurnTakingProtocol):
     """Refuses heads that are too large, and connections that are too many. Drops those that take
-    longer than `head_s` to send a head, and readers who take nothing of what waits for them for
-    `send_s`; to the route those have left, and what it does for them ends.
+    longer than `head_s` to send a head, and readers who do not take what waits, a piece at most,
+    within `send_s`; to the route those have left, and what it does for them ends.
 
     Upgrades are ignored. What is no HTTP gets one answer in our form, after those that are due."""
 
@@ -65,6 +65,7 @@ class BoundedProtocol(TurnTakingProtocol):
     _half_closed: HalfClosed | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.set_write_buffer_limits(high=0)  # however little waits has a time limit
         super().connection_made(JoinedWrites(transport, self.loop))
         self._framing = Framing()
         self._patience = Countdown(self.loop, self.transport.abort)  # with who sends

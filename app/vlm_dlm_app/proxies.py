@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -17,17 +18,12 @@ from ipaddress import (
 
 from starlette.datastructures import Headers
 
+from vlm_dlm_app.header_values import is_host
+
 LOOPBACK, UNIX = "loopback", "unix"
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")
 MAX_PREFIX_CHARS = 200
-# First parts of the server's own addresses. A sub-path of such a name could not be told from them.
-OWN_SEGMENTS = frozenset(
-    {
-        *("v1", "health", "metrics", "version", "openapi.json", "page", "gradio_api", "mcp"),
-        *("assets", "static", "svelte", "config", "theme.css", "favicon.ico", "manifest.json"),
-        *("robots.txt",),
-    }
-)
+_API_SEGMENTS = frozenset({"v1", "health", "metrics", "version", "openapi.json"})
 FORWARDED_NAMES = frozenset(
     {
         *(b"forwarded", b"x-real-ip", b"x-gradio-server", b"x-forwarded-for", b"x-forwarded-host"),
@@ -36,7 +32,6 @@ FORWARDED_NAMES = frozenset(
     }
 )
 _PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
-_HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 _WITH_PORT = re.compile(r"\[(?P<v6>[^\]]+)\](:[0-9]+)?|(?P<v4>[0-9.]+):[0-9]+")
 _SCHEMES = ("http", "https")
 
@@ -92,7 +87,7 @@ class TrustedProxies:
         return Forwarded(
             client=self._client(peer or "", _values(headers, "x-forwarded-for")),
             scheme=scheme if scheme in _SCHEMES else None,
-            host=host if _HOST.fullmatch(host) else None,
+            host=host if is_host(host) else None,
             prefix=as_prefix(_last(headers, "x-forwarded-prefix")),
         )
 
@@ -116,7 +111,17 @@ def as_prefix(text: str) -> str | None:
         return "" if text else None
     if len(path) > MAX_PREFIX_CHARS or not _PREFIX.fullmatch(path):
         return None
-    return None if path.split("/")[1] in OWN_SEGMENTS else path
+    return None if path.split("/")[1] in own_segments() else path
+
+
+@cache
+def own_segments() -> frozenset[str]:
+    """First parts of the server's own addresses. A sub-path of such a name could not be told from
+    them."""
+    from vlm_dlm_app.page.handlers import handlers  # with the framework, which few who ask need
+
+    paths = (handler.template for handler in handlers(has_mcp=True))
+    return _API_SEGMENTS | {path.split("/")[1] for path in paths} - {""}
 
 
 def _networks(name: str) -> list[Network]:

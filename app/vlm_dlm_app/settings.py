@@ -19,11 +19,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from vlm_dlm_app.header_values import is_host
 from vlm_dlm_app.proxies import TrustedProxies, as_prefix
 
 PREFIX = "VLM_DLM_"
 MIB = 2**20
-_HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]")
 _ORIGIN = re.compile(
     r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?"
 )
@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         for host in hosts:
-            if not _HOST.fullmatch(host):
+            if not is_host(host, has_port=False):
                 raise ValueError("takes host names such as example.org, without scheme and port")
         return tuple(host.lower() for host in hosts)
 

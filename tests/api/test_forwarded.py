@@ -11,7 +11,7 @@ from tests.api.serving import LiveServer, PlayedEngine, live_server, until
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm_app.main import create_app
 from vlm_dlm_app.page.paths import is_page_path
-from vlm_dlm_app.proxies import OWN_SEGMENTS
+from vlm_dlm_app.proxies import own_segments
 from vlm_dlm_app.settings import Settings
 from vlm_dlm_app.tracking import client_hash
 
@@ -175,7 +175,7 @@ def test_no_address_of_the_server_can_be_taken_for_a_prefix(checkpoint: Checkpoi
     paths = [getattr(route, "path", "") for route in app.routes]
     own = {path.split("/")[1] for path in paths if path}
     own |= {path.split("/")[1] for path in app.openapi()["paths"]}
-    assert own - {""} <= OWN_SEGMENTS
+    assert own - {""} <= own_segments()
     for name in ("gradio_api/info", "assets/a", "static/a", "config", "theme.css"):
         assert is_page_path(f"/{name}")
-        assert name.split("/")[0] in OWN_SEGMENTS
+        assert name.split("/")[0] in own_segments()

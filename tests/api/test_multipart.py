@@ -127,8 +127,12 @@ def test_text_must_be_utf8() -> None:
 @pytest.mark.parametrize(
     ("head", "num_bytes", "says"),
     [
-        ('name="prompt"', 101, "prompt has 101 bytes; the limit is 100"),
-        ('name="image"; filename="a"', 1001, "image has 1001 bytes; the limit is 1000"),
+        ('name="prompt"', 101, "prompt has 101 bytes; the limit is 100 (max_prompt_chars)"),
+        (
+            'name="image"; filename="a"',
+            1001,
+            "image has 1001 bytes; the limit is 1000 (max_image_bytes)",
+        ),
     ],
 )
 def test_a_field_that_is_too_large_is_413(head: str, num_bytes: int, says: str) -> None:

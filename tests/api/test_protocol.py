@@ -177,6 +177,9 @@ def test_a_slow_answer_is_not_closed() -> None:
 
         abort = close
 
+        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+            pass
+
         def is_closing(self) -> bool:
             return self.is_closed
 

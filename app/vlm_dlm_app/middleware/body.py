@@ -90,7 +90,7 @@ class Body:
                 message = f"the body did not arrive in time; the limit is {limit}"
                 raise ApiError(408, "body_timeout", message) from None
             if reading.unpacker is not None:
-                scope = _as_unpacked(scope, reading.num_bytes)
+                scope = with_body(scope, reading.num_bytes)
             body = reading.taken()
             if _is_json(headers):
                 body = await self._checked(client, body)
@@ -173,8 +173,8 @@ def _is_json(headers: Headers) -> bool:
     return not content_type or "json" in content_type.lower()
 
 
-def _as_unpacked(scope: Scope, num_bytes: int) -> Scope:
-    """The request as if it had been sent so."""
+def with_body(scope: Scope, num_bytes: int) -> Scope:
+    """The request as if it had been sent with a body of that size, not packed."""
     scope = {**scope, "headers": list(scope["headers"])}
     headers = MutableHeaders(scope=scope)
     del headers["content-encoding"]

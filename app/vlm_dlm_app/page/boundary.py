@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from urllib.parse import parse_qs, quote, urlencode
 
@@ -10,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlm_dlm.errors import VlmDlmError
 from vlm_dlm_app.errors import INTERNAL_MESSAGE, ApiError
+from vlm_dlm_app.header_values import is_host
 from vlm_dlm_app.page.handlers import Found, Takes, find_handler, form_of
 
 # What Gradio gets of a request's head. All else stays outside: other names of this server
@@ -23,7 +23,6 @@ KEPT_HEADERS = frozenset(
 )
 MCP_HEADERS = frozenset({b"mcp-session-id", b"mcp-protocol-version", b"last-event-id"})
 HANDLER_KEY = "vlm_dlm_page_handler"
-_HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
 class Boundary:
@@ -69,7 +68,7 @@ def _inner(scope: Scope, found: Found) -> Scope:
     kept = KEPT_HEADERS | MCP_HEADERS if handler.takes is Takes.MCP else KEPT_HEADERS
     headers = [(name, value) for name, value in scope["headers"] if name in kept]
     hosts = [value for name, value in headers if name == b"host"]
-    if len(hosts) > 1 or not all(_HOST.fullmatch(host) for host in hosts):
+    if len(hosts) > 1 or not all(is_host(host.decode("latin-1")) for host in hosts):
         raise ApiError(400, "bad_request", "the Host header is not the name of a server")
     query = urlencode(_query(scope["query_string"], handler.query))
     path = scope["path"]

@@ -1,8 +1,8 @@
 """Bodies of calls, held to what Gradio's functions take before Gradio sees them.
 
-Gradio gets what was checked, written anew, and nothing else of the body. What would have it read a
-file or an address (its `FileData`) is refused; of an uploaded picture of this server, which is what
-`gradio_client`'s `handle_file` sends, the name is left, and what takes a picture reads it.
+Gradio gets what was checked, the values beside the body, and nothing else of it. What would have it
+read a file or an address (its `FileData`) is refused; of an uploaded picture of this server, which
+is what `gradio_client`'s `handle_file` sends, the name is left, and what takes a picture reads it.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -22,12 +22,14 @@ from vlm_dlm_app.bodies import read_json
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.held_bytes import Hold
 from vlm_dlm_app.image_sources import is_url
-from vlm_dlm_app.middleware.body import HOLD_KEY, replay
+from vlm_dlm_app.middleware.body import HOLD_KEY, replay, with_body
+from vlm_dlm_app.page.aside import Values, with_values
 from vlm_dlm_app.page.boundary import found_in
 from vlm_dlm_app.page.handlers import Takes, form_of
 from vlm_dlm_app.page.sessions import Sessions
 from vlm_dlm_app.page.uploads import Uploads
 from vlm_dlm_app.parsing import BodyWorker
+from vlm_dlm_app.schemas.bounds import Argument
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -49,7 +51,7 @@ class _Body(BaseModel):
 class JoinBody(_Body):
     """A call by the function's number."""
 
-    data: Annotated[list[Any], Field(max_length=MAX_VALUES)]
+    data: Annotated[list[Argument], Field(max_length=MAX_VALUES)]
     fn_index: Number
     session_hash: Session
     event_data: Any = None
@@ -60,7 +62,7 @@ class JoinBody(_Body):
 class CallBody(_Body):
     """A call by the endpoint's name."""
 
-    data: Annotated[list[Any], Field(max_length=MAX_VALUES)]
+    data: Annotated[list[Argument], Field(max_length=MAX_VALUES)]
     session_hash: Session | None = None
     fn_index: None = None
 
@@ -81,10 +83,12 @@ class ResetBody(_Body):
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """What Gradio gets in place of a body. session: of a call; None for what starts nothing."""
+    """What Gradio gets in place of a body. session, passed: of a call, and its values, files still
+    in them; None for what starts nothing."""
 
     values: Mapping[str, Any]
     session: str | None = None
+    passed: Values | None = None
 
 
 class Calls:
@@ -111,20 +115,24 @@ class Calls:
             await self.app(scope, receive, send)
             return
         client, hold = scope["state"]["client"], scope["state"][HOLD_KEY]
-        body = await self._worker.run(client, hold.num_bytes, lambda: self._written(checked.values))
-        if checked.session is not None:
+        body = to_json(checked.values)
+        if checked.session is not None and checked.passed is not None:
+            passed = checked.passed
+            values, size = await self._worker.run(
+                client, hold.num_bytes, lambda: self._without_files(passed)
+            )
             self._sessions.enter(checked.session, client)
-            hold.grow_to(len(body) + CALL_BYTES)
-            send = self._noticing(hold, send)
-        length = (b"content-length", str(len(body)).encode())
-        others = [pair for pair in scope["headers"] if pair[0] != length[0]]
-        scope, receive = {**scope, "headers": [*others, length]}, replay(body, receive)
+            hold.grow_to(size + CALL_BYTES)
+            scope, send = with_values(scope, values), self._noticing(hold, send)
+        scope, receive = with_body(scope, len(body)), replay(body, receive)
         del body
         await self.app(scope, receive, send)
 
-    def _written(self, values: Mapping[str, Any]) -> bytes:
-        """As JSON without files. Raises ApiError."""
-        return to_json({name: _without_files(its, self._uploads) for name, its in values.items()})
+    def _without_files(self, values: Values) -> tuple[Values, int]:
+        """The same, and how many bytes it has as JSON. Raises ApiError."""
+        data = [_without_files(value, self._uploads) for value in values.data]
+        event = _without_files(values.event, self._uploads)
+        return Values(data, event), len(to_json((data, event)))
 
     def _noticing(self, hold: Hold, send: Send) -> Send:
         """Whether a call was taken, and by which name."""
@@ -166,13 +174,12 @@ class Calls:
         if body.trigger_id is not None and body.trigger_id not in self._blocks.blocks:
             raise _wrong("trigger_id", "names no part of this page")
         values = {
-            "data": body.data,
+            "data": [None] * len(body.data),
             "fn_index": body.fn_index,
             "session_hash": body.session_hash,
-            "event_data": body.event_data,
             "trigger_id": body.trigger_id,
         }
-        return _Checked(values, body.session_hash)
+        return _Checked(values, body.session_hash, Values(body.data, body.event_data))
 
     def _call(self, body: CallBody, name: str) -> _Checked:
         function = self._named(name)
@@ -180,7 +187,11 @@ class Calls:
         if len(body.data) not in (least, len(function.inputs)):
             raise _wrong("data", f"must hold {least} values, not {len(body.data)}")
         session = body.session_hash or uuid4().hex
-        return _Checked({"data": body.data, "session_hash": session}, session)
+        rest = iter(body.data)
+        is_whole = len(body.data) == len(function.inputs)
+        data = [next(rest) if is_whole or not part.skip_api else None for part in function.inputs]
+        empty = {"data": [None] * len(data), "session_hash": session}
+        return _Checked(empty, session, Values(data, None))
 
     def _named(self, name: str) -> BlockFunction:
         for function in self._blocks.fns.values():

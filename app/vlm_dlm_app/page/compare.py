@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from vlm_dlm_app.page import charts
+from vlm_dlm_app.page.aside import together
 from vlm_dlm_app.page.assets import SCRIPT_PATH
 from vlm_dlm_app.page.gallery import QUESTIONS, gallery_html, questions_html
 
@@ -216,7 +217,7 @@ def _charts(stage: gr.HTML, titles: list[str]) -> gr.JSON:
     record = gr.JSON(visible=False, elem_id="record")
 
     def fill(event: gr.EventData) -> tuple[Any, ...]:
-        done: Any = event._data  # pyright: ignore[reportPrivateUsage]
+        done: Any = together(event._data)  # pyright: ignore[reportPrivateUsage]
         return (
             gr.update(visible=True),
             charts.tokens_over_time(done),

@@ -18,6 +18,7 @@ from vlm_dlm_app.held_bytes import Hold
 
 FULL = "More of what the page gives waits unread than fits into memory. Try again."
 _NODE_BYTES = 64  # of a value that is no text
+_PLAIN = (int, float, bool, type(None))
 
 
 class Messages(asyncio.Queue[Any]):
@@ -89,7 +90,10 @@ def size_of(value: Any) -> int:
         elif isinstance(found, BaseModel):
             rest += vars(found).values()
         elif isinstance(found, list | tuple):
-            rest += cast("list[Any]", found)
+            entries = cast("list[Any]", found)
+            rich = [entry for entry in entries if type(entry) not in _PLAIN]  # few, of very many
+            num_bytes += _NODE_BYTES * (len(entries) - len(rich))
+            rest += rich
     return num_bytes
 
 

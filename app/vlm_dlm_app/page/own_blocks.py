@@ -9,8 +9,11 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.components.api_component import Api
 from gradio.data_classes import BlocksConfigDict
 from pydantic import TypeAdapter
+
+from vlm_dlm_app.page.aside import apart, together, values_of
 
 if TYPE_CHECKING:
     from gradio.block_function import BlockFunction
@@ -26,6 +29,15 @@ class OwnBlocks(gr.Blocks):
     def get_config_file(self) -> BlocksConfigDict:
         return {**super().get_config_file(), "connect_heartbeat": False}
 
+    async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """With the values that came beside the call."""
+        values, event = values_of(kwargs.get("request")), kwargs.get("event_data")
+        if values is not None:
+            kwargs["inputs"] = values.data
+            if event is not None:
+                event._data = apart(values.event)
+        return await super().process_api(*args, **kwargs)
+
     async def preprocess_data(
         self,
         block_fn: BlockFunction,
@@ -38,7 +50,10 @@ class OwnBlocks(gr.Blocks):
         if state is not None:
             state.config_values = _Forgetful()
         try:
-            values = await super().preprocess_data(block_fn, inputs, state, explicit_call)
+            parts = zip(block_fn.inputs, inputs, strict=True)
+            passed = [_passed(part, value) for part, value in parts]
+            values = await super().preprocess_data(block_fn, passed, state, explicit_call)
+            values = [together(value) for value in values]
             _check_types(block_fn, values)
             return [
                 _checked(part, value) for part, value in zip(block_fn.inputs, values, strict=True)
@@ -59,6 +74,17 @@ class _Forgetful(dict[int, Any]):
 
     def __setitem__(self, key: int, value: Any) -> None:
         pass
+
+
+def _passed(part: Any, value: Any) -> Any:
+    """What Gradio gets in place of a value. Raises ValueError for objects where none belong."""
+    if not isinstance(value, list | dict):
+        return value
+    if isinstance(part, Api | gr.BrowserState):  # which pass on what they get
+        return apart(value)
+    if isinstance(value, dict) or any(isinstance(entry, list | dict) for entry in value):
+        raise ValueError("no value of a control")
+    return value
 
 
 def _check_types(block_fn: BlockFunction, values: list[Any]) -> None:

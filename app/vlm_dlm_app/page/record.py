@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from vlm_dlm.processor.image_kinds import kind_of
 from vlm_dlm.step import Origin
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.schemas.bounds import MAX_NAME_CHARS, BoundedModel, Said, Several
@@ -23,7 +24,6 @@ MAX_OPTIONS = 64
 MAX_RECORD_BYTES = 4 * 2**20
 MAX_PICTURE_CHARS = 6 * 2**20
 _IMAGE = re.compile(r"data:image/(png|jpeg|webp);base64,([A-Za-z0-9+/]+={0,2})")
-_SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Milliseconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
@@ -146,7 +146,7 @@ def checked_image(image: str) -> str:
             content = base64.b64decode(found[2], validate=True)
         except binascii.Error:
             content = b""
-        if content.startswith(_SIGNATURES[found[1]]):
+        if kind_of(content) == found[1].upper():
             return image
     message = "the image of a report must be a data URI of a PNG, JPEG or WebP file"
     raise ApiError(400, "bad_input", message, "image")

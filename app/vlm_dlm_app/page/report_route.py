@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from vlm_dlm_app.auth import ClientDep
 from vlm_dlm_app.bodies import read_json
+from vlm_dlm_app.middleware.body import HOLD_KEY
 from vlm_dlm_app.page.report import build_report
 from vlm_dlm_app.parsing import SMALL_BYTES
 from vlm_dlm_app.schemas.bounds import MAX_ADDRESS_CHARS, MAX_FIELDS, BoundedModel
@@ -41,6 +42,7 @@ async def report(request: Request, services: ServicesDep, client: ClientDep) -> 
     except ValidationError as error:
         shown = error.errors(include_url=False, include_input=False)
         raise RequestValidationError(shown) from None
+    request.scope["state"][HOLD_KEY].grow_to(len(html))  # until its reader has taken it
     return Response(
         html,
         media_type="text/html; charset=utf-8",

@@ -76,9 +76,13 @@ class Streams:
     @contextmanager
     def _place(self, client: str) -> Generator[None]:
         if self._open.total() >= self._max_open:
-            raise QueueFullError("as many streams of the page are open as may be")
+            raise QueueFullError(
+                "as many streams of the page are open as may be (max_page_streams)"
+            )
         if self._open[client] >= max(1, self._max_open // 2):
-            raise QueueFullError("as many streams of the page are open as one client may have")
+            raise QueueFullError(
+                "as many streams of the page are open as one client may have (max_page_streams)"
+            )
         self._open[client] += 1
         try:
             yield

@@ -14,17 +14,22 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from fastapi.exceptions import RequestValidationError
 from mcp import types
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from pydantic import BaseModel, ConfigDict, Field, create_model
+from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from vlm_dlm import __version__
+from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.intake import offered_modes
+from vlm_dlm_app.middleware.body import replay, with_body
 from vlm_dlm_app.page.handlers import UPLOAD_PATH
 from vlm_dlm_app.page.runs import checked, sentence
+from vlm_dlm_app.page.tool_messages import read_message, refused
 from vlm_dlm_app.page.upload_routes import FIELD
 from vlm_dlm_app.schemas.generate import Options
 
@@ -52,6 +57,9 @@ _URLS = {
 }
 _UPLOAD = f"What POST {UPLOAD_PATH} (a form, field {FIELD}) answered is taken too."
 _ARG = re.compile(r"^ {4}(\w+): (.*?)(?=^ {4}\w+: |\Z)", re.DOTALL | re.MULTILINE)
+
+# In the scope of a call, which the package hands on.
+ARGUMENTS_KEY = "vlm_dlm_tool_arguments"
 
 Tool = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -91,7 +99,14 @@ class Tools:
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One message."""
         assert self._manager is not None, "the tools are not running"
-        await self._manager.handle_request(scope, receive, send)
+        request = Request(scope, receive)
+        try:
+            message = await read_message(request)
+        except (ApiError, RequestValidationError) as error:
+            await refused(request, error)(scope, receive, send)
+            return
+        scope = {**with_body(scope, len(message.rest)), ARGUMENTS_KEY: message.arguments}
+        await self._manager.handle_request(scope, replay(message.rest, receive), send)
 
     def _described(self, services: Services, name: str) -> types.Tool:
         text = inspect.getdoc(self._calls[name]) or ""
@@ -118,14 +133,18 @@ class Tools:
     async def _list(self) -> list[types.Tool]:
         return self._tools
 
-    async def _call(self, name: str, arguments: dict[str, Any]) -> types.CallToolResult:
+    async def _call(self, name: str, _: dict[str, Any]) -> types.CallToolResult:
+        """The arguments come beside the message."""
         call = self._calls.get(name)
         if call is None:
             return _failed(f"There is no tool {name[:100]!r}; there are {', '.join(self._calls)}.")
         try:
-            given = checked(self._inputs[name], **arguments).model_dump(exclude_unset=True)
+            request = self._server.request_context.request
+            assert isinstance(request, Request)
+            inputs = checked(self._inputs[name], **request.scope[ARGUMENTS_KEY])
+            given = {field: getattr(inputs, field) for field in inputs.model_fields_set}
             if "request" in inspect.signature(call).parameters:
-                given["request"] = self._server.request_context.request
+                given["request"] = request
             found = await call(**given)
         except Exception as error:
             return _failed(str(getattr(error, "message", "")) or sentence(error))

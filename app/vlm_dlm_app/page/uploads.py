@@ -18,11 +18,12 @@ from secrets import token_hex
 from time import monotonic
 from typing import BinaryIO
 
+from vlm_dlm.errors import ImageFormatError
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.image_sources import Source
 from vlm_dlm_app.page.handlers import UPLOADED
 from vlm_dlm_app.page.own_folder import OwnFolder
-from vlm_dlm_app.page.picture_kinds import PictureKind, kind_of
+from vlm_dlm_app.page.picture_kinds import PictureKind, picture_kind
 
 logger = logging.getLogger(__name__)
 # Left to everything else that writes there.
@@ -173,13 +174,12 @@ class Uploads:
     def _checked(self, data: bytes) -> PictureKind:
         limit = self.limits.max_file_bytes
         if len(data) > limit:
-            message = f"the picture has {len(data)} bytes; the limit is {limit}"
+            message = f"the picture has {len(data)} bytes; the limit is {limit} (max_image_bytes)"
             raise ApiError(413, "image_too_large", message, "files")
-        kind = kind_of(data)
-        if kind is None:
-            message = "only pictures can be uploaded, and this file is none by its content"
-            raise ApiError(415, "unsupported_image", message, "files")
-        return kind
+        try:
+            return picture_kind(data)
+        except ImageFormatError as error:
+            raise ApiError(415, ImageFormatError.code, str(error), "files") from None
 
     def _reserve(
         self, client: str, sizes: Sequence[int], kinds: Sequence[PictureKind]
@@ -217,7 +217,10 @@ class Uploads:
                     going.append(upload)
                     room_bytes, room_files = room_bytes + upload.num_bytes, room_files + 1
             if room_bytes < num_bytes or room_files < num_files:
-                raise _full(f"no more pictures can be uploaded for now; the limit of {words}")
+                raise _full(
+                    f"no more pictures can be uploaded for now; the limit of {words} "
+                    "(max_upload_bytes, max_uploads)"
+                )
             self._drop(going)
 
     def _drop(self, uploads: Sequence[Upload]) -> None:

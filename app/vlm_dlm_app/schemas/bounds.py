@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
 from annotated_types import GroupedMetadata
-from pydantic import BaseModel, FailFast, Field, model_validator
+from pydantic import AfterValidator, BaseModel, FailFast, Field, model_validator
 
 MAX_TEXT_CHARS = 2**24
 MAX_ADDRESS_CHARS = 2**28  # of an image as a data URI
@@ -33,6 +33,17 @@ class Several(GroupedMetadata):
     def __iter__(self) -> Iterator[object]:
         yield Field(min_length=self.at_least or None, max_length=self.at_most)
         yield FailFast()
+
+
+def _bound_entries(value: Any) -> Any:
+    for kind, most, what in ((list, MAX_ENTRIES, "entries"), (dict, MAX_FIELDS, "fields")):
+        if isinstance(value, kind) and len(cast("Any", value)) > most:
+            raise ValueError(f"has more {what} than the limit, which is {most}")
+    return cast("Any", value)
+
+
+# Of a function of the page: whatever takes it makes an error of each entry that is wrong.
+Argument = Annotated[Any, AfterValidator(_bound_entries)]
 
 
 class BoundedModel(BaseModel):

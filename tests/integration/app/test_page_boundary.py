@@ -404,6 +404,7 @@ def test_one_client_has_half_of_the_streams(watched: Watched) -> None:
     query = {"session_hash": tabs[2].session}
     reply = tabs[2].http.get(f"{API}/queue/data", params=query)
     assert is_ours(reply, 429, "queue_full")
+    assert "(max_page_streams)" in reply.text
     for tab in tabs:
         tab.close()
     eventually(lambda: watched.server.gauge("num_requests_running") == 0, 20)

@@ -211,3 +211,28 @@ def test_the_transport_keeps_nothing_open(server: Server) -> None:
         assert client.post(server.base_url + ADDRESS, json=[1, 2]).status_code in (400, 406)
     assert httpx.post(server.base_url + ADDRESS, json={}).status_code == 401
     assert "Traceback" not in server.log
+
+
+@needs_mcp
+@pytest.mark.parametrize(
+    ("body", "status", "code", "sentence"),
+    [
+        (b'{"method": "\xff"}', 400, -32700, "not valid JSON in UTF-8"),
+        (b"{", 400, -32700, "not valid JSON"),
+        (b'{"id": NaN}', 400, -32700, "not valid JSON"),
+        (b'{"method": 1}', 400, -32600, "method"),
+        (b'{"method": "x", "params": []}', 400, -32600, "params"),
+        (b'{"id": "' + b"x" * 70_000 + b'"}', 413, -32600, "arguments of a tool alone"),
+    ],
+)
+def test_what_is_no_message_is_said_as_clients_read_it(
+    server: Server, body: bytes, status: int, code: int, sentence: str
+) -> None:
+    accepts = "application/json, text/event-stream"
+    headers = {"Authorization": f"Bearer {KEY}", "Accept": accepts}
+    headers["Content-Type"] = "application/json"
+    reply = httpx.post(server.base_url + ADDRESS, content=body, headers=headers)
+    assert reply.status_code == status
+    assert reply.json()["error"]["code"] == code
+    assert sentence in reply.json()["error"]["message"]
+    assert "Traceback" not in server.log

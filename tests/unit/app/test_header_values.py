@@ -6,7 +6,7 @@ from time import process_time
 
 import pytest
 
-from vlm_dlm_app.header_values import MAX_MARKS, parse_type, parse_value
+from vlm_dlm_app.header_values import MAX_MARKS, is_host, parse_type, parse_value
 
 LIMIT_S = 0.01
 LONG = 60_000
@@ -37,3 +37,14 @@ def test_values_as_clients_write_them() -> None:
     kind, parameters = parse_value(b'form-data; name="image"; filename="a; b; \xc3\xa9.png"')
     assert (kind, parameters[b"name"]) == (b"form-data", b"image")
     assert parameters[b"filename"] == b"a; b; \xc3\xa9.png"
+
+
+@pytest.mark.parametrize("host", ["a", "my_host.example:8000", "[::1]", "[::1]:80", "10.0.0.7"])
+def test_hosts(host: str) -> None:
+    assert is_host(host)
+    assert is_host(host, has_port=False) == (not host.endswith(("000", ":80")))
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a:", "a:123456", "http://a", "[a", "a/b", "x" * 254])
+def test_what_is_no_host(host: str) -> None:
+    assert not is_host(host)

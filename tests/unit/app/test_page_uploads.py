@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from vlm_dlm.errors import ImageFormatError
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.page import uploads as module
-from vlm_dlm_app.page.picture_kinds import kind_of
+from vlm_dlm_app.page.picture_kinds import picture_kind
 from vlm_dlm_app.page.uploads import UploadLimits, Uploads
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -65,7 +66,7 @@ def test_a_client_has_half_and_all_have_the_whole(uploads: Uploads) -> None:
     add(uploads, "a", 400)
     error = refused(uploads, "a", 101)
     assert (error.status, error.code) == (429, "uploads_full")
-    assert "500 bytes in 5 files" in error.message
+    assert "500 bytes in 5 files (max_upload_bytes, max_uploads)" in error.message
     add(uploads, "a", 100)
     add(uploads, "b", 400)
     error = refused(uploads, "c", 101)
@@ -141,7 +142,9 @@ def test_an_aborted_upload_leaves_nothing(
 
 
 def test_too_large_and_no_picture(uploads: Uploads) -> None:
-    assert refused(uploads, "a", 401).code == "image_too_large"
+    error = refused(uploads, "a", 401)
+    assert error.code == "image_too_large"
+    assert error.message == "the picture has 401 bytes; the limit is 400 (max_image_bytes)"
     with pytest.raises(ApiError) as caught:
         asyncio.run(uploads.add("a", [picture(10), b"<html>"]))
     assert (caught.value.status, caught.value.code) == (415, "unsupported_image")
@@ -166,12 +169,23 @@ def test_only_names_that_were_given_are_found(uploads: Uploads, path: str) -> No
         (b"BM\0\0", "bmp"),
         (b"II*\0", "tiff"),
         (b"\0\0\0\x20ftypavif", "avif"),
-        (b"RIFF\0\0\0\0WAVE", None),
-        (b"<svg", None),
-        (b"%PDF", None),
-        (b"", None),
+        (b"\0\0\0\x20ftypmif1\0\0\0\0mif1avif", "avif"),
     ],
 )
-def test_kinds_of_pictures(data: bytes, ending: str | None) -> None:
-    found = kind_of(data)
-    assert (None if found is None else found.ending) == ending
+def test_kinds_of_pictures(data: bytes, ending: str) -> None:
+    assert picture_kind(data).ending == ending
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"RIFF\0\0\0\0WAVE", "not in a supported format"),
+        (b"<svg", "is SVG, which"),
+        (b"%PDF-", "is a PDF file, which"),
+        (b"\0\0\0\x20ftypmif1\0\0\0\0mif1heic", "is HEIC, which"),
+        (b"", "not in a supported format"),
+    ],
+)
+def test_what_is_none_is_named(data: bytes, said: str) -> None:
+    with pytest.raises(ImageFormatError, match=f"the file .*{said}"):
+        picture_kind(data)
