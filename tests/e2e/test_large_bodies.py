@@ -110,26 +110,27 @@ def part(head: str, content: bytes = b"x") -> bytes:
     return b"--b\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n" % (head.encode(), content)
 
 
-FORMS = {
-    "tiny parts": part('name="modes"') * (TOTAL // 60),
-    "empty parts": b"--b\r\n\r\n\r\n" * (TOTAL // 12),
-    "commas": part('name="prompt"') + part('name="modes"', b"," * 120_000) * 60,
-    "options": part('name="prompt"') + part('name="options"', b'{"a":' + b"[1," * 30_000),
-    "numbers": part('name="prompt"')
-    + part('name="options"', b'{"stop": [' + b"1," * 60_000 + b"1]}"),
-    "one header": b"--b\r\nX: " + b"y" * TOTAL + b"\r\n\r\nx\r\n",
-    "headers": b"--b\r\n" + b"X: y\r\n" * (TOTAL // 6) + b"\r\nx\r\n",
-    "name": part('name="' + "n" * (TOTAL - 200) + '"'),
-    "text": part('name="prompt"', b"A" * (TOTAL - 200)),
-    "file": part('name="prompt"') + part('name="image"; filename="a"', b"A" * (20 * 2**20)),
-    "files": part('name="prompt"') + part('name="image"; filename="a"', b"A" * 400_000) * 60,
-    "breaks": b"\r\n" * (TOTAL // 2),
-}
+def forms() -> dict[str, bytes]:
+    prompt = part('name="prompt"')
+    return {
+        "tiny parts": part('name="modes"') * (TOTAL // 60),
+        "empty parts": b"--b\r\n\r\n\r\n" * (TOTAL // 12),
+        "commas": prompt + part('name="modes"', b"," * 120_000) * 60,
+        "options": prompt + part('name="options"', b'{"a":' + b"[1," * 30_000),
+        "numbers": prompt + part('name="options"', b'{"stop": [' + b"1," * 60_000 + b"1]}"),
+        "one header": b"--b\r\nX: " + b"y" * TOTAL + b"\r\n\r\nx\r\n",
+        "headers": b"--b\r\n" + b"X: y\r\n" * (TOTAL // 6) + b"\r\nx\r\n",
+        "name": part('name="' + "n" * (TOTAL - 200) + '"'),
+        "text": part('name="prompt"', b"A" * (TOTAL - 200)),
+        "file": prompt + part('name="image"; filename="a"', b"A" * (20 * 2**20)),
+        "files": prompt + part('name="image"; filename="a"', b"A" * 400_000) * 60,
+        "breaks": b"\r\n" * (TOTAL // 2),
+    }
 
 
-@pytest.mark.parametrize("kind", sorted(FORMS))
+@pytest.mark.parametrize("kind", sorted(forms()))
 def test_forms(server: Server, watcher: Watcher, kind: str) -> None:
-    body = FORMS[kind] + b"--b--\r\n"
+    body = forms()[kind] + b"--b--\r\n"
 
     def send(path: str) -> float:
         status, reply, seconds = ask(server, path, body, FORM)
@@ -140,16 +141,17 @@ def test_forms(server: Server, watcher: Watcher, kind: str) -> None:
         check(server, watcher, f"{path} with a form of {kind}", lambda path=path: send(path))
 
 
-PACKED = {
-    "a bomb": (gzip.compress(b" " * (200 * 2**20), 9), 413),
-    "many empty files": (gzip.compress(b"") * (2**20), 400),
-    "a picture": (gzip.compress(b'{"x": "' + b"A" * TOTAL + b'"}', 1), 400),
+PACKED: dict[str, tuple[Callable[[], bytes], int]] = {
+    "a bomb": (lambda: gzip.compress(b" " * (200 * 2**20), 9), 413),
+    "many empty files": (lambda: gzip.compress(b"") * (2**20), 400),
+    "a picture": (lambda: gzip.compress(b'{"x": "' + b"A" * TOTAL + b'"}', 1), 400),
 }
 
 
 @pytest.mark.parametrize("kind", sorted(PACKED))
 def test_packed_bodies(server: Server, watcher: Watcher, kind: str) -> None:
-    body, wanted = PACKED[kind]
+    pack, wanted = PACKED[kind]
+    body = pack()
 
     def send() -> float:
         status, reply, seconds = ask(server, "/v1/generate", body, **{"Content-Encoding": "gzip"})
