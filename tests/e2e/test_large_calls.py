@@ -13,7 +13,7 @@ from tests.e2e.server import Server, eventually
 from tests.e2e.test_large_bodies import ask, check
 from tests.e2e.watcher import Watcher
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.alone
 
 JOIN, TOOLS = "/gradio_api/queue/join", "/gradio_api/mcp/"
 HAS_MCP = find_spec("mcp") is not None
