@@ -22,4 +22,7 @@ def turn(is_alone: bool) -> Iterator[None]:
         fcntl.flock(door, fcntl.LOCK_EX)
         fcntl.flock(room, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH)
         fcntl.flock(door, fcntl.LOCK_UN)
-        yield
+        try:
+            yield
+        finally:  # closing is not enough where a child of the test has the file open
+            fcntl.flock(room, fcntl.LOCK_UN)

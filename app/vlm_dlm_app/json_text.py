@@ -32,7 +32,8 @@ def without_mark(body: bytes) -> bytes:
 def without_escapes(body: bytes) -> bytes | bytearray:
     """The same JSON with the characters of base64 as they are: a parser takes a text with escapes
     twice into memory, which for a picture is much."""
-    if b"\\\\" in body:  # an escape may begin with the second of them, and then is none
+    # After a backslash that stands for itself, what looks like an escape may be none.
+    if b"\\" not in body or b"\\\\" in body:
         return body
     found = bytearray()
     for piece in _pieces(body):

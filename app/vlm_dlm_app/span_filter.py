@@ -1,4 +1,5 @@
-"""What of a span may leave the server: nothing that a client wrote. Imports OpenTelemetry's SDK, so
+"""What of a span may leave the server: nothing that a client wrote but the ids that its
+`traceparent` gives, so that its spans and these are one trace. Imports OpenTelemetry's SDK, so
 only `tracing.py` imports this, where traces are asked for."""
 
 from __future__ import annotations

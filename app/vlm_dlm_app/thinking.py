@@ -10,7 +10,7 @@ from vlm_dlm_app.fields.nested import HOLDERS, THINKING_OPTIONS, WISHES
 from vlm_dlm_app.fields.rules import is_empty
 
 _OBJECT = "reasoning"  # the one wish that is no flag but an object
-_FLAGS = tuple(name for name in WISHES.split() if name != _OBJECT)
+_FLAGS = tuple(name for name in WISHES if name != _OBJECT)
 _OFF = ("none", "minimal", "off", "disabled")
 _ON = ("low", "medium", "high", "xhigh", "max", "auto", "on", "enabled", "adaptive")
 
@@ -36,7 +36,7 @@ def _wishes(fields: Mapping[str, Any], place: str) -> list[tuple[str, bool]]:
         for name in _FLAGS
         if not is_empty(fields.get(name))
     ]
-    for name in HOLDERS.split():
+    for name in HOLDERS:
         if not is_empty(fields.get(name)):
             inner = _object(fields[name], f"{place}{name}")
             wishes += _wishes(_known(inner, f"{place}{name}"), f"{place}{name}.")

@@ -142,7 +142,9 @@ def test_nothing_that_a_client_wrote_leaves_the_server(
     monkeypatch.setattr(trace_exporter, "OTLPSpanExporter", lambda **_: kept)
     monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", convention)
     monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", ".*")
-    monkeypatch.setattr(_semconv._OpenTelemetrySemanticConventionStability, "_initialized", False)  # pyright: ignore[reportPrivateUsage]
+    stability = _semconv._OpenTelemetrySemanticConventionStability  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(stability, "_initialized", False)  # so that it reads the variable
+    monkeypatch.setattr(stability, "_OTEL_SEMCONV_STABILITY_SIGNAL_MAPPING", {})
     headers = {
         "traceparent": f"00-{TRACE}-{PARENT}-01",
         **dict.fromkeys(("User-Agent", "Referer", "X-Forwarded-For", "X-Real-IP"), SECRET),

@@ -62,6 +62,6 @@ def check_lab(image: Image.Image, name: str) -> None:
 def unsupported(name: str) -> ImageFormatError:
     """What is said of a good file of a kind that is not read."""
     return ImageFormatError(
-        f"{name} is a TIFF whose way to store colours is not supported; "
+        f"{name} is a TIFF whose way to store or pack its colours is not supported; "
         "save it as RGB with 8 bits for each colour"
     )

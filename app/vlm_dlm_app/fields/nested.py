@@ -133,15 +133,15 @@ STREAM_OPTIONS = Place(
 )
 
 # Fields that say whether to think first, and objects that hold them.
-WISHES = "enable_thinking thinking think reasoning reasoning_effort"
-HOLDERS = "chat_template_kwargs extra_body"
+WISHES = ("enable_thinking", "thinking", "think", "reasoning", "reasoning_effort")
+HOLDERS = ("chat_template_kwargs", "extra_body")
 
 THINKING_OPTIONS = Place(
     "`chat_template_kwargs` and `extra_body`",
     "A field that is not listed is refused unless it is null or empty.",
     (
         honoured(
-            f"{WISHES} {HOLDERS}",
+            " ".join(WISHES + HOLDERS),
             "vLLM, SGLang, Qwen",
             "as on the top level",
         ),

@@ -76,12 +76,12 @@ _REFUSED = (
 )
 _THINKING = (
     honoured(
-        WISHES,
+        " ".join(WISHES),
         "Qwen, Anthropic, DeepSeek, Ollama, OpenRouter, OpenAI",
         "whether the model thinks first: a boolean, an effort, or an object that says it",
     ),
     honoured(
-        HOLDERS,
+        " ".join(HOLDERS),
         "vLLM, SGLang, llama.cpp",
         "the same, see below; nothing else in them",
     ),

@@ -15,7 +15,6 @@ ESCAPED = [r"\/", r"\u002B", r"\u002b", r"\u003D", r"\u003d"]
 OTHERS = ["A", "/", "+", "=", r"\n", r"\"", r"\u00e9", r"\\", "u002B"]
 
 
-@pytest.mark.unit
 @given(st.lists(st.sampled_from(ESCAPED + OTHERS), max_size=40), st.integers(7, 20))
 def test_the_same_text_wherever_pieces_end(parts: list[str], piece_bytes: int) -> None:
     text = '"' + "".join(parts) + '"'
