@@ -32,10 +32,22 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields)
 
 
+class WithoutRoot(logging.Filter):
+    """What a package says through the root logger may quote what a client sent: only its place is
+    told."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name == "root":
+            record.msg, record.args = "a warning at %s:%s", (record.module, record.lineno)
+            record.exc_info = None
+        return True
+
+
 def set_up_logs(level: str, log_format: str) -> None:
     """Send everything from `level` up to stderr. Other packages only speak up from warnings on."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else LineFormatter(TEXT))
+    handler.addFilter(WithoutRoot())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in ("vlm_dlm_app", "vlm_dlm"):
         logging.getLogger(name).setLevel(level.upper())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 
 import httpx
@@ -36,6 +37,16 @@ def below(checkpoint: Checkpoint) -> Generator[LiveServer]:
     settings = Settings(root_path="/vlm/", trusted_proxies=("loopback",))
     with live_server(checkpoint, settings) as running:
         yield running
+
+
+def test_cookies_are_nobodys_work(checkpoint: Checkpoint) -> None:
+    """Python before 3.11.10 takes seconds to read this one."""
+    cookie = 'c="' + '\\"' * 31_000 + '"'
+    with live_server(checkpoint, Settings()) as running:
+        began_s = time.process_time()
+        reply = running.http.get(f"{running.url}/health/live", headers={"Cookie": cookie})
+    assert reply.status_code == 200
+    assert time.process_time() - began_s < 2.0
 
 
 @pytest.mark.parametrize("prefix", ["", "/vlm"])

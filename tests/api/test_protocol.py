@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from tests.api.serving import until
-from vlm_dlm_app.logs import JsonFormatter, LineFormatter
+from vlm_dlm_app.logs import JsonFormatter, LineFormatter, WithoutRoot
 from vlm_dlm_app.protocol import BoundedProtocol
 from vlm_dlm_app.request_head import MAX_HEAD_BYTES
 
@@ -204,6 +204,15 @@ def test_a_slow_answer_is_not_closed() -> None:
 
 def record(message: str, *args: object) -> logging.LogRecord:
     return logging.LogRecord("vlm_dlm_app", logging.INFO, __file__, 1, message, args, None)
+
+
+def test_what_a_package_says_through_the_root_logger_is_not_quoted() -> None:
+    root = logging.LogRecord("root", logging.WARNING, "/x/session.py", 7, "was: %s", ("hi",), None)
+    assert WithoutRoot().filter(root)
+    assert root.getMessage() == "a warning at session:7"
+    ours = record("said %s", "hi")
+    assert WithoutRoot().filter(ours)
+    assert ours.getMessage() == "said hi"
 
 
 def test_no_message_can_begin_a_line_of_its_own() -> None:

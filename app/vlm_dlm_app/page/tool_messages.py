@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictInt, StrictStr
 from starlette.responses import JSONResponse
 
 from vlm_dlm_app.bodies import read_json, work_on
@@ -32,11 +32,14 @@ class _Params(BoundedModel):
 
 
 class _Message(BoundedModel):
-    """Fields that are not named here are for the package."""
+    """Fields that are not named here are for the package. No message asks a client anything, so
+    that none from it is an answer."""
 
     model_config = ConfigDict(extra="allow")
 
-    method: str | None = None
+    jsonrpc: Literal["2.0"]
+    id: StrictStr | StrictInt | None = None
+    method: str
     params: _Params | None = None
 
 

@@ -220,9 +220,16 @@ def test_the_transport_keeps_nothing_open(server: Server) -> None:
         (b'{"method": "\xff"}', 400, -32700, "not valid JSON in UTF-8"),
         (b"{", 400, -32700, "not valid JSON"),
         (b'{"id": NaN}', 400, -32700, "not valid JSON"),
-        (b'{"method": 1}', 400, -32600, "method"),
-        (b'{"method": "x", "params": []}', 400, -32600, "params"),
-        (b'{"id": "' + b"x" * 70_000 + b'"}', 413, -32600, "arguments of a tool alone"),
+        (b'{"a": 1}', 400, -32600, "jsonrpc is required"),
+        (b'{"jsonrpc": "2.0", "id": 1.5, "method": "x"}', 400, -32600, "id"),
+        (b'{"jsonrpc": "2.0", "method": 1}', 400, -32600, "method"),
+        (b'{"jsonrpc": "2.0", "method": "x", "params": []}', 400, -32600, "params"),
+        (
+            b'{"jsonrpc": "2.0", "method": "x", "id": "' + b"x" * 70_000 + b'"}',
+            413,
+            -32600,
+            "arguments of a tool alone",
+        ),
     ],
 )
 def test_what_is_no_message_is_said_as_clients_read_it(
