@@ -97,7 +97,9 @@ class Tokenizer:
             text.encode("utf-8")
         except UnicodeEncodeError:
             raise PromptError("the text holds half of a surrogate pair") from None
-        ids = self._plain.encode(text, add_special_tokens=False).ids
+        # `encode` would keep the interpreter's lock, and all other requests, until it is done.
+        (encoding,) = self._plain.encode_batch_fast([text], add_special_tokens=False)
+        ids = encoding.ids
         if not self.reserved_ids.isdisjoint(ids):  # the last line of defence, so not an assert
             raise PromptError("the text encodes to a reserved token")
         return ids

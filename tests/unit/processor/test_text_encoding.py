@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,3 +136,31 @@ def test_unusable_files_are_refused(
     del raw_tokenizer["model"]["vocab"]["Ā"]
     with pytest.raises(CheckpointError, match="no token for 1 of 256 bytes"):
         Tokenizer(raw_tokenizer, config)
+
+
+def test_others_run_while_a_long_text_is_encoded(
+    tokenizer: Tokenizer,
+) -> None:
+    num_turns, is_over = 0, threading.Event()
+
+    def take_turns() -> None:
+        nonlocal num_turns
+        while not is_over.is_set():
+            time.sleep(1e-4)
+            num_turns += 1
+
+    other = threading.Thread(target=take_turns)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(10.0)  # the lock changes hands only where it is let go
+    try:
+        other.start()
+        while not num_turns:
+            time.sleep(0.01)
+        before = num_turns
+        tokenizer.encode_text("\U0001d7ce" * 30_000)
+        after = num_turns
+    finally:
+        is_over.set()
+        sys.setswitchinterval(interval)
+        other.join()
+    assert after > before
