@@ -18,7 +18,6 @@ from tests.corpus.images import (
     flat_rows,
     flipped,
     ihdr,
-    jpeg_scans,
     noise,
     picture,
     png,
@@ -174,7 +173,6 @@ def _doubtful() -> Iterator[Named]:
     yield "PNG without a palette", assembled(ihdr(SIDE, SIDE, 8, PALETTE), _rows(), END)
     for name, extra in _frames().items():
         yield f"PNG, {name}", PNG_SIGNATURE + head + extra + b"".join(rest)
-    yield "JPEG of 1000 scans", jpeg_scans(1000)
     yield "JPEG with its frame twice", _frame_twice()
     data = picture("JPEG")
     scan = data.index(b"\xff\xda")

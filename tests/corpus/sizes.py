@@ -12,6 +12,7 @@ from tests.corpus.images import (
     chunk,
     encode,
     ihdr,
+    jpeg_scans,
     noise,
     picture,
     png,
@@ -59,6 +60,7 @@ def _no_use() -> Iterator[Named]:
 
 
 def _too_large() -> Iterator[Named]:
+    yield "JPEG of 1000 scans", jpeg_scans(1000)
     for side in (13_000, 14_000):
         yield f"bomb of {side} x {side} bits", png(side, side, depth=1)
     yield "one pixel row of 60000", png(60_000, 1)

@@ -10,8 +10,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from PIL import Image
 
@@ -62,6 +64,8 @@ class DecodePool:
         self._idle = list(self._workers)
         self.room = PixelRoom(room_bytes)  # of bytes, here
         self._slots = PixelRoom(num_workers)  # of children
+        self._max_per_client = max(1, num_workers // 2)
+        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._threads = ThreadPoolExecutor(num_workers, thread_name_prefix="decode")
         self._is_closed = False
 
@@ -95,7 +99,8 @@ class DecodePool:
         client: str = "",
     ) -> T:
         """What `make` makes of the picture, in the same thread. size: as `header_size` found it.
-        client: whose it is; clients take turns.
+        client: whose it is; clients take turns, and one has at most half of the children. Where
+        none is named, no share is kept.
 
         Raises ImageError for anything unreadable, UnavailableError when no child can be started,
         or is left alive by the system, or gets enough of the processor, or the pool is closed.
@@ -117,6 +122,20 @@ class DecodePool:
             self.room.give_back(cost)
 
     async def _decode_once(
+        self, make: Callable[[Image.Image], T], data: bytes, request: Request, client: str
+    ) -> T:
+        async with self._share_of(client):
+            return await self._decode_in_slot(make, data, request, client)
+
+    def _share_of(self, client: str) -> AbstractAsyncContextManager[None]:
+        if not client:
+            return nullcontext()
+        share = self._shares.get(client)
+        if share is None:
+            share = self._shares[client] = asyncio.Semaphore(self._max_per_client)
+        return share
+
+    async def _decode_in_slot(
         self, make: Callable[[Image.Image], T], data: bytes, request: Request, client: str
     ) -> T:
         await self._slots.take(1, client)

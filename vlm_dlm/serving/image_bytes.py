@@ -36,6 +36,10 @@ class ImageBytes:
     def number(self, start: int, num_bytes: int, order: Literal["little", "big"]) -> int:
         return int.from_bytes(self.piece(start, num_bytes), order)
 
+    def count(self, mark: bytes) -> int:
+        """How often it is in the file."""
+        return self._data.count(mark)
+
     def find(self, mark: bytes, start: int) -> int:
         """Where the next such mark begins."""
         self._num_left -= 1

@@ -23,6 +23,7 @@ _JPEG_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_IN_ONE_PASS = frozenset({0xC0, 0xC1})
 _JPEG_WITHOUT_LENGTH = frozenset({0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 _JPEG_START_OF_SCAN = 0xDA
+MAX_JPEG_SCANS = 200  # encoders write about ten; each is a pass over all pixels
 
 
 def header_size(data: bytes, limits: ImageLimits | None = None) -> tuple[int, int]:
@@ -79,6 +80,9 @@ def is_progressive(jpeg: bytes) -> bool:
 
 def _jpeg(data: ImageBytes) -> tuple[int, int]:
     width, height, _ = _jpeg_frame(data)
+    num_scans = data.count(bytes((0xFF, _JPEG_START_OF_SCAN)))
+    if num_scans > MAX_JPEG_SCANS:
+        raise ImageTooLargeError(f"the JPEG has {num_scans} scans; the limit is {MAX_JPEG_SCANS}")
     return width, height
 
 
