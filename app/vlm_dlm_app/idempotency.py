@@ -152,14 +152,14 @@ class IdempotencyStore:
         """
         self._drop_old()
         entry = self._entries.get(name)
+        if entry is not None and entry.digest != digest:
+            message = f"this {HEADER} belongs to a request with another body"
+            raise ApiError(400, "idempotency_mismatch", message, HEADER)
         if entry is None or entry.run.is_abandoned or not entry.run.is_kept:
             run = Run(produce, is_good, self.linger_s)
             entry = self._entries[name] = _Entry(digest, run)
             self._running[run] = name[0]
             run.start(self._count, lambda is_good: self._settle(name, entry, is_good))
-        elif entry.digest != digest:
-            message = f"this {HEADER} belongs to a request with another body"
-            raise ApiError(400, "idempotency_mismatch", message, HEADER)
         self._entries.move_to_end(name)
         return Follower(entry.run)
 

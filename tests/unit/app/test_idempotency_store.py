@@ -175,6 +175,18 @@ def test_one_that_is_stopped_behind_its_end_is_still_good() -> None:
     asyncio.run(run())
 
 
+def test_another_body_is_refused_though_the_run_is_not_kept() -> None:
+    async def run() -> None:
+        store = IdempotencyStore(max_bytes=2)
+        follower = store.follow(NAME, b"one", chunks_of(b"a", b"b", b"c"))
+        await asyncio.sleep(0.01)
+        with pytest.raises(ApiError, match="another body"):
+            store.follow(NAME, b"two", chunks_of(b"never"))
+        assert await read(follower) == [b"a", b"b", b"c"]
+
+    asyncio.run(run())
+
+
 def test_the_digest_tells_where_pieces_end() -> None:
     assert digest_of([b"ab", b"c"]) != digest_of([b"a", b"bc"])
 
