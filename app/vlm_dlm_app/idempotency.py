@@ -107,9 +107,9 @@ class IdempotencyStore:
     """Runs under way, and answers kept for `keep_s` seconds, the oldest dropped first. A name's
     first part is the client.
 
-    max_bytes bounds what is held of all, half of it what is under way for one client. Beyond that a
-    run goes on for those who follow it, but is not kept: who comes later starts another. linger_s:
-    how long a run goes on that nobody follows.
+    max_bytes bounds what is held of all, under way or ended, half of it what is held of one client.
+    Beyond that a run goes on for those who follow it, but is not kept: who comes later starts
+    another. linger_s: how long a run goes on that nobody follows, if it is kept.
     """
 
     def __init__(
@@ -125,6 +125,7 @@ class IdempotencyStore:
         self.max_runs = max_runs
         self.max_bytes = max_bytes
         self.num_bytes = 0
+        self._held: Counter[str] = Counter()  # by whom, until it is freed: ended, dropped or not
         self._clock = clock
         self._entries: OrderedDict[tuple[str, ...], _Entry] = OrderedDict()
         self._running: dict[Run, str] = {}  # whose; abandoned ones too, until they have ended
@@ -152,14 +153,17 @@ class IdempotencyStore:
         """
         self._drop_old()
         entry = self._entries.get(name)
+        if entry is not None and entry.digest != digest:
+            message = f"this {HEADER} belongs to a request with another body"
+            raise ApiError(400, "idempotency_mismatch", message, HEADER)
         if entry is None or entry.run.is_abandoned or not entry.run.is_kept:
             run = Run(produce, is_good, self.linger_s)
             entry = self._entries[name] = _Entry(digest, run)
             self._running[run] = name[0]
-            run.start(self._count, lambda is_good: self._settle(name, entry, is_good))
-        elif entry.digest != digest:
-            message = f"this {HEADER} belongs to a request with another body"
-            raise ApiError(400, "idempotency_mismatch", message, HEADER)
+            run.start(
+                lambda num_bytes: self._count(name[0], run, num_bytes),
+                lambda is_good: self._settle(name, entry, is_good),
+            )
         self._entries.move_to_end(name)
         return Follower(entry.run)
 
@@ -175,51 +179,56 @@ class IdempotencyStore:
             del self._entries[name]
         entry.run.forget()
 
-    def _count(self, num_bytes: int) -> None:
-        """A run holds so many more."""
+    def _count(self, client: str, run: Run, num_bytes: int) -> None:
+        """A run of this client holds so many more."""
         self.num_bytes += num_bytes
-        if num_bytes > 0 and self.num_bytes > self.max_bytes // 2:
-            if self.num_bytes > self.max_bytes:
-                self._drop_old()
-            self._limit_running()
+        self._held[client] += num_bytes
+        if not self._held[client]:
+            del self._held[client]
+        if num_bytes > 0 and (self._is_full or self._held[client] > self._share):
+            self._make_room(run)
 
-    def _limit_running(self) -> None:
-        """Where there is too much, the largest run of the client that has most is not kept."""
-        half = self.max_bytes // 2
-        while True:
-            shares: Counter[str] = Counter()
-            for run, client in self._running.items():
-                shares[client] += run.num_bytes
-            is_full = self.num_bytes > self.max_bytes
-            found = [
-                (shares[client], run.num_bytes, id(run), run)
-                for run, client in self._running.items()
-                if run.is_kept and (is_full or shares[client] > half)
-            ]
-            if not found:
+    @property
+    def _is_full(self) -> bool:
+        return self.num_bytes > self.max_bytes
+
+    @property
+    def _share(self) -> int:
+        """The bytes that one client may hold: half, or an equal part where all hold too much."""
+        return self.max_bytes // max(2, len(self._held) if self._is_full else 0)
+
+    def _make_room(self, growing: Run) -> None:
+        """Who is above the share gives way, who holds most first: its oldest answers, then one run
+        under way, for that may free nothing until it has been read. Where nobody else can, the one
+        that grows is not kept. So nobody's answers are driven out by another's."""
+        for client, _ in self._held.most_common():
+            for name, _ in self._ended(client):
+                if self._held[client] > self._share:
+                    self._drop(name)
+            kept = [run for run, whose in self._running.items() if whose == client and run.is_kept]
+            if kept and self._held[client] > self._share:
+                max(kept, key=lambda run: run.num_bytes).forget()
                 return
-            max(found)[-1].forget()
+        if self._is_full:
+            growing.forget()
 
     def _drop_old(self) -> None:
-        """What is kept too long, and where it is too much the oldest of the client that has most,
-        so that nobody's answers are driven out by another's."""
+        """What is kept too long, and of too many the oldest of the client that has most."""
         now = self._clock()
         for name, entry in self._ended():
             if entry.ended_s is not None and now - entry.ended_s >= self.keep_s:
                 self._drop(name)
-        while len(self._entries) > self.max_runs or self.num_bytes > self.max_bytes:
-            is_bytes = self.num_bytes > self.max_bytes
-            shares: Counter[str] = Counter()
-            for name, entry in self._ended():
-                shares[name[0]] += entry.run.num_bytes if is_bytes else 1
-            if not shares:
-                return
-            largest = shares.most_common(1)[0][0]
-            self._drop(next(name for name, _ in self._ended() if name[0] == largest))
+        while len(self._entries) > self.max_runs and (ended := self._ended()):
+            most = Counter(name[0] for name, _ in ended).most_common(1)[0][0]
+            self._drop(self._ended(most)[0][0])
 
-    def _ended(self) -> list[tuple[tuple[str, ...], _Entry]]:
-        """The oldest first."""
-        return [(n, entry) for n, entry in self._entries.items() if entry.ended_s is not None]
+    def _ended(self, client: str | None = None) -> list[tuple[tuple[str, ...], _Entry]]:
+        """What is kept, of all or of one, the oldest first."""
+        return [
+            (name, entry)
+            for name, entry in self._entries.items()
+            if entry.ended_s is not None and client in (None, name[0])
+        ]
 
     def _drop(self, name: tuple[str, ...]) -> None:
         self._entries.pop(name).run.forget()

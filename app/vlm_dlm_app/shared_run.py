@@ -47,7 +47,9 @@ class Run:
         """Begin. count: told by how many bytes it holds more, or less. settle: called once at the
         end, True if it ended well."""
         self._count = count
-        self._task = asyncio.create_task(self._pump(settle))
+        self._task = asyncio.create_task(self._pump())
+        # not from within: what is cancelled before its first step never runs a line
+        self._task.add_done_callback(lambda task: self._end(task, settle))
 
     def join(self, follower: Follower) -> None:
         """One more follows it."""
@@ -88,9 +90,7 @@ class Run:
 
     def stop(self) -> None:
         """End it, whoever follows."""
-        self.is_abandoned = not self.is_done
-        if self._task is not None:
-            self._task.cancel()
+        self.is_abandoned = self._task is not None and self._task.cancel()
 
     async def ended(self) -> None:
         """Return once it has."""
@@ -107,22 +107,20 @@ class Run:
             await self._news.wait()
         return self._chunks[index - self._num_gone]
 
-    async def _pump(self, settle: Callable[[bool], None]) -> None:
-        try:
-            async with aclosing(self._produce()) as chunks:
-                async for chunk in chunks:
-                    await self._add(chunk)
-        except Exception as error:
-            self.error = error
-        except BaseException:
-            self.error = EngineError(INTERNAL_MESSAGE)
-            raise
-        finally:
-            self.is_done = True
-            if self._lingering is not None:
-                self._lingering.cancel()
-            settle(self.error is None and self._is_good())
-            self._tell()
+    async def _pump(self) -> None:
+        async with aclosing(self._produce()) as chunks:
+            async for chunk in chunks:
+                await self._add(chunk)
+
+    def _end(self, task: asyncio.Task[None], settle: Callable[[bool], None]) -> None:
+        self.is_done = True
+        if self._lingering is not None:
+            self._lingering.cancel()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
+            self.error = error if isinstance(error, Exception) else EngineError(INTERNAL_MESSAGE)
+        settle(error is None and self._is_good())
+        self._tell()
 
     async def _add(self, chunk: bytes) -> None:
         self._is_read.clear()

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from vlm_dlm.errors import EngineError
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.idempotency import IdempotencyStore, digest_of
-from vlm_dlm_app.shared_run import Chunks, Follower
+from vlm_dlm_app.shared_run import Chunks, Follower, Run
 
 NAME = ("client", "/route", "key")
 
@@ -143,6 +144,45 @@ def test_closing_the_store_ends_what_lingers() -> None:
         await store.close()
         assert is_ended
         assert len(store) == 0
+
+    asyncio.run(run())
+
+
+def test_what_ends_before_its_first_step_leaves_nothing() -> None:
+    async def run() -> None:
+        store = IdempotencyStore()
+        waiting = asyncio.create_task(read(store.follow(NAME, b"", chunks_of(b"never"))))
+        await store.close()
+        assert len(store) == 0
+        with pytest.raises(EngineError):
+            await asyncio.wait_for(waiting, 5)
+        assert await read(store.follow(NAME, b"", chunks_of(b"a"))) == [b"a"]
+
+    asyncio.run(run())
+
+
+def test_one_that_is_stopped_behind_its_end_is_still_good() -> None:
+    async def run() -> None:
+        async def produce() -> AsyncGenerator[bytes, None]:
+            yield b"a"
+            asyncio.get_running_loop().call_soon(shared.stop)
+
+        shared, ends = Run(produce, lambda: True, 10), list[bool]()
+        shared.start(lambda _: None, ends.append)
+        await shared.ended()
+        assert (ends, shared.is_abandoned) == ([True], False)
+
+    asyncio.run(run())
+
+
+def test_another_body_is_refused_though_the_run_is_not_kept() -> None:
+    async def run() -> None:
+        store = IdempotencyStore(max_bytes=2)
+        follower = store.follow(NAME, b"one", chunks_of(b"a", b"b", b"c"))
+        await asyncio.sleep(0.01)
+        with pytest.raises(ApiError, match="another body"):
+            store.follow(NAME, b"two", chunks_of(b"never"))
+        assert await read(follower) == [b"a", b"b", b"c"]
 
     asyncio.run(run())
 
