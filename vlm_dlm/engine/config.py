@@ -9,11 +9,15 @@ from dataclasses import dataclass
 class EngineConfig:
     """Limits of one engine.
 
-    max_cache_tokens: slots of the key/value cache. max_batched_tokens: rows of one forward.
-    max_prompt_rows: rows of prompt in one forward. max_prompt_rows_beside: the same while others
-    write, whose next tokens wait for that forward. max_running: requests that share a forward.
+    max_cache_tokens: slots of the key/value cache.
+    max_batched_tokens: rows of one forward.
+    max_prompt_rows: rows of prompt in one forward.
+    max_prompt_rows_beside: the same while others write, whose next tokens wait for that forward.
+    max_plan_rows_beside: rows of wide plans in one forward, while a plan of less than a quarter of
+        their rows waits for it too.
+    max_running: requests that share a forward.
     max_context: longest prompt plus answer; None takes the checkpoint's own limit.
-    num_kept_features / num_kept_prompts: entries of the two caches.
+    num_kept_features, num_kept_prompts: entries of the two caches.
     """
 
     page_size: int = 16
@@ -21,6 +25,7 @@ class EngineConfig:
     max_batched_tokens: int = 2048
     max_prompt_rows: int = 1024
     max_prompt_rows_beside: int = 256
+    max_plan_rows_beside: int = 256
     max_running: int = 64
     max_context: int | None = None
     num_kept_features: int = 32

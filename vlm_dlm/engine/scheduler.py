@@ -15,6 +15,8 @@ from vlm_dlm.engine.kv_cache import PageAllocator, PageTable
 from vlm_dlm.engine.prompt_cache import PromptCache
 from vlm_dlm.engine.sequence import Sequence
 
+WIDE = 4  # times the rows of the narrowest plan, and more
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -86,13 +88,21 @@ class Scheduler:
         return grants + pieces
 
     def _grant_plans(self, plans: list[Sequence], budget: int) -> list[Grant]:
-        """Whole plans; who is left out comes first in the next step."""
+        """Whole plans; who is left out comes first in the next step.
+
+        Wide ones take turns while a narrow one writes, so that its tokens do not wait for all.
+        """
         grants: list[Grant] = []
         left_out: list[Sequence] = []
+        narrow = WIDE * min((sequence.num_rows_wanted for sequence in plans), default=0)
+        num_wide = 0  # rows; one plan always goes
         for sequence in plans:
             num_rows = sequence.num_rows_wanted
-            if num_rows <= budget:
+            wide = num_rows if num_rows > narrow else 0
+            is_in_turn = not num_wide or num_wide + wide <= self.config.max_plan_rows_beside
+            if num_rows <= budget and (is_in_turn or not wide):
                 budget -= num_rows
+                num_wide += wide
                 grants.append(Grant(sequence, num_rows))
             else:
                 left_out.append(sequence)

@@ -57,6 +57,43 @@ def test_pieces_beside_others_change_no_answer() -> None:
     assert run(core, *batch) == {request.request_id: run_alone(request) for request in batch}
 
 
+def wide_ones(core: EngineCore, num: int) -> list[str]:
+    names = [f"wide{i}" for i in range(num)]
+    for name in names:
+        core.submit(endless(name, "diffusion", block_length=40))
+    core.step()
+    while any(is_prefilling(core, name) for name in names):
+        core.step()
+    return names
+
+
+def num_forwards(core: EngineCore, names: list[str]) -> list[int]:
+    return [s.num_forwards for name in names for s in core.scheduler.running if s.id == name]
+
+
+def test_wide_plans_take_turns_beside_a_narrow_one() -> None:
+    core = make_core(max_plan_rows_beside=80)
+    names = wide_ones(core, 4)
+    core.submit(endless("narrow"))
+    core.step()
+    before = num_forwards(core, names)
+    for _ in range(6):
+        events = core.step()
+        assert any(isinstance(e, Committed) for e in events_of(events, "narrow")), "every step"
+    after = num_forwards(core, names)
+    assert [b - a for a, b in zip(before, after, strict=True)] == [3, 3, 3, 3]
+    core.close()
+
+
+def test_wide_plans_alone_share_every_forward() -> None:
+    core = make_core(max_plan_rows_beside=80)
+    names = wide_ones(core, 4)
+    before = num_forwards(core, names)
+    core.step()
+    assert [b - a for a, b in zip(before, num_forwards(core, names), strict=True)] == [1] * 4
+    core.close()
+
+
 def test_one_image_is_encoded_per_step(model: VlmModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many a request has, and without keeping those who have none."""
     encoded: list[int] = []
