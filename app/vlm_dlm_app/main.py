@@ -40,6 +40,7 @@ from vlm_dlm_app.middleware.gate import Gate
 from vlm_dlm_app.middleware.guard import Guard
 from vlm_dlm_app.middleware.head import Head
 from vlm_dlm_app.middleware.keys import Keys
+from vlm_dlm_app.middleware.pace import Pace
 from vlm_dlm_app.middleware.paths import Paths
 from vlm_dlm_app.page import report_route
 from vlm_dlm_app.page.build import build_page
@@ -211,6 +212,7 @@ def _middleware(services: Services) -> list[Middleware]:
         Middleware(Guard),  # once more, so that errors from here on carry the headers of CORS
         Middleware(Asterisk),
         Middleware(Keys, Clients(keys, settings.protect_metrics)),
+        Middleware(Pace),
         Middleware(Door, services.lifecycle, metrics),
         Middleware(Body, limits, metrics, services.worker, services.held),
         Middleware(Head),

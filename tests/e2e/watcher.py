@@ -1,4 +1,5 @@
-"""Another client, in a process of its own: how long it waits while others send what they send.
+"""Another client, at another address and in a process of its own: how long it waits while others
+send what they send.
 
 Waits are counted in the time for which the server had the processor, where that is less than the
 time on the clock: what other programs take of the machine is not the server's doing.
@@ -17,7 +18,7 @@ _SCRIPT = """
 import select, socket, sys, time
 port, cpu = int(sys.argv[1]), int(sys.argv[2])
 request = b"GET /health/live HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n"
-sock = socket.create_connection(("127.0.0.1", port))
+sock = socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.9", 0))
 longest = 0.0
 while True:
     began, began_cpu = time.perf_counter(), time.clock_gettime(cpu)
