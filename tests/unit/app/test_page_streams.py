@@ -1,0 +1,66 @@
+"""Streams of the page: they end when there is nothing to tell, and never within an event."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from vlm_dlm_app.page.boundary import HANDLER_KEY
+from vlm_dlm_app.page.handlers import find_handler
+from vlm_dlm_app.page.streams import Streams
+
+IDLE_S = 0.02
+EVENT = "data: " + "x" * 1000 + "\n\n"
+CLOSE = 'data: {"msg": "close_stream"}\n\n'
+
+
+async def told(scope: Scope, receive: Receive, send: Send) -> None:
+    """One event, then silence."""
+
+    async def events() -> Any:
+        yield EVENT
+        await asyncio.Event().wait()
+
+    await StreamingResponse(events())(scope, receive, send)
+
+
+async def heard(piece_s: float) -> str:
+    """The whole stream, as one reads it who takes so long for each piece."""
+    got = bytearray()
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        body = message.get("body", b"")
+        for start in range(0, len(body), 100):
+            await asyncio.sleep(piece_s)
+            got.extend(body[start : start + 100])
+
+    queue = SimpleNamespace(pending_messages_per_session={"s": None}, event_ids_to_events={})
+    blocks: Any = SimpleNamespace(_queue=queue)
+    path = "/gradio_api/queue/data"
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "query_string": b"session_hash=s",
+        "asgi": {"spec_version": "2.3"},  # where a response ends in the middle of what it sends
+        HANDLER_KEY: find_handler("GET", path),
+    }
+    async with asyncio.timeout(5):
+        await Streams(told, blocks, 4, IDLE_S)(scope, receive, send)
+    return got.decode()
+
+
+def test_who_reads_slowly_gets_a_large_event_whole() -> None:
+    assert asyncio.run(heard(IDLE_S)) == EVENT + CLOSE
+
+
+def test_an_idle_stream_ends() -> None:
+    assert asyncio.run(heard(0)) == EVENT + CLOSE
