@@ -18,7 +18,7 @@ from vlm_dlm.errors import QueueFullError
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.page.boundary import found_in
 from vlm_dlm_app.page.handlers import Takes
-from vlm_dlm_app.page.leaving import SESSION_KEY, event_of, session_of
+from vlm_dlm_app.page.leaving import SESSION_KEY, session_of
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -52,11 +52,8 @@ class Streams:
 
     def _session(self, scope: Scope) -> str:
         queue = self._blocks._queue  # pyright: ignore[reportPrivateUsage]
-        if "event_id" in found_in(scope).places:
-            event_id = event_of(scope)
-            session = None if event_id is None else self._session_of_event(event_id)
-        else:
-            session = session_of(scope)
+        event_id = found_in(scope).places.get("event_id")
+        session = session_of(scope) if event_id is None else self._session_of_event(event_id)
         if session is None:
             raise ApiError(400, "invalid_value", "session_hash is required", "session_hash")
         if session not in queue.pending_messages_per_session:

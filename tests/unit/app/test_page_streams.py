@@ -14,6 +14,7 @@ from vlm_dlm_app.page.handlers import find_handler
 from vlm_dlm_app.page.streams import Streams
 
 IDLE_S = 0.02
+EVENT_ID = "0" * 32
 EVENT = "data: " + "x" * 1000 + "\n\n"
 CLOSE = 'data: {"msg": "close_stream"}\n\n'
 
@@ -28,7 +29,7 @@ async def told(scope: Scope, receive: Receive, send: Send) -> None:
     await StreamingResponse(events())(scope, receive, send)
 
 
-async def heard(piece_s: float) -> str:
+async def heard(piece_s: float, path: str = "/gradio_api/queue/data") -> str:
     """The whole stream, as one reads it who takes so long for each piece."""
     got = bytearray()
 
@@ -42,16 +43,19 @@ async def heard(piece_s: float) -> str:
             await asyncio.sleep(piece_s)
             got.extend(body[start : start + 100])
 
-    queue = SimpleNamespace(pending_messages_per_session={"s": None}, event_ids_to_events={})
+    queue = SimpleNamespace(
+        pending_messages_per_session={"s": None},
+        pending_event_ids_session={"s": {EVENT_ID}},
+        event_ids_to_events={},
+    )
     blocks: Any = SimpleNamespace(_queue=queue)
-    path = "/gradio_api/queue/data"
     scope = {
         "type": "http",
         "method": "GET",
         "path": path,
-        "query_string": b"session_hash=s",
+        "query_string": b"session_hash=s" if "data" in path else b"",
         "asgi": {"spec_version": "2.3"},  # where a response ends in the middle of what it sends
-        HANDLER_KEY: find_handler("GET", path),
+        HANDLER_KEY: find_handler("GET", path),  # what is in the address was read there
     }
     async with asyncio.timeout(5):
         await Streams(told, blocks, 4, IDLE_S)(scope, receive, send)
@@ -64,3 +68,7 @@ def test_who_reads_slowly_gets_a_large_event_whole() -> None:
 
 def test_an_idle_stream_ends() -> None:
     assert asyncio.run(heard(0)) == EVENT + CLOSE
+
+
+def test_the_stream_of_one_event_is_that_of_its_session() -> None:
+    assert asyncio.run(heard(0, f"/gradio_api/call/chat/{EVENT_ID}")) == EVENT + CLOSE
