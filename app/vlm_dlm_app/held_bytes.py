@@ -27,7 +27,7 @@ class HeldBytes:
         if is_full or self._by_client[client] + num_bytes > self.max_client_bytes:
             whose = "" if is_full else " for one client"
             raise QueueFullError(
-                f"as many bodies are being read as fit into memory{whose} (max_held_body_bytes)"
+                f"as much is held as fits into memory{whose} (max_held_body_bytes)"
             )
         self._by_client[client] += num_bytes
 
