@@ -13,6 +13,7 @@ from gradio.server_messages import ProcessCompletedMessage
 
 from vlm_dlm.errors import QueueFullError
 from vlm_dlm_app.held_bytes import NODE_BYTES, Hold, size_of
+from vlm_dlm_app.page.taking import let_go_of_sent, take
 
 FULL = "More of what the page gives waits unread than fits into memory. Try again."
 
@@ -47,24 +48,27 @@ class Messages(asyncio.Queue[Any]):
         super().put_nowait(item)
 
     async def get(self) -> Any:
-        """As the queue's own; somebody reads."""
+        """As the queue's own; somebody reads, and has sent what was taken before."""
         self.read_s = monotonic()
+        let_go_of_sent()
         return await super().get()
 
     def get_nowait(self) -> Any:
         """As the queue's own."""
         item = super().get_nowait()
-        self._hold.shrink_to(self._hold.num_bytes - self._sizes.popleft())
+        take(self._hold, self._sizes.popleft())
         self.read_s = monotonic()
         return item
 
     def _give_up(self) -> None:
         ended: list[Any] = []
         while not self.empty():
-            item = self.get_nowait()
+            item = super().get_nowait()
             if isinstance(item, ProcessCompletedMessage):
                 ended.append(item)
         self._is_full = True
+        self._sizes.clear()
+        self._hold.let_go()
         for item in ended:
             self.put_nowait(item)
         self._on_full()

@@ -19,6 +19,7 @@ from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.page.boundary import found_in
 from vlm_dlm_app.page.handlers import Takes
 from vlm_dlm_app.page.leaving import SESSION_KEY, session_of
+from vlm_dlm_app.page.taking import sending
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -90,7 +91,8 @@ class Streams:
     async def _told(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Gradio's stream, until it ends or there is nothing to tell."""
         telling = _Telling(receive, send, lambda: self._is_busy(session), self._idle_s)
-        await self.app(scope, telling.received, telling.sent)
+        with sending():
+            await self.app(scope, telling.received, telling.sent)
         await telling.close()
 
     def _is_busy(self, session: str) -> bool:

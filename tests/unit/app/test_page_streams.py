@@ -9,9 +9,11 @@ from typing import Any
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from vlm_dlm_app.held_bytes import HeldBytes, Hold
 from vlm_dlm_app.page.boundary import HANDLER_KEY
 from vlm_dlm_app.page.handlers import find_handler
 from vlm_dlm_app.page.streams import Streams
+from vlm_dlm_app.page.taking import take
 
 IDLE_S = 0.02
 EVENT_ID = "0" * 32
@@ -19,10 +21,16 @@ EVENT = "data: " + "x" * 1000 + "\n\n"
 CLOSE = 'data: {"msg": "close_stream"}\n\n'
 
 
+held = HeldBytes(10_000, 100)
+
+
 async def told(scope: Scope, receive: Receive, send: Send) -> None:
     """One event, then silence."""
 
     async def events() -> Any:
+        hold = Hold(held, "a")
+        hold.grow_to(500)
+        take(hold, 500)
         yield EVENT
         await asyncio.Event().wait()
 
@@ -41,6 +49,7 @@ async def heard(piece_s: float, path: str = "/gradio_api/queue/data") -> str:
         body = message.get("body", b"")
         for start in range(0, len(body), 100):
             await asyncio.sleep(piece_s)
+            assert held.num_bytes == (500 if len(got) < len(EVENT) else 0)
             got.extend(body[start : start + 100])
 
     queue = SimpleNamespace(
