@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +28,7 @@ held = HeldBytes(10_000, 100)
 async def told(scope: Scope, receive: Receive, send: Send) -> None:
     """One event, then silence."""
 
-    async def events() -> Any:
+    async def events() -> AsyncIterator[str]:
         hold = Hold(held, "a")
         hold.grow_to(500)
         take(hold, 500)
