@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from sys import getsizeof
+from typing import Any, cast
+
+from pydantic import BaseModel
 
 from vlm_dlm.errors import QueueFullError
+
+NODE_BYTES = 64  # of a value that is no text
+_PLAIN = (int, float, bool, type(None))
 
 
 class HeldBytes:
@@ -27,7 +34,7 @@ class HeldBytes:
         if is_full or self._by_client[client] + num_bytes > self.max_client_bytes:
             whose = "" if is_full else " for one client"
             raise QueueFullError(
-                f"as many bodies are being read as fit into memory{whose} (max_held_body_bytes)"
+                f"as much is held as fits into memory{whose} (max_held_body_bytes)"
             )
         self._by_client[client] += num_bytes
 
@@ -63,3 +70,26 @@ class Hold:
     def let_go(self) -> None:
         """All of it is free; once is enough."""
         self.shrink_to(0)
+
+
+def size_of(value: Any) -> int:
+    """Bytes that it takes in memory, roughly; what stands in it twice counts twice."""
+    num_bytes, rest = 0, [value]
+    while rest:
+        found = rest.pop()
+        if isinstance(found, str | bytes):
+            num_bytes += getsizeof(found)
+            continue
+        num_bytes += NODE_BYTES
+        if isinstance(found, dict):
+            parts = cast("dict[Any, Any]", found)
+            rest += parts
+            rest += parts.values()
+        elif isinstance(found, BaseModel):
+            rest += vars(found).values()
+        elif isinstance(found, list | tuple):
+            entries = cast("list[Any]", found)
+            rich = [entry for entry in entries if type(entry) not in _PLAIN]  # few, of very many
+            num_bytes += NODE_BYTES * (len(entries) - len(rich))
+            rest += rich
+    return num_bytes

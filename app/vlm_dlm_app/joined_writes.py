@@ -27,7 +27,7 @@ class JoinedWrites(asyncio.Transport):
             self._loop.call_soon(self._flush)
         self._parts.append(data)
         self._num_bytes += len(data)
-        if self._num_bytes > MAX_JOINED_BYTES:
+        if self._num_bytes >= MAX_JOINED_BYTES:
             self._flush()
 
     def write_eof(self) -> None:

@@ -237,7 +237,8 @@ def test_bodies_together_are_bounded_in_memory(strict: LiveServer, http: httpx.C
     with stalled(strict, KEYS[0]), stalled(strict, KEYS[1]):
         for key in KEYS:
             reply = send_large(http, key)
-            check_error(reply, 429, "queue_full")
+            error = check_error(reply, 429, "queue_full")
+            assert error["message"].startswith("as much is held as fits into memory")
             assert int(reply.headers["retry-after"]) >= 1
     for key in KEYS:
         assert send_large(http, key).status_code == 415

@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
+from sys import getsizeof
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +16,8 @@ import pytest
 
 from tests.api.serving import LiveServer, live_server, png, until
 from vlm_dlm.preflight import Checkpoint
+from vlm_dlm_app.held_bytes import Hold
+from vlm_dlm_app.page.sessions import Sessions
 from vlm_dlm_app.settings import Settings
 
 API = "/gradio_api"
@@ -107,6 +110,23 @@ def test_answers_that_nobody_reads_have_an_account(server: LiveServer) -> None:
     forget(server)
 
 
+def test_a_call_counts_what_is_kept_of_it(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists, which take more in memory than they do as JSON."""
+    held: list[int] = []
+    keep = Sessions.keep
+
+    def noted(self: Sessions, event_id: str, hold: Hold) -> None:
+        held.append(hold.num_bytes)
+        keep(self, event_id, hold)
+
+    monkeypatch.setattr(Sessions, "keep", noted)
+    assert join(server, "fill", [], [[]] * 40_000).status_code == 200
+    assert held[0] > 40_000 * getsizeof([])
+    forget(server)
+
+
 def test_a_picture_named_often_is_in_memory_once_at_most(server: LiveServer) -> None:
     path = upload(server, 10 * MIB)
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
@@ -121,4 +141,4 @@ def test_a_picture_named_often_is_in_memory_once_at_most(server: LiveServer) -> 
     event = replies[0].json()["event_id"]
     told = server.http.get(f"{server.url}{API}/call/chat/{event}").text
     assert "event: error" in told
-    assert "fit into memory" in told
+    assert "much is held as fits into memory" in told

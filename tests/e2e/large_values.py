@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -93,48 +93,55 @@ def _below(path: str, kind: Any, before: bytes, after: bytes, name: str) -> Iter
             yield from _below(path, part, before, after, name)
 
 
-def heavy_values() -> dict[str, bytes]:
-    """The most of each kind that is parsed at all."""
-    many = WITHIN
-    return {
-        "numbers": b"[" + b"0.9342134952545166," * many["numbers"] + b"1]",
-        "lists": b"[" + b"[]," * many["lists"] + b"[]]",
-        "objects": b"[" + b'{"a":0},' * many["objects"] + b"{}]",
-        "fields": b"{" + b",".join(b'"k%d":0' % i for i in range(many["fields"])) + b"}",
-        "text": b'"' + b"A" * TOTAL + b'"',
-    }
+def filled(part: bytes) -> bytes:
+    """As often as it fits into a body."""
+    return part * (TOTAL // len(part))
 
 
-def other_values() -> dict[str, bytes]:
-    """What is refused before it is parsed, or at the first look."""
+def many(part: bytes, num: int, last: bytes = b"1") -> bytes:
+    """A list with that before its last value."""
+    return b"[" + part * num + last + b"]"
 
-    def filled(part: bytes) -> bytes:
-        return part * (TOTAL // len(part))
 
-    return {
-        "ones": b"[" + filled(b"1,") + b"1]",
-        "nulls": b"[" + filled(b"null,") + b"1]",
-        "many lists": b"[" + filled(b"[],") + b"1]",
-        "many objects": b"[" + filled(b"{},") + b"1]",
-        "many texts": b"[" + filled(b'"",') + b"1]",
-        "texts": b"[" + b'"ab",' * WITHIN["texts"] + b"1]",
-        "duplicates": b"{" + filled(b'"a":1,') + b'"a":1}',
-        "few duplicates": b"{" + b'"a":1,' * WITHIN["fields"] + b'"a":1}',
-        "depth": b"[" * (TOTAL // 2) + b"]" * (TOTAL // 2),
-        "deep objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
-        "huge integer": b"9" * 100_000,
-        "huger integer": b"9" * TOTAL,
-        "huge float": b"0." + b"9" * 1_000_000,
-        "large exponent": b"1e" + b"9" * 100_000,
-        "long numbers": b"[" + b",".join([b"9" * 399] * 10_000) + b"]",
-        "spaces": b" " * TOTAL + b"1",
-        "slashes": b'"' + b"\\/" * (TOTAL // 2) + b'"',
-        "some slashes": b'"' + filled(b"A" * 31 + b"\\/") + b'"',
-        "quotes": b'"' + b'\\"' * 890_000 + b'"',
-        "wide text": b'"' + b"a" * (TOTAL - 4) + "😀".encode() + b'"',
-        "wide escape": b'"' + b"a" * (TOTAL - 12) + b'\\ud83d\\ude00"',
-        "picture": b'"data:image/png;base64,' + b"A" * (TOTAL // 4 * 4 - 32) + b'"',
-        "commas": b'"' + b"," * TOTAL + b'"',
-        "brackets in text": b'"' + b"[{" * (TOTAL // 2) + b'"',
-        "markup": b'"' + b"<" * 4_000_000 + b'"',
-    }
+def text(content: bytes) -> bytes:
+    """A text of JSON, with the content as it is."""
+    return b'"' + content + b'"'
+
+
+# Name -> what makes it: all together they are hundreds of megabytes.
+# The most of each kind that is parsed at all.
+HEAVY_VALUES: dict[str, Callable[[], bytes]] = {
+    "numbers": lambda: many(b"0.9342134952545166,", WITHIN["numbers"]),
+    "lists": lambda: many(b"[],", WITHIN["lists"], b"[]"),
+    "objects": lambda: many(b'{"a":0},', WITHIN["objects"], b"{}"),
+    "fields": lambda: b"{" + b",".join(b'"k%d":0' % i for i in range(WITHIN["fields"])) + b"}",
+    "text": lambda: text(b"A" * TOTAL),
+}
+# What is refused before it is parsed, or at the first look.
+OTHER_VALUES: dict[str, Callable[[], bytes]] = {
+    "ones": lambda: b"[" + filled(b"1,") + b"1]",
+    "nulls": lambda: b"[" + filled(b"null,") + b"1]",
+    "many lists": lambda: b"[" + filled(b"[],") + b"1]",
+    "many objects": lambda: b"[" + filled(b"{},") + b"1]",
+    "many texts": lambda: b"[" + filled(b'"",') + b"1]",
+    "texts": lambda: many(b'"ab",', WITHIN["texts"]),
+    "duplicates": lambda: b"{" + filled(b'"a":1,') + b'"a":1}',
+    "few duplicates": lambda: b"{" + b'"a":1,' * WITHIN["fields"] + b'"a":1}',
+    "depth": lambda: b"[" * (TOTAL // 2) + b"]" * (TOTAL // 2),
+    "deep objects": lambda: b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "huge integer": lambda: b"9" * 100_000,
+    "huger integer": lambda: b"9" * TOTAL,
+    "huge float": lambda: b"0." + b"9" * 1_000_000,
+    "large exponent": lambda: b"1e" + b"9" * 100_000,
+    "long numbers": lambda: b"[" + b",".join([b"9" * 399] * 10_000) + b"]",
+    "spaces": lambda: b" " * TOTAL + b"1",
+    "slashes": lambda: text(b"\\/" * (TOTAL // 2)),
+    "some slashes": lambda: text(filled(b"A" * 31 + b"\\/")),
+    "quotes": lambda: text(b'\\"' * 890_000),
+    "wide text": lambda: text(b"a" * (TOTAL - 4) + "😀".encode()),
+    "wide escape": lambda: text(b"a" * (TOTAL - 12) + b"\\ud83d\\ude00"),
+    "picture": lambda: text(b"data:image/png;base64," + b"A" * (TOTAL // 4 * 4 - 32)),
+    "commas": lambda: text(b"," * TOTAL),
+    "brackets in text": lambda: text(b"[{" * (TOTAL // 2)),
+    "markup": lambda: text(b"<" * 4_000_000),
+}

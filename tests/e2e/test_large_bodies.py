@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import gzip
 import os
-import time
 from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
 
 import pytest
 
-from tests.e2e.large_values import TOTAL, Place, heavy_values, one_per_type, other_values, places
+from tests.e2e.large_requests import ask, check
+from tests.e2e.large_values import (
+    HEAVY_VALUES,
+    OTHER_VALUES,
+    TOTAL,
+    Place,
+    one_per_type,
+    places,
+)
 from tests.e2e.server import Server, eventually
-from tests.e2e.watcher import Watcher, peak, processor_s, reset_peak
+from tests.e2e.watcher import Watcher
 
 pytestmark = pytest.mark.alone
 
-LIMIT_S, STALL_S, MEMORY = 1.0, 0.1, 64 * 2**20
-TRIES = 3  # other programs also take the machine's time
 IS_WHOLE = os.environ.get("LARGE_BODIES") == "all"
 PLACES = places()
 ROUTES = sorted({place.path for place in PLACES})
-JSON = "application/json"
 FORM = "multipart/form-data; boundary=b"
 
 
@@ -45,37 +48,6 @@ def watcher(server: Server) -> Iterator[Watcher]:
         yield watching
 
 
-def ask(
-    server: Server, path: str, body: bytes, content_type: str = JSON, **headers: str
-) -> tuple[int, bytes, float]:
-    """Status, answer, and seconds from the end of the request to that of the answer."""
-    connection = HTTPConnection(server.host, server.port, timeout=30)
-    try:
-        connection.request("POST", path, body, {"Content-Type": content_type, **headers})
-        began_s = time.perf_counter()
-        reply = connection.getresponse()
-        return reply.status, reply.read(), time.perf_counter() - began_s
-    finally:
-        connection.close()
-
-
-def check(server: Server, watcher: Watcher, what: str, send: Callable[[], float]) -> None:
-    """send: returns the seconds until its answer; only those count in which the server worked."""
-    for last in range(TRIES):
-        watcher.longest_s()
-        before, began_s = reset_peak(server.pid), processor_s(server.pid)
-        answer_s = min(send(), processor_s(server.pid) - began_s)
-        stall_s, memory = watcher.longest_s(), peak(server.pid) - before
-        if answer_s < LIMIT_S and stall_s < STALL_S and memory < MEMORY:
-            return
-        if last == TRIES - 1:
-            pytest.fail(
-                f"{what}: answered after {answer_s:.2f} s, others waited {stall_s * 1000:.0f} ms, "
-                f"{memory / 2**20:.0f} MiB more"
-            )
-        time.sleep(0.3)
-
-
 def send_json(server: Server, place: Place, value: bytes) -> Callable[[], float]:
     body = place.body(value)
 
@@ -87,11 +59,11 @@ def send_json(server: Server, place: Place, value: bytes) -> Callable[[], float]
     return send
 
 
-@pytest.mark.parametrize("kind", sorted(heavy_values()))
+@pytest.mark.parametrize("kind", sorted(HEAVY_VALUES))
 def test_each_field_takes_the_most_that_is_parsed(
     server: Server, watcher: Watcher, kind: str
 ) -> None:
-    value = heavy_values()[kind]
+    value = HEAVY_VALUES[kind]()
     for place in PLACES if IS_WHOLE else one_per_type(PLACES):
         check(server, watcher, f"{place.name} with {kind}", send_json(server, place, value))
 
@@ -101,7 +73,8 @@ def test_each_field_takes_the_most_that_is_parsed(
 def test_what_is_refused_at_the_first_look(server: Server, watcher: Watcher, path: str) -> None:
     mine = [place for place in PLACES if place.path == path]
     named = [place for place in mine if place.name.endswith((".unknown", " unknown", " metadata"))]
-    for kind, value in other_values().items():
+    for kind, make in OTHER_VALUES.items():
+        value = make()
         for place in mine if IS_WHOLE else named[:1]:
             check(server, watcher, f"{place.name} with {kind}", send_json(server, place, value))
 
@@ -110,27 +83,26 @@ def part(head: str, content: bytes = b"x") -> bytes:
     return b"--b\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n" % (head.encode(), content)
 
 
-def forms() -> dict[str, bytes]:
-    prompt = part('name="prompt"')
-    return {
-        "tiny parts": part('name="modes"') * (TOTAL // 60),
-        "empty parts": b"--b\r\n\r\n\r\n" * (TOTAL // 12),
-        "commas": prompt + part('name="modes"', b"," * 120_000) * 60,
-        "options": prompt + part('name="options"', b'{"a":' + b"[1," * 30_000),
-        "numbers": prompt + part('name="options"', b'{"stop": [' + b"1," * 60_000 + b"1]}"),
-        "one header": b"--b\r\nX: " + b"y" * TOTAL + b"\r\n\r\nx\r\n",
-        "headers": b"--b\r\n" + b"X: y\r\n" * (TOTAL // 6) + b"\r\nx\r\n",
-        "name": part('name="' + "n" * (TOTAL - 200) + '"'),
-        "text": part('name="prompt"', b"A" * (TOTAL - 200)),
-        "file": prompt + part('name="image"; filename="a"', b"A" * (20 * 2**20)),
-        "files": prompt + part('name="image"; filename="a"', b"A" * 400_000) * 60,
-        "breaks": b"\r\n" * (TOTAL // 2),
-    }
+PROMPT = part('name="prompt"')
+FORMS: dict[str, Callable[[], bytes]] = {
+    "tiny parts": lambda: part('name="modes"') * (TOTAL // 60),
+    "empty parts": lambda: b"--b\r\n\r\n\r\n" * (TOTAL // 12),
+    "commas": lambda: PROMPT + part('name="modes"', b"," * 120_000) * 60,
+    "options": lambda: PROMPT + part('name="options"', b'{"a":' + b"[1," * 30_000),
+    "numbers": lambda: PROMPT + part('name="options"', b'{"stop": [' + b"1," * 60_000 + b"1]}"),
+    "one header": lambda: b"--b\r\nX: " + b"y" * TOTAL + b"\r\n\r\nx\r\n",
+    "headers": lambda: b"--b\r\n" + b"X: y\r\n" * (TOTAL // 6) + b"\r\nx\r\n",
+    "name": lambda: part('name="' + "n" * (TOTAL - 200) + '"'),
+    "text": lambda: part('name="prompt"', b"A" * (TOTAL - 200)),
+    "file": lambda: PROMPT + part('name="image"; filename="a"', b"A" * (20 * 2**20)),
+    "files": lambda: PROMPT + part('name="image"; filename="a"', b"A" * 400_000) * 60,
+    "breaks": lambda: b"\r\n" * (TOTAL // 2),
+}
 
 
-@pytest.mark.parametrize("kind", sorted(forms()))
+@pytest.mark.parametrize("kind", sorted(FORMS))
 def test_forms(server: Server, watcher: Watcher, kind: str) -> None:
-    body = forms()[kind] + b"--b--\r\n"
+    body = FORMS[kind]() + b"--b--\r\n"
 
     def send(path: str) -> float:
         status, reply, seconds = ask(server, path, body, FORM)

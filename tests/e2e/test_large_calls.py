@@ -8,9 +8,9 @@ from importlib.util import find_spec
 
 import pytest
 
-from tests.e2e.large_values import heavy_values
+from tests.e2e.large_requests import ask, check
+from tests.e2e.large_values import HEAVY_VALUES
 from tests.e2e.server import Server, eventually
-from tests.e2e.test_large_bodies import ask, check
 from tests.e2e.watcher import Watcher
 
 pytestmark = pytest.mark.alone
@@ -58,11 +58,11 @@ def call(number: int, kind: str, data: bytes, event: bytes = b"null") -> bytes:
     return head + data + b', "event_data": ' + event + b"}"
 
 
-@pytest.mark.parametrize("kind", sorted(heavy_values()))
+@pytest.mark.parametrize("kind", sorted(HEAVY_VALUES))
 def test_calls_of_the_page(
     server: Server, watcher: Watcher, numbers: dict[str, int], kind: str
 ) -> None:
-    value = heavy_values()[kind]
+    value = HEAVY_VALUES[kind]()
     bodies = {
         "a report": call(numbers["report"], kind, b'[{"a": ' + value + b'}, ""]'),
         "a chat": call(numbers["chat"], kind, b'[[{"content": ' + value + b'}], "", {}]'),
@@ -76,9 +76,9 @@ def test_calls_of_the_page(
 
 
 @pytest.mark.skipif(not HAS_MCP, reason="the package mcp is not installed")
-@pytest.mark.parametrize("kind", sorted(heavy_values()))
+@pytest.mark.parametrize("kind", sorted(HEAVY_VALUES))
 def test_messages_of_mcp(server: Server, watcher: Watcher, kind: str) -> None:
-    value = heavy_values()[kind]
+    value = HEAVY_VALUES[kind]()
     start = b'{"jsonrpc": "2.0", "id": 1, "method": '
     head = start + b'"tools/call", "params": {"name": "%s", "arguments": '
     bodies = {

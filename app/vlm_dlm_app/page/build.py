@@ -63,7 +63,7 @@ def build_page(services: Services) -> FastAPI:
         blocks.max_threads = MAX_RUNNING
         blocks.state_session_capacity = 2 * MAX_SESSIONS  # `sessions` sees to it
         blocks.queue(max_size=MAX_QUEUED, default_concurrency_limit=None)
-        sessions = Sessions(blocks, services.held, MAX_SESSIONS, runs.leave)
+        sessions = Sessions(blocks, services.held, MAX_SESSIONS, runs.leave, followers.has)
         app = gr.mount_gradio_app(
             _parent(services, uploads, sessions, _tools(services, runs, uploads)),
             blocks,

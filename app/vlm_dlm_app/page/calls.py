@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlm_dlm_app.bodies import read_json
 from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.held_bytes import Hold
+from vlm_dlm_app.held_bytes import Hold, size_of
 from vlm_dlm_app.image_sources import is_url
 from vlm_dlm_app.middleware.body import HOLD_KEY, replay, with_body
 from vlm_dlm_app.page.aside import Values, with_values
@@ -129,10 +129,10 @@ class Calls:
         await self.app(scope, receive, send)
 
     def _without_files(self, values: Values) -> tuple[Values, int]:
-        """The same, and how many bytes it has as JSON. Raises ApiError."""
+        """The same, and how many bytes it takes in memory. Raises ApiError."""
         data = [_without_files(value, self._uploads) for value in values.data]
         event = _without_files(values.event, self._uploads)
-        return Values(data, event), len(to_json((data, event)))
+        return Values(data, event), size_of((data, event))
 
     def _noticing(self, hold: Hold, send: Send) -> Send:
         """Whether a call was taken, and by which name."""

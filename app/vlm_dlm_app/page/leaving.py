@@ -11,7 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vlm_dlm_app.page.handlers import API
 
 STREAM_PATH = f"{API}/queue/data"
-CALL_PATH = f"{API}/call/"  # .../NAME/EVENT: by plain HTTP
 SESSION_KEY = "vlm_dlm_page_session"  # in the scope, set by `streams.py`
 
 
@@ -71,14 +70,6 @@ class Leaving:
             await self.app(scope, heard, watched)
         finally:
             self.followers.go(session, is_whole and not is_gone)
-
-
-def event_of(scope: Scope) -> str | None:
-    """The event whose stream is asked for; None for any other request."""
-    if scope["type"] != "http" or scope["method"] != "GET":
-        return None
-    path: str = scope["path"]
-    return path.rpartition("/")[2] or None if path.startswith(CALL_PATH) else None
 
 
 def session_of(scope: Scope) -> str | None:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from sys import getsizeof
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 from weakref import finalize
 
 from gradio.server_messages import ProcessCompletedMessage
-from pydantic import BaseModel
 
 from vlm_dlm.errors import QueueFullError
-from vlm_dlm_app.held_bytes import Hold
+from vlm_dlm_app.held_bytes import NODE_BYTES, Hold, size_of
+from vlm_dlm_app.page.taking import let_go_of_sent, take
 
 FULL = "More of what the page gives waits unread than fits into memory. Try again."
-_NODE_BYTES = 64  # of a value that is no text
-_PLAIN = (int, float, bool, type(None))
 
 
 class Messages(asyncio.Queue[Any]):
@@ -38,7 +35,7 @@ class Messages(asyncio.Queue[Any]):
         """Never fails."""
         num_bytes = 0
         if not self._is_full:
-            num_bytes = size_of(getattr(item, "output", None)) + _NODE_BYTES
+            num_bytes = size_of(getattr(item, "output", None)) + NODE_BYTES
             try:
                 self._hold.grow_to(self._hold.num_bytes + num_bytes)
             except QueueFullError:
@@ -51,50 +48,30 @@ class Messages(asyncio.Queue[Any]):
         super().put_nowait(item)
 
     async def get(self) -> Any:
-        """As the queue's own; somebody reads."""
+        """As the queue's own; somebody reads, and has sent what was taken before."""
         self.read_s = monotonic()
+        let_go_of_sent()
         return await super().get()
 
     def get_nowait(self) -> Any:
         """As the queue's own."""
         item = super().get_nowait()
-        self._hold.shrink_to(self._hold.num_bytes - self._sizes.popleft())
+        take(self._hold, self._sizes.popleft())
         self.read_s = monotonic()
         return item
 
     def _give_up(self) -> None:
         ended: list[Any] = []
         while not self.empty():
-            item = self.get_nowait()
+            item = super().get_nowait()
             if isinstance(item, ProcessCompletedMessage):
                 ended.append(item)
         self._is_full = True
+        self._sizes.clear()
+        self._hold.let_go()
         for item in ended:
             self.put_nowait(item)
         self._on_full()
-
-
-def size_of(value: Any) -> int:
-    """Bytes that it takes in memory, roughly; what stands in it twice counts twice."""
-    num_bytes, rest = 0, [value]
-    while rest:
-        found = rest.pop()
-        if isinstance(found, str | bytes):
-            num_bytes += getsizeof(found)
-            continue
-        num_bytes += _NODE_BYTES
-        if isinstance(found, dict):
-            parts = cast("dict[Any, Any]", found)
-            rest += parts
-            rest += parts.values()
-        elif isinstance(found, BaseModel):
-            rest += vars(found).values()
-        elif isinstance(found, list | tuple):
-            entries = cast("list[Any]", found)
-            rich = [entry for entry in entries if type(entry) not in _PLAIN]  # few, of very many
-            num_bytes += _NODE_BYTES * (len(entries) - len(rich))
-            rest += rich
-    return num_bytes
 
 
 def _failed(event_id: str | None) -> ProcessCompletedMessage:

@@ -29,7 +29,8 @@ LOOK_S = 1.0
 
 class Sessions:
     """max_sessions: of all together, half of them of one client. on_lost: gets the name of one
-    whose answers will not be read. clock: seconds. For the event loop alone."""
+    whose answers will not be read. is_followed: whether somebody reads what a session is told.
+    clock: seconds. For the event loop alone."""
 
     def __init__(
         self,
@@ -37,12 +38,14 @@ class Sessions:
         held: HeldBytes,
         max_sessions: int,
         on_lost: Callable[[str], None],
+        is_followed: Callable[[str], bool],
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._blocks = blocks
         self._held = held
         self._max_sessions = max_sessions
         self._on_lost = on_lost
+        self._is_followed = is_followed
         self._clock = clock
         self._clients: OrderedDict[str, str] = OrderedDict()  # by session, used last at the end
         self._calls: dict[str, Hold] = {}  # by event
@@ -92,7 +95,8 @@ class Sessions:
         now = self._clock()
         unread = self._queue.pending_messages_per_session
         for session, messages in list(unread.items()):
-            if session not in busy and now - messages.read_s > UNREAD_S:
+            is_read = session in busy or self._is_followed(session)
+            if not is_read and now - messages.read_s > UNREAD_S:
                 self._drop_messages(session)
         pending = self._queue.pending_event_ids_session
         for session in [session for session in pending if session not in unread]:

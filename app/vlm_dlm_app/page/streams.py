@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlm_dlm.errors import QueueFullError
-from vlm_dlm_app.disconnect import ended
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.page.boundary import found_in
 from vlm_dlm_app.page.handlers import Takes
-from vlm_dlm_app.page.leaving import SESSION_KEY, event_of, session_of
+from vlm_dlm_app.page.leaving import SESSION_KEY, session_of
+from vlm_dlm_app.page.taking import sending
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -53,11 +53,8 @@ class Streams:
 
     def _session(self, scope: Scope) -> str:
         queue = self._blocks._queue  # pyright: ignore[reportPrivateUsage]
-        if "event_id" in found_in(scope).places:
-            event_id = event_of(scope)
-            session = None if event_id is None else self._session_of_event(event_id)
-        else:
-            session = session_of(scope)
+        event_id = found_in(scope).places.get("event_id")
+        session = session_of(scope) if event_id is None else self._session_of_event(event_id)
         if session is None:
             raise ApiError(400, "invalid_value", "session_hash is required", "session_hash")
         if session not in queue.pending_messages_per_session:
@@ -93,44 +90,65 @@ class Streams:
 
     async def _told(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Gradio's stream, until it ends or there is nothing to tell."""
-        is_over = has_begun = False
-        idle = asyncio.ensure_future(self._idle(session))
-
-        async def sent(message: Message) -> None:
-            nonlocal has_begun
-            if not is_over:
-                has_begun = True
-                await send(message)
-
-        async def received() -> Message:
-            nonlocal is_over
-            heard = asyncio.ensure_future(receive())
-            try:
-                await asyncio.wait({heard, idle}, return_when=asyncio.FIRST_COMPLETED)
-                if heard.done():
-                    return heard.result()
-                is_over = True
-                return {"type": "http.disconnect"}
-            finally:
-                heard.cancel()
-
-        try:
-            await self.app(scope, received, sent)
-        finally:
-            await ended(idle)
-        if is_over and has_begun:
-            with suppress(OSError):
-                await send(_END)
-
-    async def _idle(self, session: str) -> None:
-        """Return when nothing has run in the session for a while."""
-        since_s = monotonic()
-        while monotonic() - since_s < self._idle_s:
-            await asyncio.sleep(min(LOOK_S, self._idle_s))
-            if self._is_busy(session):
-                since_s = monotonic()
+        telling = _Telling(receive, send, lambda: self._is_busy(session), self._idle_s)
+        with sending():
+            await self.app(scope, telling.received, telling.sent)
+        await telling.close()
 
     def _is_busy(self, session: str) -> bool:
         queue = self._blocks._queue  # pyright: ignore[reportPrivateUsage]
         events = queue.event_ids_to_events.values()
         return any(event.session_hash == session for event in events)
+
+
+class _Telling:
+    """One stream. Whoever makes it is told that its reader left once there is nothing to tell; as
+    that ends it within what is being sent, it is not said while anything is."""
+
+    def __init__(
+        self, receive: Receive, send: Send, is_busy: Callable[[], bool], idle_s: float
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._is_busy = is_busy
+        self._idle_s = idle_s
+        self._num_sending = 0
+        self._has_begun = self._is_over = False
+        self._used_s = monotonic()
+
+    async def sent(self, message: Message) -> None:
+        if self._is_over:
+            return
+        self._has_begun = True
+        self._num_sending += 1
+        try:
+            await self._send(message)
+        finally:
+            self._num_sending -= 1
+            self._used_s = monotonic()
+
+    async def received(self) -> Message:
+        heard, idle = asyncio.ensure_future(self._receive()), asyncio.ensure_future(self._idle())
+        try:
+            await asyncio.wait({heard, idle}, return_when=asyncio.FIRST_COMPLETED)
+            return heard.result() if heard.done() else {"type": "http.disconnect"}
+        finally:
+            heard.cancel()
+            idle.cancel()
+
+    async def close(self) -> None:
+        """Behind the last message, where it was ended here."""
+        if self._is_over and self._has_begun:
+            with suppress(OSError):
+                await self._send(_END)
+
+    async def _idle(self) -> None:
+        """Return when nothing has run in the session, or been sent, for a while; from then on
+        nothing is."""
+        while not self._is_over:
+            if self._num_sending or self._is_busy():
+                self._used_s = monotonic()
+            elif monotonic() - self._used_s >= self._idle_s:
+                self._is_over = True
+                return
+            await asyncio.sleep(min(LOOK_S, self._idle_s))

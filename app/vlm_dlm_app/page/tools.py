@@ -25,8 +25,9 @@ from starlette.types import Receive, Scope, Send
 
 from vlm_dlm import __version__
 from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.held_bytes import Hold
 from vlm_dlm_app.intake import offered_modes
-from vlm_dlm_app.middleware.body import replay, with_body
+from vlm_dlm_app.middleware.body import HOLD_KEY, replay, with_body
 from vlm_dlm_app.page.handlers import UPLOAD_PATH
 from vlm_dlm_app.page.runs import checked, sentence
 from vlm_dlm_app.page.tool_messages import read_message, refused
@@ -146,11 +147,14 @@ class Tools:
             if "request" in inspect.signature(call).parameters:
                 given["request"] = request
             found = await call(**given)
+            result = {WRAPPED[name]: found} if name in WRAPPED else found
+            text = json.dumps(result, ensure_ascii=False)
+            hold: Hold = request.scope["state"][HOLD_KEY]
+            hold.grow_to(_num_sent_bytes(text))  # until its reader has taken it
         except Exception as error:
             return _failed(str(getattr(error, "message", "")) or sentence(error))
-        result = {WRAPPED[name]: found} if name in WRAPPED else found
-        text = types.TextContent(type="text", text=json.dumps(result, ensure_ascii=False))
-        return types.CallToolResult(content=[text], structuredContent=result)
+        content = types.TextContent(type="text", text=text)
+        return types.CallToolResult(content=[content], structuredContent=result)
 
 
 class _App:
@@ -195,6 +199,12 @@ def _typed(schema: Mapping[str, Any]) -> dict[str, Any]:
 def _joined(text: str) -> str:
     words = " ".join(text.split())
     return words[:1].upper() + words[1:]
+
+
+def _num_sent_bytes(text: str) -> int:
+    """Of a result, which is sent twice: as this JSON, and as a text with this JSON in it."""
+    num_escaped = text.count('"') + text.count("\\")
+    return 2 * len(text.encode("utf-8", "replace")) + num_escaped
 
 
 def _failed(message: str) -> types.CallToolResult:

@@ -11,7 +11,7 @@ import pytest
 from vlm_dlm_app.errors import ApiError
 from vlm_dlm_app.lifecycle import Lifecycle
 from vlm_dlm_app.page import runs as page_runs
-from vlm_dlm_app.page.leaving import SESSION_KEY, STREAM_PATH, Followers, Leaving, event_of
+from vlm_dlm_app.page.leaving import SESSION_KEY, STREAM_PATH, Followers, Leaving
 from vlm_dlm_app.page.runs import Runs, Visitor
 
 VISITOR = Visitor("tab", "client", "request", has_stream=True)
@@ -46,18 +46,17 @@ def test_one_that_is_followed_or_needs_no_stream_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("path", "query", "session"),
+    ("path", "query", "state", "session"),
     [
-        ("/gradio_api/queue/data", b"session_hash=tab", "tab"),
-        ("/gradio_api/call/generate/event", b"", "tab"),
-        ("/gradio_api/call/v2/generate/event", b"", "tab"),
-        ("/gradio_api/info", b"session_hash=tab", None),
-        ("/gradio_api/queue/data", b"", None),
+        ("/gradio_api/queue/data", b"session_hash=tab", {}, "tab"),
+        ("/gradio_api/call/generate/event", b"", {SESSION_KEY: "tab"}, "tab"),
+        ("/gradio_api/info", b"session_hash=tab", {}, None),
+        ("/gradio_api/queue/data", b"", {}, None),
     ],
 )
 @pytest.mark.parametrize("is_whole", [True, False])
 def test_a_stream_that_breaks_off_is_somebody_who_left(
-    path: str, query: bytes, session: str | None, is_whole: bool
+    path: str, query: bytes, state: dict[str, str], session: str | None, is_whole: bool
 ) -> None:
     followers, left = Followers(), list[str]()
     followers.on_left = left.append
@@ -70,11 +69,7 @@ def test_a_stream_that_breaks_off_is_somebody_who_left(
     async def send(message: Any) -> None:
         pass
 
-    scope = {"type": "http", "method": "GET", "path": path, "query_string": query}
-    event_id = event_of(scope)
-    if event_id is not None:  # whose session `streams.py` finds out
-        assert event_id == "event"
-        scope[SESSION_KEY] = "tab"
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": query, **state}
     asyncio.run(cast(Any, Leaving(app, followers)(scope, cast(Any, None), send)))
     assert seen == [session is not None]
     assert left == ([] if is_whole or session is None else [session])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,10 @@ from gradio.server_messages import ProcessCompletedMessage
 
 from vlm_dlm.errors import QueueFullError
 from vlm_dlm_app.held_bytes import HeldBytes, Hold
+from vlm_dlm_app.page.leaving import Followers
 from vlm_dlm_app.page.messages import FULL, Messages
 from vlm_dlm_app.page.sessions import UNREAD_S, Sessions
+from vlm_dlm_app.page.taking import sending
 
 
 class Page:
@@ -27,7 +30,10 @@ class Page:
         blocks: Any = SimpleNamespace(_queue=self.queue, state_holder=holder)
         self.held = HeldBytes(1000, 100)
         self.now_s = 0.0
-        self.sessions = Sessions(blocks, self.held, 4, lambda _: None, lambda: self.now_s)
+        self.followers = Followers()
+        self.sessions = Sessions(
+            blocks, self.held, 4, lambda _: None, self.followers.has, lambda: self.now_s
+        )
 
     def enter(self, session: str, client: str) -> None:
         self.sessions.enter(session, client)
@@ -65,6 +71,10 @@ def test_what_nobody_fetches_is_let_go() -> None:
     messages.put_nowait(ProcessCompletedMessage(output={"data": ["x" * 100]}, success=True))
     assert page.held.num_bytes > 100
     page.now_s = messages.read_s + UNREAD_S + 1
+    page.followers.come("s")
+    page.sessions.look()
+    assert page.queue.pending_messages_per_session  # somebody reads, slowly
+    page.followers.go("s", is_whole=True)
     page.sessions.look()
     del messages
     assert page.held.num_bytes == 0
@@ -81,6 +91,43 @@ def test_what_does_not_fit_ends_in_a_sentence() -> None:
     assert held.num_bytes == 0
     while not messages.empty():
         assert messages.get_nowait().output["error"] == FULL
+
+
+def test_a_message_is_held_until_its_stream_asks_for_more_or_ends() -> None:
+    """As it is sent in between, to a reader who may be slow."""
+    held = HeldBytes(10_000, 100)
+    messages = Messages(Hold(held, "a"), lambda: None)
+
+    async def run() -> None:
+        for _ in range(2):
+            messages.put_nowait(ProcessCompletedMessage(output={"x": "x" * 1000}, success=True))
+        whole = held.num_bytes
+        with sending():
+            await asyncio.wait_for(messages.get(), 1)  # as Gradio does, maybe in a task
+            assert held.num_bytes == whole
+            await asyncio.gather(other())
+            assert held.num_bytes == whole
+            await asyncio.wait_for(messages.get(), 1)
+            assert held.num_bytes == whole // 2
+        assert held.num_bytes == 0
+
+    async def other() -> None:
+        """Another stream of the session, which takes nothing of the first's."""
+        with sending():
+            pass
+
+    asyncio.run(run())
+
+
+def test_what_is_sent_is_held_though_its_session_goes() -> None:
+    held = HeldBytes(10_000, 100)
+    messages = Messages(Hold(held, "a"), lambda: None)
+    messages.put_nowait(ProcessCompletedMessage(output={"x": "x" * 1000}, success=True))
+    with sending():
+        messages.get_nowait()
+        del messages
+        assert held.num_bytes > 1000
+    assert held.num_bytes == 0
 
 
 def test_a_call_holds_its_bytes_until_it_has_ended() -> None:
