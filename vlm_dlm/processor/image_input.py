@@ -142,13 +142,14 @@ def _opened(data: bytes, kind: str) -> Image.Image:
 
 def _loaded(image: Image.Image, data: bytes, max_side: int) -> Image.Image:
     """With its pixels; smaller already where the format can do that. Raises anything."""
+    height = image.height  # before it is shrunk
     try:
         return _load(image, max_side)
     except Exception:
         if not isinstance(image, JpegImagePlugin.JpegImageFile) or not lacks_end(data):
             raise
     image.close()
-    mended = mended_jpeg(data, lambda whole: _load(_opened(whole, "JPEG"), max_side))
+    mended = mended_jpeg(data, height, lambda whole: _load(_opened(whole, "JPEG"), max_side))
     if mended is None:
         raise ValueError("pixels are missing")
     return mended

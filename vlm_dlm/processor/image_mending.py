@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
+from math import ceil
 
 import numpy as np
 from PIL import Image
@@ -20,11 +21,11 @@ _MAX_KEPT = 4
 _MAX_TEXT_BYTES = 2**20  # unpacked; Pillow's own limit
 _END_OF_JPEG = b"\xff\xd9"
 _STRIP_ROWS = 256
-# Two rows of the largest blocks, and what smoothing carries over.
+# Two rows of the largest blocks, and what smoothing carries over; of the picture as it is stored.
 _MAX_DOUBTFUL_ROWS = 34
 _MAX_MISSING_SHARE = 0.01
 # What no encoder wrote: where it changes pixels, data was missing. 0xFF would be a marker.
-_NOISE = np.random.default_rng(0).integers(0, 255, 2**16, dtype=np.uint8).tobytes()
+_NOISE = np.random.default_rng(0).integers(0, 255, 2**19, dtype=np.uint8).tobytes()
 
 
 def without_texts(png: bytes) -> bytes:
@@ -77,24 +78,29 @@ def lacks_end(jpeg: bytes) -> bool:
     return _END_OF_JPEG not in jpeg[-64:]
 
 
-def mended_jpeg(jpeg: bytes, load: Callable[[bytes], Image.Image]) -> Image.Image | None:
+def mended_jpeg(
+    jpeg: bytes, height: int, load: Callable[[bytes], Image.Image]
+) -> Image.Image | None:
     """The picture of a JPEG that lacks its end, or None where pixels are missing as well: more
     than a hundredth of all, or others than in the last rows.
 
     A decoder does not tell what it made up. So the end is decoded twice, with nothing and with
-    noise in the place of what is missing: pixels that come out alike were all there. load: a whole
-    file to its pixels, which may raise anything.
+    noise in the place of what is missing: pixels that come out alike were all there.
+
+    height: of the picture as it is stored. load: a whole file to its pixels, maybe fewer than are
+    stored; may raise anything.
     """
     body = jpeg[:-1] if jpeg.endswith(b"\xff") else jpeg
     picture = load(body + _END_OF_JPEG)
     other = load(body + _NOISE + _END_OF_JPEG)
+    doubtful_rows = ceil(_MAX_DOUBTFUL_ROWS * picture.height / height)
     num_different = 0
     for top in range(0, picture.height, _STRIP_ROWS):
         box = (0, top, picture.width, min(top + _STRIP_ROWS, picture.height))
         ours, theirs = (np.asarray(one.crop(box)) for one in (picture, other))
         different = (ours != theirs).reshape(*ours.shape[:2], -1).any(axis=2)  # [rows, width]
         rows = np.flatnonzero(different.any(axis=1))
-        if rows.size and top + rows[0] < picture.height - _MAX_DOUBTFUL_ROWS:
+        if rows.size and top + rows[0] < picture.height - doubtful_rows:
             return None
         num_different += int(different.sum())
     is_whole = num_different <= _MAX_MISSING_SHARE * picture.width * picture.height

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 
 from tests.corpus.images import PNG_SIGNATURE, chunk, chunks_of, encode, noise, picture
 from vlm_dlm.errors import ImageError
-from vlm_dlm.processor.image_input import read_image
+from vlm_dlm.processor.image_input import read_image, upright_rgb
 from vlm_dlm.processor.image_mending import without_texts
 from vlm_dlm.processor.rgb import to_rgb
 
@@ -76,6 +77,19 @@ def test_a_jpeg_that_lacks_pixels_is_refused(options: dict[str, object]) -> None
     for share in (0.1, 0.3, 0.5, 0.7, 0.9):
         with pytest.raises(ImageError, match="damaged or cut short"):
             read_image(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("share", [0.95, 0.98])
+def test_a_shrunk_jpeg_that_lacks_pixels_is_refused(share: float) -> None:
+    """There are fewer rows then, and each stands for more of those that are stored."""
+    data = encode(
+        Image.effect_noise((1000, 625), 60).resize((8000, 5000)).convert("RGB"), "JPEG", quality=60
+    )
+    with Image.open(BytesIO(data)) as whole:
+        upright_rgb(whole, data=data, max_side=448)
+    cut = data[: int(len(data) * share)]
+    with Image.open(BytesIO(cut)) as image, pytest.raises(ImageError, match="cut short"):
+        upright_rgb(image, data=cut, max_side=448)
 
 
 def test_the_last_few_bytes_of_a_large_jpeg_may_be_missing() -> None:
