@@ -6,13 +6,16 @@ import json
 import logging
 from datetime import UTC, datetime
 
-TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+TEXT = "%(asctime)s %(levelname)s %(place)s %(message)s"
+_OURS = "vlm_dlm_app."
 
 
 class LineFormatter(logging.Formatter):
-    """Text. Line ends inside a message are written as \\n, those of a traceback stay."""
+    """Text. Line ends inside a message are written as \\n, those of a traceback stay. `place` is the
+    logger's name, without the package for the server's own, which are nearly all."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        record.place = record.name.removeprefix(_OURS)
         record.message = _on_one_line(record.message)
         return super().formatMessage(record)
 

@@ -20,7 +20,7 @@ from vlm_dlm_app.patience import patiently
 from vlm_dlm_app.state import Services
 from vlm_dlm_app.tracing import Answered
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("vlm_dlm_app.answers")
 LEFT = (asyncio.CancelledError, GeneratorExit)
 
 

@@ -124,7 +124,7 @@ class Soak:
     def visit(self, client: httpx.Client, random: Random) -> None:
         """A tab that asks, uploads pictures and shows them, frees them as the page does where it is
         left, and is closed."""
-        tab = Tab(self.server)
+        tab = Tab(self.server, self._client(random.randrange(100, 200)))
         with tab.opened():
             self._note("page", tab.http.get("/"))
             self.counts["asked on the page"] += error_of(tab.press("ask", *QUESTION)) is None
@@ -146,9 +146,7 @@ class Soak:
         self, act: Callable[[httpx.Client, Random], None], number: int, period_s: float
     ) -> None:
         random = Random(f"{act.__name__}/{number}")
-        with httpx.Client(
-            base_url=self.server.base_url, timeout=120, trust_env=False, follow_redirects=True
-        ) as client:
+        with self._client(number) as client:
             while not self.is_over.is_set():
                 try:
                     act(client, random)
@@ -157,6 +155,16 @@ class Soak:
                         return
                     self.faults[f"{act.__name__}: {type(error).__name__}: {error}"[:160]] += 1
                 self.is_over.wait(period_s - time.monotonic() % period_s)
+
+    def _client(self, number: int) -> httpx.Client:
+        """Each at an address of its own, as visitors are."""
+        return httpx.Client(
+            base_url=self.server.base_url,
+            timeout=120,
+            trust_env=False,
+            follow_redirects=True,
+            transport=httpx.HTTPTransport(local_address=f"127.0.1.{number + 1}"),
+        )
 
     def _watch(self, seconds: float) -> None:
         began_s, told_s = time.monotonic(), 0.0

@@ -26,9 +26,10 @@ def wait_for_page(server: Server) -> None:
 class Tab:
     """One session."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, http: httpx.Client | None = None) -> None:
+        """http: by which the visitor asks; it is closed with the tab."""
         self.session = uuid4().hex[:11]
-        self.http = httpx.Client(base_url=server.base_url, timeout=30.0)
+        self.http = http or httpx.Client(base_url=server.base_url, timeout=30.0)
         config = self.http.get("/config").json()
         self._streams: list[httpx.Response] = []
         self._is_followed = threading.Event()
