@@ -11,8 +11,10 @@ _OURS = "vlm_dlm_app."
 
 
 class LineFormatter(logging.Formatter):
-    """Text. Line ends inside a message are written as \\n, those of a traceback stay. `place` is the
-    logger's name, without the package for the server's own, which are nearly all."""
+    """Text. Line ends inside a message are written as \\n, those of a traceback stay.
+
+    place: the logger's name, without the package for the server's own, which are nearly all.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.place = record.name.removeprefix(_OURS)
