@@ -67,7 +67,7 @@ bench: $(STAMP)  ## Measure the modes on this machine
 	@$(BIN)/python -m benchmarks.decode $(ARGS)
 
 fields: $(STAMP)  ## Write docs/fields.md from the table of fields
-	@$(BIN)/python -m vlm_dlm_app.fields.page > docs/fields.md
+	@$(BIN)/python -m vlm_dlm_app.schemas.fields.page > docs/fields.md
 
 clean:  ## Remove the environment and all caches
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .clients

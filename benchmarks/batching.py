@@ -30,7 +30,7 @@ from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.events import Failed, Finished
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.runtime import Runtime
-from vlm_dlm.training.samples import make_sample
+from vlm_dlm.scenes.samples import make_sample
 
 CONCURRENCY = (1, 4, 16, 64)
 WORKLOADS = {**{mode: (mode,) for mode in MODES}, "mixed": tuple(MODES)}

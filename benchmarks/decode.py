@@ -31,8 +31,8 @@ from vlm_dlm.engine.packing import PackedRows
 from vlm_dlm.events import Failed, Finished
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.runtime import Runtime
+from vlm_dlm.scenes.samples import make_sample
 from vlm_dlm.step import StepPlan, Visibility
-from vlm_dlm.training.samples import make_sample
 
 ROW_COUNTS = (1, 8, 16, 32, 72, 272)
 # Prefill gives `generate` its first token, so only those behind it are timed; the same for `ar`.

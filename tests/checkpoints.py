@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from vlm_dlm.config import TEXT_TYPE, ModelConfig, RopeConfig, VisionConfig
+from vlm_dlm.checkpoint.config import TEXT_TYPE, ModelConfig, RopeConfig, VisionConfig
 from vlm_dlm.model.weights import new_model, save_model
 from vlm_dlm.processor.default_template import CHAT_TEMPLATE
 from vlm_dlm.training.tokenizer import build_tokenizer, training_texts

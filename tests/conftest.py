@@ -51,7 +51,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def scene_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A PNG of one held-out scene."""
-    from vlm_dlm.training.samples import make_sample
+    from vlm_dlm.scenes.samples import make_sample
 
     path = tmp_path_factory.mktemp("images") / "scene.png"
     make_sample(0, "heldout").image.resize((112, 84)).save(path)

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from vlm_dlm.config import ModelConfig, VisionConfig
-from vlm_dlm.model.manifest import INDEX_FILE, SINGLE_FILE, expected_tensors
+from vlm_dlm.checkpoint.config import ModelConfig, VisionConfig
+from vlm_dlm.checkpoint.manifest import INDEX_FILE, SINGLE_FILE, expected_tensors
 from vlm_dlm.processor.default_template import CHAT_TEMPLATE
 from vlm_dlm.training.tokenizer import build_tokenizer, training_texts
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.family import FULL_MODEL
+from vlm_dlm.checkpoint.manifest import expected_tensors
 from vlm_dlm.errors import BadInputError, CheckpointError
-from vlm_dlm.fetching.family import FULL_MODEL
 from vlm_dlm.memory import memory_limit
-from vlm_dlm.model.manifest import expected_tensors
 from vlm_dlm.model.quantization import weight_bytes
 
 EMBEDDED = "embedded"

@@ -14,13 +14,13 @@ from typing import Any
 from PIL import Image
 
 from vlm_dlm.answer_room import fit_answer
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.manifest import check_manifest, read_manifest
+from vlm_dlm.checkpoint.record import check_record
+from vlm_dlm.checkpoint.resolve import resolve_checkpoint
 from vlm_dlm.decoding import MODES, build_params, find_mode
 from vlm_dlm.defaults import EMBEDDED, embedded_checkpoint
 from vlm_dlm.errors import BadInputError, ImageError, ModeError
-from vlm_dlm.fetching.record import check_record
-from vlm_dlm.model.hub import resolve_checkpoint
-from vlm_dlm.model.manifest import check_manifest, read_manifest
 from vlm_dlm.processor.image_input import read_image, upright_rgb
 from vlm_dlm.processor.processor import PreparedPrompt, Processor
 from vlm_dlm.processor.prompt import ImagePart, Message, TextPart

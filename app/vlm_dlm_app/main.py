@@ -16,42 +16,42 @@ from starlette.middleware.cors import CORSMiddleware
 from vlm_dlm import __version__
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.processor.image_input import ImageLimits
-from vlm_dlm.serving.decode_pool import DecodePool
 from vlm_dlm.serving.managed import ManagedEngine
 from vlm_dlm.serving.memory_budget import MemoryBudget
-from vlm_dlm.serving.preparation import Preparer
-from vlm_dlm.serving.service import Service, ServiceConfig
-from vlm_dlm_app.addresses import Addresses
-from vlm_dlm_app.auth import OPEN_PATHS, Clients
-from vlm_dlm_app.budgeting import memory_budget
-from vlm_dlm_app.errors import error_responses, install_error_handlers
-from vlm_dlm_app.held_bytes import HeldBytes
-from vlm_dlm_app.idempotency import IdempotencyStore
-from vlm_dlm_app.lifecycle import Lifecycle
-from vlm_dlm_app.live_metrics import LiveMetrics
+from vlm_dlm.serving.pictures.decode_pool import DecodePool
+from vlm_dlm.serving.pictures.preparation import Preparer
+from vlm_dlm.serving.queue.service import Service, ServiceConfig
+from vlm_dlm_app.http.addresses import Addresses
+from vlm_dlm_app.http.auth import OPEN_PATHS, Clients
+from vlm_dlm_app.http.errors import error_responses, install_error_handlers
+from vlm_dlm_app.http.held_bytes import HeldBytes
+from vlm_dlm_app.http.idempotency import IdempotencyStore
+from vlm_dlm_app.http.lifecycle import Lifecycle
+from vlm_dlm_app.http.middleware.asterisk import Asterisk
+from vlm_dlm_app.http.middleware.body import Body, BodyLimits
+from vlm_dlm_app.http.middleware.door import Door
+from vlm_dlm_app.http.middleware.envelope import ID_HEADER, Envelope
+from vlm_dlm_app.http.middleware.forwarded import Prefix
+from vlm_dlm_app.http.middleware.gate import Gate
+from vlm_dlm_app.http.middleware.guard import Guard
+from vlm_dlm_app.http.middleware.head import Head
+from vlm_dlm_app.http.middleware.keys import Keys
+from vlm_dlm_app.http.middleware.pace import Pace
+from vlm_dlm_app.http.middleware.paths import Paths
+from vlm_dlm_app.http.parsing import BodyWorker
+from vlm_dlm_app.http.proxies import TrustedProxies
 from vlm_dlm_app.media.fetcher import Fetcher, FetchPolicy
-from vlm_dlm_app.metrics import Metrics
-from vlm_dlm_app.middleware.asterisk import Asterisk
-from vlm_dlm_app.middleware.body import Body, BodyLimits
-from vlm_dlm_app.middleware.door import Door
-from vlm_dlm_app.middleware.envelope import ID_HEADER, Envelope
-from vlm_dlm_app.middleware.forwarded import Prefix
-from vlm_dlm_app.middleware.gate import Gate
-from vlm_dlm_app.middleware.guard import Guard
-from vlm_dlm_app.middleware.head import Head
-from vlm_dlm_app.middleware.keys import Keys
-from vlm_dlm_app.middleware.pace import Pace
-from vlm_dlm_app.middleware.paths import Paths
 from vlm_dlm_app.page import report_route
 from vlm_dlm_app.page.build import build_page
 from vlm_dlm_app.page.extras import check_extras
 from vlm_dlm_app.page.mount import Page, PageMount
-from vlm_dlm_app.parsing import BodyWorker
-from vlm_dlm_app.proxies import TrustedProxies
 from vlm_dlm_app.routes import chat, compare, document, generate, models, status
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.budgeting import memory_budget
+from vlm_dlm_app.settings.model import Settings
 from vlm_dlm_app.state import Services
-from vlm_dlm_app.tracing import build_tracing
+from vlm_dlm_app.telemetry.live_metrics import LiveMetrics
+from vlm_dlm_app.telemetry.metrics import Metrics
+from vlm_dlm_app.telemetry.tracing import build_tracing
 
 ROUTES = (chat, generate, compare, models, status, document)
 ADDRESSES = Addresses(

@@ -24,18 +24,18 @@ from fastapi import FastAPI
 from vlm_dlm.cli.entry import end_at_once
 from vlm_dlm.errors import BadInputError, UnavailableError, VlmDlmError
 from vlm_dlm.preflight import open_checkpoint
-from vlm_dlm.serving import event_loop
 from vlm_dlm.serving.engine_state import EngineState
-from vlm_dlm_app.connections import Connections
-from vlm_dlm_app.launching import build_engine
-from vlm_dlm_app.logs import set_up_logs
+from vlm_dlm.serving.process import event_loop
+from vlm_dlm_app.http.middleware.gate import is_loopback
+from vlm_dlm_app.http.proxies import TrustedProxies
 from vlm_dlm_app.main import create_app
-from vlm_dlm_app.middleware.gate import is_loopback
 from vlm_dlm_app.page.mount import Page
-from vlm_dlm_app.protocol import bounded_protocol
-from vlm_dlm_app.proxies import TrustedProxies
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.launching import build_engine
+from vlm_dlm_app.settings.model import Settings
 from vlm_dlm_app.state import Services
+from vlm_dlm_app.telemetry.logs import set_up_logs
+from vlm_dlm_app.wire.connections import Connections
+from vlm_dlm_app.wire.protocol import bounded_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -12,16 +12,16 @@ from vlm_dlm.decoding import MODES
 if TYPE_CHECKING:
     from vlm_dlm.preflight import Checkpoint
     from vlm_dlm.serving.managed import ManagedEngine
-    from vlm_dlm.serving.preparation import Preparer
-    from vlm_dlm.serving.service import Service
-    from vlm_dlm_app.held_bytes import HeldBytes
-    from vlm_dlm_app.idempotency import IdempotencyStore
-    from vlm_dlm_app.lifecycle import Lifecycle
+    from vlm_dlm.serving.pictures.preparation import Preparer
+    from vlm_dlm.serving.queue.service import Service
+    from vlm_dlm_app.http.held_bytes import HeldBytes
+    from vlm_dlm_app.http.idempotency import IdempotencyStore
+    from vlm_dlm_app.http.lifecycle import Lifecycle
+    from vlm_dlm_app.http.parsing import BodyWorker
     from vlm_dlm_app.media.fetcher import Fetcher
-    from vlm_dlm_app.metrics import Metrics
-    from vlm_dlm_app.parsing import BodyWorker
-    from vlm_dlm_app.settings import Settings
-    from vlm_dlm_app.tracing import Tracing
+    from vlm_dlm_app.settings.model import Settings
+    from vlm_dlm_app.telemetry.metrics import Metrics
+    from vlm_dlm_app.telemetry.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)

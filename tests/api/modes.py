@@ -20,9 +20,9 @@ from vlm_dlm.preflight import Checkpoint, open_checkpoint
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.managed import ManagedEngine, StatefulEngine
-from vlm_dlm.serving.service import Service
+from vlm_dlm.serving.queue.service import Service
 from vlm_dlm_app.main import create_app
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
 
 BASE_URL = "http://127.0.0.1"
 

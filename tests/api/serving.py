@@ -25,11 +25,11 @@ from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.managed import ManagedEngine, StatefulEngine
-from vlm_dlm_app.connections import Connections
 from vlm_dlm_app.main import create_app
-from vlm_dlm_app.protocol import bounded_protocol
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
 from vlm_dlm_app.state import Services
+from vlm_dlm_app.wire.connections import Connections
+from vlm_dlm_app.wire.protocol import bounded_protocol
 
 PATIENCE_S = 10.0
 

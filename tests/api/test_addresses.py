@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from tests.api.serving import LiveServer, live_server, until
 from vlm_dlm.preflight import Checkpoint
-from vlm_dlm_app.addresses import ELSEWHERE, MAX_PATH_CHARS
+from vlm_dlm_app.http.addresses import ELSEWHERE, MAX_PATH_CHARS
 from vlm_dlm_app.main import ADDRESSES
 from vlm_dlm_app.page.paths import is_page_path
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
 CHAT = "/v1/chat/completions"

@@ -23,10 +23,10 @@ from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.errors import ImageTooLargeError
 from vlm_dlm.preflight import Checkpoint
-from vlm_dlm_app.image_sources import image_contents
+from vlm_dlm_app.answering.image_sources import image_contents
 from vlm_dlm_app.main import build_services
 from vlm_dlm_app.media.fetcher import Fetcher
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
 
 ANSWER = "".join(WORDS)
 QUESTION: list[Any] = [{"role": "user", "content": "What is this?"}]

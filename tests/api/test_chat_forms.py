@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from tests.api.serving import LiveServer, data_uri, image_part, png
-from vlm_dlm_app.chat import chat_ask
-from vlm_dlm_app.fields.request import REQUEST
-from vlm_dlm_app.fields.rules import Rule
+from vlm_dlm_app.answering.chat_request import chat_ask
 from vlm_dlm_app.routes import chat as chat_route
+from vlm_dlm_app.schemas.fields.request import REQUEST
+from vlm_dlm_app.schemas.fields.rules import Rule
 
 USER: dict[str, Any] = {"role": "user", "content": "Hello"}
 TEXT = {"type": "text", "text": "Hi"}

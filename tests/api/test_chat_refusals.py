@@ -15,7 +15,7 @@ from tests.api.serving import LiveServer, data_uri, image_part, live_server, png
 from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.serving.engine_state import Phase
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
 
 QUESTION: list[Any] = [{"role": "user", "content": "What is this?"}]
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.api.modes import ScriptedModes, running
 from vlm_dlm.engine.scripted_engine import Script
-from vlm_dlm_app import comparison
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.answering import comparison
+from vlm_dlm_app.settings.model import Settings
 
 PATH = "/v1/compare"
 ASK: dict[str, Any] = {"prompt": "What is this?"}

@@ -14,10 +14,10 @@ import pytest
 from tests.api.serving import until
 from tests.api.test_upgrades import LAST, echo
 from tests.api.wire import answers, exchange, wire_server
-from vlm_dlm_app.connections import Connections
-from vlm_dlm_app.networks import network_of
-from vlm_dlm_app.protocol import BoundedProtocol, bounded_protocol
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.http.networks import network_of
+from vlm_dlm_app.settings.model import Settings
+from vlm_dlm_app.wire.connections import Connections
+from vlm_dlm_app.wire.protocol import BoundedProtocol, bounded_protocol
 
 MAX_CLIENT = 4
 KEPT = b"GET /kept HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -12,8 +12,8 @@ import pytest
 
 from tests.api.serving import LiveServer, live_server, png
 from vlm_dlm.preflight import Checkpoint
-from vlm_dlm_app.content_coding import MAX_MEMBERS, PIECE_BYTES, Unpacker
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.http.content_coding import MAX_MEMBERS, PIECE_BYTES, Unpacker
+from vlm_dlm_app.settings.model import Settings
 
 BODY = json.dumps({"prompt": "Wie groß?"}, ensure_ascii=False).encode()
 

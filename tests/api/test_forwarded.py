@@ -10,11 +10,11 @@ import pytest
 
 from tests.api.serving import LiveServer, PlayedEngine, live_server, until
 from vlm_dlm.preflight import Checkpoint
+from vlm_dlm_app.answering.tracking import client_hash
+from vlm_dlm_app.http.proxies import own_segments
 from vlm_dlm_app.main import create_app
 from vlm_dlm_app.page.paths import is_page_path
-from vlm_dlm_app.proxies import own_segments
-from vlm_dlm_app.settings import Settings
-from vlm_dlm_app.tracking import client_hash
+from vlm_dlm_app.settings.model import Settings
 
 BODY = {"prompt": "Hello"}
 FORGED = {

@@ -14,9 +14,9 @@ from starlette.types import Receive, Scope, Send
 from tests.api.serving import LiveServer, until
 from tests.api.test_upgrades import LAST, echo, spied
 from tests.api.wire import answers, exchange, wire_server
-from vlm_dlm_app.middleware.guard import Guard
-from vlm_dlm_app.protocol import MAX_PIPELINED, BoundedProtocol
-from vlm_dlm_app.request_head import MAX_HEADERS
+from vlm_dlm_app.http.middleware.guard import Guard
+from vlm_dlm_app.wire.protocol import MAX_PIPELINED, BoundedProtocol
+from vlm_dlm_app.wire.request_head import MAX_HEADERS
 
 POST = b"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -10,11 +10,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tests.api.serving import LiveServer, live_server
 from vlm_dlm.preflight import Checkpoint
-from vlm_dlm_app.auth import Clients
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.middleware.gate import Gate, is_loopback
-from vlm_dlm_app.middleware.guard import Guard
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.http.auth import Clients
+from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.http.middleware.gate import Gate, is_loopback
+from vlm_dlm_app.http.middleware.guard import Guard
+from vlm_dlm_app.settings.model import Settings
 
 
 def test_clients_are_told_apart_by_key_then_by_address() -> None:

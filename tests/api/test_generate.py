@@ -13,8 +13,8 @@ from tests.api.modes import ScriptedModes, Server, running
 from tests.api.serving import data_uri, png
 from vlm_dlm.decoding.block_diffusion import BlockDiffusionParams
 from vlm_dlm.engine.scripted_engine import Script
-from vlm_dlm.serving.fair_queue import Priority
-from vlm_dlm_app.settings import Settings
+from vlm_dlm.serving.queue.fair_queue import Priority
+from vlm_dlm_app.settings.model import Settings
 
 PATH = "/v1/generate"
 ASK: dict[str, Any] = {"prompt": "What is this?"}

@@ -144,7 +144,7 @@ def test_a_body_is_hashed_for_a_key_alone(
     def broken(_: object) -> bytes:
         raise AssertionError
 
-    monkeypatch.setattr("vlm_dlm_app.bodies.digest_of", broken)
+    monkeypatch.setattr("vlm_dlm_app.http.bodies.digest_of", broken)
     for is_stream in (False, True):
         assert ask(server, None, stream=is_stream).status_code == 200
         assert ask(server, "hashed", stream=is_stream).status_code == 500

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.json_shape import (
+from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.http.json_shape import (
     MAX_BARE_BYTES,
     MAX_CONTAINERS,
     MAX_DIGITS,
@@ -146,9 +146,9 @@ def test_every_value_counts(value: Any) -> None:
     num_parts = parts_of(value)
     body = json.dumps(value).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vlm_dlm_app.json_shape.MAX_PARTS", num_parts - 1)
+        patch.setattr("vlm_dlm_app.http.json_shape.MAX_PARTS", num_parts - 1)
         with pytest.raises(ApiError):
             check_shape(body, 32)
         # an empty list may count as if it held something
-        patch.setattr("vlm_dlm_app.json_shape.MAX_PARTS", 2 * num_parts)
+        patch.setattr("vlm_dlm_app.http.json_shape.MAX_PARTS", 2 * num_parts)
         check_shape(body, 32)

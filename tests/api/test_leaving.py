@@ -13,8 +13,8 @@ import pytest
 from tests.api.serving import LiveServer, data_uri, image_part, live_server, png, until
 from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.preflight import Checkpoint
-from vlm_dlm.serving.decode_pool import DecodePool
-from vlm_dlm_app.settings import Settings
+from vlm_dlm.serving.pictures.decode_pool import DecodePool
+from vlm_dlm_app.settings.model import Settings
 
 # Generous, for busy machines; far below the step of the engine, which nobody may wait for.
 LIMIT_S = 1.0

@@ -20,8 +20,8 @@ from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.events import Stats
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
-from vlm_dlm_app.live_metrics import LiveMetrics
-from vlm_dlm_app.metrics import PREFIX, Metrics
+from vlm_dlm_app.telemetry.live_metrics import LiveMetrics
+from vlm_dlm_app.telemetry.metrics import PREFIX, Metrics
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 MESSAGES: Any = [{"role": "user", "content": "What is in the picture?\r\nINFO forged"}]
@@ -210,7 +210,7 @@ def test_series_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answer_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == "vlm_dlm_app.answers"]
+    return [r.getMessage() for r in caplog.records if r.name == "vlm_dlm_app.answering.answers"]
 
 
 def request_lines(caplog: pytest.LogCaptureFixture) -> list[str]:

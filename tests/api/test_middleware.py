@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from tests.api.serving import LiveServer, live_server, until
 from vlm_dlm.preflight import Checkpoint
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
 
 MAX_BODY = 200_000
 PAGE = "https://page.example"

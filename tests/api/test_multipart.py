@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from tests.api.modes import ScriptedModes, running
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.multipart import (
+from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.http.multipart import (
     MAX_HEADER_BYTES,
     MAX_PART_HEADERS,
     MAX_PARTS,
@@ -18,7 +18,7 @@ from vlm_dlm_app.multipart import (
     FormShape,
     parse_form,
 )
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
 
 TYPE = "multipart/form-data; boundary=b"
 SHAPE = FormShape(

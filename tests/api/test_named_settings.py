@@ -9,7 +9,7 @@ import pytest
 
 from tests.api.serving import LiveServer, image_part, live_server, png
 from vlm_dlm.preflight import Checkpoint
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
 
 LIMITS = Settings(
     max_images=2,

@@ -16,9 +16,9 @@ from tests.api.test_upgrades import echo
 from tests.api.wire import answers, exchange, wire_server
 from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.preflight import Checkpoint
-from vlm_dlm_app import half_closed
-from vlm_dlm_app.protocol import BoundedProtocol
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
+from vlm_dlm_app.wire import half_closed
+from vlm_dlm_app.wire.protocol import BoundedProtocol
 
 WORDS = ("There ", "is ", "one ", "red ", "circle.")
 

@@ -14,15 +14,15 @@ from tests.api.test_serving_docs import raised_codes
 from vlm_dlm.decoding import MODES
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm_app.main import create_app
-from vlm_dlm_app.metrics import PREFIX
-from vlm_dlm_app.settings import Settings
-from vlm_dlm_app.settings_sources import OTHER_VARIABLES
+from vlm_dlm_app.settings.model import Settings
+from vlm_dlm_app.settings.sources import OTHER_VARIABLES
+from vlm_dlm_app.telemetry.metrics import PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
 NAME = re.compile(r"`([a-z]+(?:_[a-z]+)+)(?:\{[^`]*\})?(?:=[^`]*)?`")
 QUOTED = re.compile(r'"([^"`]{12,}?)"', re.DOTALL)
-LOGGED = ("app/vlm_dlm_app/tracking.py", "app/vlm_dlm_app/middleware/envelope.py")
+LOGGED = ("app/vlm_dlm_app/answering/tracking.py", "app/vlm_dlm_app/http/middleware/envelope.py")
 SAMPLES = ("_total", "_bucket", "_count", "_sum")
 
 

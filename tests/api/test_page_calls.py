@@ -16,9 +16,9 @@ import pytest
 
 from tests.api.serving import LiveServer, live_server, png, until
 from vlm_dlm.preflight import Checkpoint
-from vlm_dlm_app.held_bytes import Hold
+from vlm_dlm_app.http.held_bytes import Hold
 from vlm_dlm_app.page.sessions import Sessions
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
 
 API = "/gradio_api"
 MIB = 2**20

@@ -11,8 +11,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from vlm_dlm_app.auth import Clients
-from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.http.auth import Clients
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.headers import add_headers
 from vlm_dlm_app.page.mount import Page, PageMount
 from vlm_dlm_app.page.paths import is_page_path

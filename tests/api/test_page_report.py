@@ -12,7 +12,7 @@ from tests.api.serving import LiveServer, data_uri, live_server, png
 from tests.unit.app.page_records import make_record
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm_app.page.report_route import router
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from tests.api.serving import until
-from vlm_dlm_app.logs import JsonFormatter, LineFormatter, WithoutRoot
-from vlm_dlm_app.protocol import BoundedProtocol
-from vlm_dlm_app.request_head import MAX_HEAD_BYTES
+from vlm_dlm_app.telemetry.logs import JsonFormatter, LineFormatter, WithoutRoot
+from vlm_dlm_app.wire.protocol import BoundedProtocol
+from vlm_dlm_app.wire.request_head import MAX_HEAD_BYTES
 
 
 class Impatient(BoundedProtocol):

@@ -14,10 +14,10 @@ from tests.api.serving import PlayedEngine
 from vlm_dlm import errors
 from vlm_dlm.cli.main import app as cli
 from vlm_dlm.preflight import Checkpoint
-from vlm_dlm_app import errors as app_errors
+from vlm_dlm_app.http import errors as app_errors
 from vlm_dlm_app.main import create_app
-from vlm_dlm_app.metrics import PREFIX
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
+from vlm_dlm_app.telemetry.metrics import PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = {"Settings": "serving", "Errors": "serving", "Addresses": "api", "Metrics": "operate"}

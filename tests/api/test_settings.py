@@ -11,10 +11,10 @@ from pydantic import SecretStr
 from tests.api.serving import PlayedEngine
 from vlm_dlm.errors import BadInputError
 from vlm_dlm.preflight import Checkpoint
-from vlm_dlm_app.launching import launch_of
 from vlm_dlm_app.main import build_services
-from vlm_dlm_app.settings import Settings
-from vlm_dlm_app.settings_sources import load_settings
+from vlm_dlm_app.settings.launching import launch_of
+from vlm_dlm_app.settings.model import Settings
+from vlm_dlm_app.settings.sources import load_settings
 
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:

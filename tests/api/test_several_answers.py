@@ -17,10 +17,10 @@ from vlm_dlm.errors import ImageError
 from vlm_dlm.events import Committed, GenerationEvent, Started
 from vlm_dlm.processor.prompt import Message, TextPart
 from vlm_dlm.request import GenerationRequest, PromptInput
-from vlm_dlm.serving.service import Ticket
-from vlm_dlm_app.choices import choices
-from vlm_dlm_app.intake import Ask
-from vlm_dlm_app.settings import Settings
+from vlm_dlm.serving.queue.service import Ticket
+from vlm_dlm_app.answering.choices import choices
+from vlm_dlm_app.answering.intake import Ask
+from vlm_dlm_app.settings.model import Settings
 
 CHAT = "/v1/chat/completions"
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "What is this?"}]}
@@ -60,7 +60,7 @@ def test_later_answers_carry_what_is_left_of_the_deadline(monkeypatch: pytest.Mo
         await asyncio.sleep(0.1)
         yield Committed("", (), "", 1, 0.0)
 
-    monkeypatch.setattr("vlm_dlm_app.choices.tracked", tracked)
+    monkeypatch.setattr("vlm_dlm_app.answering.choices.tracked", tracked)
 
     async def run() -> None:
         ask = Ask((Message("user", (TextPart("hi"),)),), deadline_s=5.0)
@@ -90,7 +90,7 @@ def test_answers_that_fall_with_another_are_no_clients_who_left(
             assert value(await figures(server), "request_aborts_total") == 0
 
     asyncio.run(run())
-    lines = [r.getMessage() for r in caplog.records if r.name == "vlm_dlm_app.answers"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "vlm_dlm_app.answering.answers"]
     causes = [line.split("cause=")[1].split()[0] for line in lines]
     assert causes == ["failed:engine_error", "dropped", "dropped"]
 
@@ -121,8 +121,8 @@ def test_preparing_counts_into_the_time_from_arrival(
             raise ImageError("no picture")
         return []
 
-    monkeypatch.setattr("vlm_dlm_app.intake.image_contents", slowly)
-    monkeypatch.setattr("vlm_dlm_app.streaming.PATIENCE_S", 0.05)
+    monkeypatch.setattr("vlm_dlm_app.answering.intake.image_contents", slowly)
+    monkeypatch.setattr("vlm_dlm_app.http.streaming.PATIENCE_S", 0.05)
     body = ASK if path == CHAT else {"prompt": "hi"}
 
     async def run() -> None:

@@ -16,9 +16,9 @@ from tests.api.serving import LiveServer, live_server, until
 from tests.api.wire import answers, wire_server
 from tests.unit.app.page_records import make_record
 from vlm_dlm.preflight import Checkpoint
-from vlm_dlm_app.exchange import PIECE_BYTES
-from vlm_dlm_app.protocol import BoundedProtocol
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
+from vlm_dlm_app.wire.exchange import PIECE_BYTES
+from vlm_dlm_app.wire.protocol import BoundedProtocol
 
 pytestmark = pytest.mark.alone
 

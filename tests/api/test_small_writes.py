@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from vlm_dlm_app.exchange import PIECE_BYTES
-from vlm_dlm_app.joined_writes import JoinedWrites
 from vlm_dlm_app.server import _bind
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
+from vlm_dlm_app.wire.exchange import PIECE_BYTES
+from vlm_dlm_app.wire.joined_writes import JoinedWrites
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

@@ -14,7 +14,7 @@ from vlm_dlm import __version__
 from vlm_dlm.decoding import MODES
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.serving.engine_state import Phase
-from vlm_dlm_app.auth import OPEN_PATHS
+from vlm_dlm_app.http.auth import OPEN_PATHS
 
 READY_PATHS = ("/health", "/health/ready", "/v1/health/ready")
 

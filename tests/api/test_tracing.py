@@ -16,8 +16,8 @@ from tests.api.serving import PATIENCE_S, data_uri, live_server, png
 from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.errors import BadInputError
 from vlm_dlm.preflight import Checkpoint
-from vlm_dlm_app import tracing
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
+from vlm_dlm_app.telemetry import tracing
 
 SECRET = "a-word-that-nobody-may-read"
 # By the old and the new conventions.
@@ -190,9 +190,9 @@ def test_without_a_collector_answers_come_as_ever(checkpoint: Checkpoint) -> Non
 def test_by_default_nothing_is_imported() -> None:
     code = (
         "import sys; from vlm_dlm.preflight import open_checkpoint; "
-        "from vlm_dlm_app.settings_sources import load_settings; "
+        "from vlm_dlm_app.settings.sources import load_settings; "
         "from vlm_dlm_app.main import create_app; "
-        "from vlm_dlm_app.launching import build_engine; "
+        "from vlm_dlm_app.settings.launching import build_engine; "
         "s = load_settings({'engine': 'scripted'}); "
         "c = open_checkpoint(); create_app(s, build_engine(s, c), c); "
         "parts = ('sdk', 'exporter', 'instrumentation', 'proto'); "

@@ -12,10 +12,10 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from tests.api.wire import answers, exchange, wire_server
-from vlm_dlm_app import framing
-from vlm_dlm_app.framing import MAX_SMALL_CHUNKS
-from vlm_dlm_app.middleware.guard import Guard
-from vlm_dlm_app.protocol import BoundedProtocol
+from vlm_dlm_app.http.middleware.guard import Guard
+from vlm_dlm_app.wire import framing
+from vlm_dlm_app.wire.framing import MAX_SMALL_CHUNKS
+from vlm_dlm_app.wire.protocol import BoundedProtocol
 
 LIMIT_S = 0.05
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"

@@ -18,9 +18,9 @@ from starlette.types import Receive, Scope, Send
 
 from tests.api.serving import LiveServer
 from tests.api.wire import answers, exchange, wire_server
-from vlm_dlm_app.countdown import Countdown
-from vlm_dlm_app.framing import Framing
-from vlm_dlm_app.protocol import BoundedProtocol
+from vlm_dlm_app.wire.countdown import Countdown
+from vlm_dlm_app.wire.framing import Framing
+from vlm_dlm_app.wire.protocol import BoundedProtocol
 
 H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARA\r\n"
 ASKS = {

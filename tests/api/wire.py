@@ -15,7 +15,7 @@ from typing import Any
 import uvicorn
 
 from tests.api.serving import until
-from vlm_dlm_app.protocol import BoundedProtocol
+from vlm_dlm_app.wire.protocol import BoundedProtocol
 
 PATIENCE_S = 10.0
 

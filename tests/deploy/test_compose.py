@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.deploy.tools import ROOT, find_tool, run
-from vlm_dlm_app.settings_sources import load_settings
+from vlm_dlm_app.settings.sources import load_settings
 
 PROFILES = ("gpu", "observability")
 CASES = [case for n in range(len(PROFILES) + 1) for case in combinations(PROFILES, n)]

@@ -18,7 +18,7 @@ PROMPT = "Describe the image."
 @lru_cache
 def pictures(num: int) -> tuple[str, ...]:
     """`num` different images as data URIs: the example images, then drawn scenes as PNG."""
-    from vlm_dlm.training.samples import make_sample
+    from vlm_dlm.scenes.samples import make_sample
 
     examples = sorted(path for path in EXAMPLES.iterdir() if path.suffix in (".png", ".jpg"))
     uris = [data_uri(path.read_bytes(), path.suffix) for path in examples[:num]]

@@ -18,7 +18,7 @@ from tests.deploy.tools import find_tool, run
 from vlm_dlm.events import Stats
 from vlm_dlm.preflight import open_checkpoint
 from vlm_dlm_app.main import create_app
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 DASHBOARD: dict[str, Any] = json.loads(

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from vlm_dlm.config import ModelConfig, RopeConfig, VisionConfig
-from vlm_dlm.model.manifest import expected_tensors
+from vlm_dlm.checkpoint.config import ModelConfig, RopeConfig, VisionConfig
+from vlm_dlm.checkpoint.manifest import expected_tensors
 from vlm_dlm.model.vlm import VlmModel
 
 IMAGE_TOKEN_ID = 19

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vlm_dlm.config import TEXT_TYPE, ModelConfig
+from vlm_dlm.checkpoint.config import TEXT_TYPE, ModelConfig
 from vlm_dlm.errors import CheckpointError
 
 VLM = ModelConfig()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.checkpoints import tiny_config
 from vlm_dlm import defaults
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.defaults import (
     cache_bytes_per_token,
     check_choice,

@@ -11,8 +11,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from tests.vllm.both import Answered, Question, ours, vllms
-from vlm_dlm.config import TEXT_TYPE
-from vlm_dlm.training.samples import make_sample
+from vlm_dlm.checkpoint.config import TEXT_TYPE
+from vlm_dlm.scenes.samples import make_sample
 
 EMBEDDED = Path(__file__).parents[2] / "assets" / "embedded"
 NUM_SCENES = 50

@@ -16,7 +16,7 @@ from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.runtime import Runtime
 from vlm_dlm.serving.launch import Launch
-from vlm_dlm.serving.process_engine import ProcessEngine
+from vlm_dlm.serving.process.engine import ProcessEngine
 
 LAUNCH = Launch(device="cpu", dtype="float32")
 SAMPLING = SamplingParams(max_tokens=24)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlm_dlm.checkpoint.family import FULL_MODEL, Licence, split_hub_id
 from vlm_dlm.cli import options as opt
 from vlm_dlm.cli.output import byte_progress, size_text, write_json, write_note
 from vlm_dlm.errors import BadInputError
-from vlm_dlm.fetching.family import FULL_MODEL, Licence, split_hub_id
 
 if TYPE_CHECKING:
-    from vlm_dlm.fetching.download import Plan
-    from vlm_dlm.fetching.listing import Listing
-    from vlm_dlm.fetching.record import Record
+    from vlm_dlm.checkpoint.download import Plan
+    from vlm_dlm.checkpoint.listing import Listing
+    from vlm_dlm.checkpoint.record import Record
 
 
 def fetch(
@@ -39,11 +39,11 @@ def fetch(
 ) -> None:
     """Download a checkpoint at a pinned revision and check every file. Run again to resume."""
     repo, revision = split_hub_id(model)
-    from vlm_dlm.fetching.download import carry_out, check_room, make_plan, read_config
-    from vlm_dlm.fetching.listing import list_repository
-    from vlm_dlm.fetching.places import CachePlace, FolderPlace
-    from vlm_dlm.fetching.record import check_record
-    from vlm_dlm.model.manifest import check_manifest, read_manifest
+    from vlm_dlm.checkpoint.download import carry_out, check_room, make_plan, read_config
+    from vlm_dlm.checkpoint.listing import list_repository
+    from vlm_dlm.checkpoint.manifest import check_manifest, read_manifest
+    from vlm_dlm.checkpoint.places import CachePlace, FolderPlace
+    from vlm_dlm.checkpoint.record import check_record
 
     listing = list_repository(repo, revision)
     config = read_config(listing)
@@ -109,7 +109,7 @@ def _licence_line(licence: Licence) -> str:
 
 
 def _show_text(listing: Listing) -> None:
-    from vlm_dlm.fetching.download import read_licence_text
+    from vlm_dlm.checkpoint.download import read_licence_text
 
     text = read_licence_text(listing)
     if text is not None:

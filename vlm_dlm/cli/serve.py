@@ -124,7 +124,7 @@ def serve(
 
 
 def _run(flags: dict[str, Any], config: Path | None, on_page: Callable[[str], object]) -> None:
-    settings = _import("vlm_dlm_app.settings_sources").load_settings(flags, config)
+    settings = _import("vlm_dlm_app.settings.sources").load_settings(flags, config)
     _import("vlm_dlm_app.server").serve(settings, _say, Progress(), on_page)
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlm_dlm.checkpoint.resolve import resolve_checkpoint
 from vlm_dlm.cli import options as opt
 from vlm_dlm.cli.asking import Place
 from vlm_dlm.cli.output import load_progress, write_json, write_note
 from vlm_dlm.errors import CheckpointError
-from vlm_dlm.model.hub import resolve_checkpoint
 from vlm_dlm.preflight import check_number, open_checkpoint
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.family import HUB_ID, MEMBERS, Licence, split_hub_id
+from vlm_dlm.checkpoint.manifest import expected_tensors, read_manifest
+from vlm_dlm.checkpoint.record import NOT_ASKED, Record, read_record
+from vlm_dlm.checkpoint.resolve import cached_snapshot
 from vlm_dlm.defaults import EMBEDDED, num_parameters
 from vlm_dlm.errors import CheckpointError
-from vlm_dlm.fetching.family import HUB_ID, MEMBERS, Licence, split_hub_id
-from vlm_dlm.fetching.record import NOT_ASKED, Record, read_record
-from vlm_dlm.model.hub import cached_snapshot
-from vlm_dlm.model.manifest import expected_tensors, read_manifest
 from vlm_dlm.preflight import open_checkpoint
 
 HERE, PARTLY, ABSENT = "here", "partly here", "not here"
@@ -92,9 +92,9 @@ def _here(model: str | None, name: str) -> Subject:
 
 def _published(model: str, repo: str, revision: str | None) -> Subject:
     """From the Hub: the list of files and the config, both kept in memory."""
-    from vlm_dlm.fetching.download import part_bytes, read_config
-    from vlm_dlm.fetching.listing import list_repository
-    from vlm_dlm.fetching.places import CachePlace
+    from vlm_dlm.checkpoint.download import part_bytes, read_config
+    from vlm_dlm.checkpoint.listing import list_repository
+    from vlm_dlm.checkpoint.places import CachePlace
 
     listing = list_repository(repo, revision, HUB_TIMEOUT_S)
     config = read_config(listing)
@@ -114,7 +114,7 @@ def _published(model: str, repo: str, revision: str | None) -> Subject:
 
 def _known(model: str, repo: str, reason: str) -> Subject:
     """A published checkpoint without asking anybody."""
-    from vlm_dlm.fetching.places import CachePlace
+    from vlm_dlm.checkpoint.places import CachePlace
 
     member = MEMBERS[repo]
     num_bytes = STORED_BYTES * num_parameters(member.config)

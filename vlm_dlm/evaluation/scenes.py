@@ -13,8 +13,8 @@ from vlm_dlm.processor.image_input import read_image
 from vlm_dlm.report import Answer
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.runtime import Runtime
-from vlm_dlm.training.language import CAPTION_PROMPTS
-from vlm_dlm.training.samples import encode_image, make_sample, sample_rng
+from vlm_dlm.scenes.language import CAPTION_PROMPTS
+from vlm_dlm.scenes.samples import encode_image, make_sample, sample_rng
 
 NUM_QUESTIONS = 2
 MAX_TOKENS = 192  # the longest caption has about 120

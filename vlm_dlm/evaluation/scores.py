@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vlm_dlm.events import Stats
-from vlm_dlm.training.parsing import object_f1
+from vlm_dlm.scenes.parsing import object_f1
 
 CAPTION = "caption"
 

@@ -19,9 +19,9 @@ import math
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.manifest import Shape, expected_tensors
 from vlm_dlm.errors import BadInputError, CheckpointError
-from vlm_dlm.model.manifest import Shape, expected_tensors
 
 LAYERS = ("encoder.layers.", "decoder.layers.")  # as the checkpoint and as our modules name them
 GROUP_SIZES = (64, 32)  # of int4, the first that divides the rows; what the kernels can do

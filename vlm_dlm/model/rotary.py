@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from vlm_dlm.config import RopeConfig
+from vlm_dlm.checkpoint.config import RopeConfig
 
 
 def yarn_inverse_frequencies(rope: RopeConfig, head_dim: int) -> Tensor:

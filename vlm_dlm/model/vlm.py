@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.model.lora import AdapterRows
 from vlm_dlm.model.text_decoder import Attention, RotaryInputs, TextDecoder

@@ -17,15 +17,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vlm_dlm.config import ModelConfig
-from vlm_dlm.errors import CheckpointError
-from vlm_dlm.model.manifest import (
+from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.manifest import (
     SINGLE_FILE,
     TensorInfo,
     check_manifest,
     expected_tensors,
     read_manifest,
 )
+from vlm_dlm.errors import CheckpointError
 from vlm_dlm.model.placement import plan_placement, set_module, set_parameter, whole_placement
 from vlm_dlm.model.quantization import check_quantize, is_quantized, weight_bytes
 from vlm_dlm.model.quantized_linear import quantized_linear

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.errors import PromptError
 from vlm_dlm.processor.chat_template import ChatTemplate
 from vlm_dlm.processor.detokenizer import IncrementalDetokenizer

@@ -14,7 +14,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.errors import CheckpointError, PromptError
 
 IMAGE_TOKENS = {

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.resolve import resolve_checkpoint
 from vlm_dlm.decoding import MODES
 from vlm_dlm.defaults import embedded_checkpoint
 from vlm_dlm.engine.base import Capabilities
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.scripted_engine import Script, ScriptedEngine
-from vlm_dlm.model.hub import resolve_checkpoint
 
 ENGINES = ("torch", "scripted")
 

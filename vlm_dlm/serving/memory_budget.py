@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.defaults import DTYPE_BYTES, cache_bytes_per_token
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.model.quantization import weight_bytes

@@ -1,1 +1,1 @@
-"""Procedural training data: drawn scenes, their language and their labels; no torch."""
+"""The loop that makes the embedded checkpoint: packing, losses, stages, export."""

@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vlm_dlm.processor.image import Preprocessor
-from vlm_dlm.training.labels import CELL_PX, LABEL_SIZES, grid_of
-from vlm_dlm.training.language import QA, TEXT_ONLY, caption_prompt
+from vlm_dlm.scenes.labels import CELL_PX, LABEL_SIZES, grid_of
+from vlm_dlm.scenes.language import QA, TEXT_ONLY, caption_prompt
+from vlm_dlm.scenes.samples import Sample, make_sample, sample_rng
+from vlm_dlm.scenes.scenes import MIN_SIDE, sample_canvas, sample_wide_canvas
 from vlm_dlm.training.packing import PackedRow, PairTokens, choose_pairs, pack_row
 from vlm_dlm.training.recipe import Recipe
-from vlm_dlm.training.samples import Sample, make_sample, sample_rng
-from vlm_dlm.training.scenes import MIN_SIDE, sample_canvas, sample_wide_canvas
 from vlm_dlm.training.text_coder import TextCoder
 
 Batch = dict[str, Tensor]

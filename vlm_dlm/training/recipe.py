@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlm_dlm.config import ModelConfig, RopeConfig, VisionConfig
+from vlm_dlm.checkpoint.config import ModelConfig, RopeConfig, VisionConfig
 
 NUM_SPECIAL_IDS = 1000  # ids below are specials, as in the published tokenizer
 # Settings that a resumed run may change: when it saves and tests, and how it is computed.

@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from vlm_dlm.model.vlm import VlmModel
+from vlm_dlm.scenes.labels import IGNORE, LABEL_SIZES
 from vlm_dlm.training.data import Batch, JointDataset, StageDataset, VisionDataset
 from vlm_dlm.training.forward import compile_tower, compiled_layer_forward, packed_hidden
-from vlm_dlm.training.labels import IGNORE, LABEL_SIZES
 from vlm_dlm.training.optimizer import OptimizerPair
 from vlm_dlm.training.packing import NO_TARGET
 from vlm_dlm.training.recipe import Recipe

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from vlm_dlm.processor.default_template import CHAT_TEMPLATE as CHAT_TEMPLATE
-from vlm_dlm.training.language import CAPTION_PROMPTS, TEXT_ONLY, caption, sample_questions
-from vlm_dlm.training.samples import sample_rng, sample_scene
+from vlm_dlm.scenes.language import CAPTION_PROMPTS, TEXT_ONLY, caption, sample_questions
+from vlm_dlm.scenes.samples import sample_rng, sample_scene
 
 NUM_RESERVED = 1000
 _NAMED_SPECIALS = {

@@ -20,7 +20,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.model.weights import load_model, new_model

@@ -22,7 +22,7 @@ FILE_CHECKS: tuple[Check[CheckpointFiles], ...] = (
     Check(
         "stray_tensors",
         "no tensor beyond those, or only leftovers of known exporters",
-        "TOLERATED_SUFFIXES in vlm_dlm/model/manifest.py",
+        "TOLERATED_SUFFIXES in vlm_dlm/checkpoint/manifest.py",
         tensors.stray_tensors,
     ),
     Check("storage_dtype", "BF16 throughout", "--dtype", tensors.storage_dtype),

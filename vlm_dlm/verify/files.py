@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.manifest import TensorInfo, read_manifest
 from vlm_dlm.errors import CheckpointError
-from vlm_dlm.model.manifest import TensorInfo, read_manifest
 from vlm_dlm.processor.chat_template import ChatTemplate
 
 SIDE_FILES = ("tokenizer_config.json", "generation_config.json")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from vlm_dlm.checkpoint.record import RECORD_FILE, check_record, read_record
 from vlm_dlm.errors import CheckpointError
-from vlm_dlm.fetching.record import RECORD_FILE, check_record, read_record
 from vlm_dlm.verify.files import CheckpointFiles
 from vlm_dlm.verify.finding import Outcome, Verdict, skipped
 

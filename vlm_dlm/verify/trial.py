@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.preflight import mode_params
 from vlm_dlm.processor.processor import PreparedPrompt
 from vlm_dlm.report import Answer
 from vlm_dlm.request import GenerationRequest, SamplingParams
 from vlm_dlm.runtime import Runtime
-from vlm_dlm.training.samples import make_sample
+from vlm_dlm.scenes.samples import make_sample
 from vlm_dlm.verify.direct import direct_logits
 
 LONG_LIMIT = 4096  # periods of positions up to here are passed without being asked

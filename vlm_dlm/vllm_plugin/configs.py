@@ -12,7 +12,7 @@ from typing import Any
 from transformers import Ministral3Config, Mistral3Config
 from transformers.configuration_utils import PreTrainedConfig
 
-from vlm_dlm.config import TEXT_TYPE, VLM_TYPE, ModelConfig
+from vlm_dlm.checkpoint.config import TEXT_TYPE, VLM_TYPE, ModelConfig
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.processor.tokenizer import IMAGE_TOKENS
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.answering.question import ask_of
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page import image_line
 from vlm_dlm_app.page.chatting import figures_line, modes_of, title_of
 from vlm_dlm_app.page.runs import Runs, Visitor, shown, visitor_of
 from vlm_dlm_app.page.speeds import speed_of
 from vlm_dlm_app.page.trial import WITH_IMAGE, begin_trial, judge_of, own_params, question_of
 from vlm_dlm_app.page.votes import CHOICES, COLUMNS, MAX_VOTES, as_csv, read_votes, tally
-from vlm_dlm_app.question import ask_of
 from vlm_dlm_app.schemas.compare import ModeResult
 from vlm_dlm_app.schemas.generate import Question
 

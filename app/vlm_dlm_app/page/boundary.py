@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, quote, urlencode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlm_dlm.errors import VlmDlmError
-from vlm_dlm_app.errors import INTERNAL_MESSAGE, ApiError
-from vlm_dlm_app.header_values import is_host
+from vlm_dlm_app.http.errors import INTERNAL_MESSAGE, ApiError
+from vlm_dlm_app.http.header_values import is_host
 from vlm_dlm_app.page.handlers import Found, Takes, find_handler, form_of
 
 # What Gradio gets of a request's head. All else stays outside: other names of this server

@@ -13,9 +13,9 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from vlm_dlm_app.addresses import Addresses
-from vlm_dlm_app.disconnect import ended
-from vlm_dlm_app.errors import install_error_handlers
+from vlm_dlm_app.http.addresses import Addresses
+from vlm_dlm_app.http.disconnect import ended
+from vlm_dlm_app.http.errors import install_error_handlers
 from vlm_dlm_app.page.assets import style
 from vlm_dlm_app.page.below import Below
 from vlm_dlm_app.page.boundary import Boundary
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from vlm_dlm_app.page.runs import Runs
     from vlm_dlm_app.page.tools import Tools
-    from vlm_dlm_app.settings import Settings
+    from vlm_dlm_app.settings.model import Settings
     from vlm_dlm_app.state import Services
 
 MAX_QUEUED = 64

@@ -18,17 +18,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json, to_json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vlm_dlm_app.bodies import read_json
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.held_bytes import Hold, size_of
-from vlm_dlm_app.image_sources import is_url
-from vlm_dlm_app.middleware.body import HOLD_KEY, replay, with_body
+from vlm_dlm_app.answering.image_sources import is_url
+from vlm_dlm_app.http.bodies import read_json
+from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.http.held_bytes import Hold, size_of
+from vlm_dlm_app.http.middleware.body import HOLD_KEY, replay, with_body
+from vlm_dlm_app.http.parsing import BodyWorker
 from vlm_dlm_app.page.aside import Values, with_values
 from vlm_dlm_app.page.boundary import found_in
 from vlm_dlm_app.page.handlers import Takes, form_of
 from vlm_dlm_app.page.sessions import Sessions
 from vlm_dlm_app.page.uploads import Uploads
-from vlm_dlm_app.parsing import BodyWorker
 from vlm_dlm_app.schemas.bounds import Argument
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from vlm_dlm_app.intake import DEFAULT_MAX_TOKENS, DEFAULT_MODE
+from vlm_dlm_app.answering.intake import DEFAULT_MAX_TOKENS, DEFAULT_MODE
 from vlm_dlm_app.page import image_line
 from vlm_dlm_app.page.chatting import (
     STOPPED,

@@ -12,9 +12,8 @@ from pydantic import Field, TypeAdapter
 from vlm_dlm.engine.base import ModeInfo
 from vlm_dlm.errors import ImageError
 from vlm_dlm.processor.prompt import ImagePart, Message, TextPart
-from vlm_dlm_app.answers import Answer, metrics_of
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.intake import (
+from vlm_dlm_app.answering.answers import Answer, metrics_of
+from vlm_dlm_app.answering.intake import (
     Ask,
     deadline_of,
     fitted,
@@ -24,13 +23,14 @@ from vlm_dlm_app.intake import (
     sampling_of,
     ticket,
 )
-from vlm_dlm_app.json_shape import check_shape
+from vlm_dlm_app.answering.tracking import preparing, tracked
+from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.http.json_shape import check_shape
 from vlm_dlm_app.page.runs import Visitor
 from vlm_dlm_app.page.speeds import TOO_SHORT, queue_words, speed_of
 from vlm_dlm_app.page.trial import check_readable, own_params
 from vlm_dlm_app.schemas.common import AnswerOptions, RequestMetrics
 from vlm_dlm_app.state import Services
-from vlm_dlm_app.tracking import preparing, tracked
 
 STOPPED = "stopped"
 MAX_IMAGES = 64  # of one conversation, as many as it can have messages

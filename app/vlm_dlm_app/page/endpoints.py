@@ -19,18 +19,18 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 from vlm_dlm.decoding import find_mode
-from vlm_dlm_app.chat import chat_ask
-from vlm_dlm_app.chat_replies import ChatRun
-from vlm_dlm_app.disconnect import while_connected
-from vlm_dlm_app.held_bytes import Hold
-from vlm_dlm_app.image_sources import Source
-from vlm_dlm_app.intake import Ask, mode_options, offered_modes, resolve_mode
+from vlm_dlm_app.answering.chat_request import chat_ask
+from vlm_dlm_app.answering.chat_run import ChatRun
+from vlm_dlm_app.answering.image_sources import Source
+from vlm_dlm_app.answering.intake import Ask, mode_options, offered_modes, resolve_mode
+from vlm_dlm_app.answering.question import ask_of
+from vlm_dlm_app.http.disconnect import while_connected
+from vlm_dlm_app.http.held_bytes import Hold
+from vlm_dlm_app.http.parsing import SMALL_BYTES
 from vlm_dlm_app.page.chatting import modes_of
 from vlm_dlm_app.page.runs import Runs, Visitor, checked, invalid, told, visitor_of
 from vlm_dlm_app.page.sweeping import Progress, as_json, grid_of, sweep, sweepable
 from vlm_dlm_app.page.uploads import UploadedFile, Uploads
-from vlm_dlm_app.parsing import SMALL_BYTES
-from vlm_dlm_app.question import ask_of
 from vlm_dlm_app.routes.compare import CompareRun, params_of
 from vlm_dlm_app.routes.generate import GenerateRun
 from vlm_dlm_app.routes.models import mode_detail

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vlm_dlm.errors import BadInputError
 
 if TYPE_CHECKING:
-    from vlm_dlm_app.settings import Settings
+    from vlm_dlm_app.settings.model import Settings
 
 
 def check_extras(settings: Settings) -> None:

@@ -14,7 +14,7 @@ from enum import Enum
 
 from starlette.exceptions import HTTPException
 
-from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.assets import SCRIPT_PATH
 
 API = "/gradio_api"

@@ -12,7 +12,7 @@ from weakref import finalize
 from gradio.server_messages import ProcessCompletedMessage
 
 from vlm_dlm.errors import QueueFullError
-from vlm_dlm_app.held_bytes import NODE_BYTES, Hold, size_of
+from vlm_dlm_app.http.held_bytes import NODE_BYTES, Hold, size_of
 from vlm_dlm_app.page.taking import let_go_of_sent, take
 
 FULL = "More of what the page gives waits unread than fits into memory. Try again."

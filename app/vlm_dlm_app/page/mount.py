@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.assets import SCRIPT_PATH, script
 from vlm_dlm_app.page.headers import add_headers
 from vlm_dlm_app.page.paths import is_page_path

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from vlm_dlm.processor.image_kinds import kind_of
 from vlm_dlm.step import Origin
-from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.schemas.bounds import MAX_NAME_CHARS, BoundedModel, Said, Several
 from vlm_dlm_app.schemas.compare import MAX_MODES, ModeResult, Summary
 

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ConfigDict, Field, ValidationError
 
-from vlm_dlm_app.auth import ClientDep
-from vlm_dlm_app.bodies import read_json
-from vlm_dlm_app.middleware.body import HOLD_KEY
+from vlm_dlm_app.http.auth import ClientDep
+from vlm_dlm_app.http.bodies import read_json
+from vlm_dlm_app.http.middleware.body import HOLD_KEY
+from vlm_dlm_app.http.parsing import SMALL_BYTES
 from vlm_dlm_app.page.report import build_report
-from vlm_dlm_app.parsing import SMALL_BYTES
 from vlm_dlm_app.schemas.bounds import MAX_ADDRESS_CHARS, MAX_FIELDS, BoundedModel
 from vlm_dlm_app.schemas.common import Name
 from vlm_dlm_app.state import ServicesDep

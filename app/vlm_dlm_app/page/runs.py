@@ -19,11 +19,11 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from vlm_dlm.errors import UnavailableError
-from vlm_dlm_app.disconnect import ended
-from vlm_dlm_app.errors import INTERNAL_MESSAGE, ApiError, error_body, to_api_error
+from vlm_dlm_app.http.disconnect import ended
+from vlm_dlm_app.http.errors import INTERNAL_MESSAGE, ApiError, error_body, to_api_error
+from vlm_dlm_app.http.validation import place_of, sentence_of
 from vlm_dlm_app.page.leaving import Followers
 from vlm_dlm_app.state import Services
-from vlm_dlm_app.validation import place_of, sentence_of
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from vlm_dlm.errors import QueueFullError
-from vlm_dlm_app.held_bytes import HeldBytes, Hold
+from vlm_dlm_app.http.held_bytes import HeldBytes, Hold
 
 if TYPE_CHECKING:
     from gradio import Blocks

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlm_dlm.errors import QueueFullError
-from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.boundary import found_in
 from vlm_dlm_app.page.handlers import Takes
 from vlm_dlm_app.page.leaving import SESSION_KEY, session_of

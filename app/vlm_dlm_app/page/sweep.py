@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from vlm_dlm_app.answering.question import ask_of
 from vlm_dlm_app.page import image_line
 from vlm_dlm_app.page.runs import Runs, shown, visitor_of
 from vlm_dlm_app.page.speeds import TOO_SHORT
@@ -23,7 +24,6 @@ from vlm_dlm_app.page.sweeping import (
     sweepable,
 )
 from vlm_dlm_app.page.trial import WITH_IMAGE, question_of
-from vlm_dlm_app.question import ask_of
 
 if TYPE_CHECKING:
     from vlm_dlm_app.page.compare import CompareView

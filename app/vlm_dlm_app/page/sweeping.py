@@ -16,8 +16,8 @@ from vlm_dlm.engine.base import ModeInfo
 from vlm_dlm.errors import ModeError
 from vlm_dlm.events import Started, Stats
 from vlm_dlm.preflight import mode_params
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.intake import Ask, offered_modes, over_limit
+from vlm_dlm_app.answering.intake import Ask, offered_modes, over_limit
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.runs import Visitor
 from vlm_dlm_app.page.speeds import speed_of
 from vlm_dlm_app.page.trial import begin_trial, judge_of

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from vlm_dlm_app.held_bytes import Hold
+from vlm_dlm_app.http.held_bytes import Hold
 
 # Those of the stream that runs in this context.
 _taken: ContextVar[list[Hold]] = ContextVar("taken")

@@ -15,9 +15,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ConfigDict, Field, StrictInt, StrictStr
 from starlette.responses import JSONResponse
 
-from vlm_dlm_app.bodies import read_json, work_on
-from vlm_dlm_app.errors import ApiError, note_error, to_api_error
-from vlm_dlm_app.parsing import SMALL_BYTES, effort_of
+from vlm_dlm_app.http.bodies import read_json, work_on
+from vlm_dlm_app.http.errors import ApiError, note_error, to_api_error
+from vlm_dlm_app.http.parsing import SMALL_BYTES, effort_of
 from vlm_dlm_app.schemas.bounds import MAX_FIELDS, Argument, BoundedModel
 
 CALL = "tools/call"

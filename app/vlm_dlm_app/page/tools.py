@@ -24,10 +24,10 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from vlm_dlm import __version__
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.held_bytes import Hold
-from vlm_dlm_app.intake import offered_modes
-from vlm_dlm_app.middleware.body import HOLD_KEY, replay, with_body
+from vlm_dlm_app.answering.intake import offered_modes
+from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.http.held_bytes import Hold
+from vlm_dlm_app.http.middleware.body import HOLD_KEY, replay, with_body
 from vlm_dlm_app.page.handlers import UPLOAD_PATH
 from vlm_dlm_app.page.runs import checked, sentence
 from vlm_dlm_app.page.tool_messages import read_message, refused

@@ -11,14 +11,14 @@ from vlm_dlm.engine.base import ModeInfo
 from vlm_dlm.errors import ImageError
 from vlm_dlm.events import GenerationEvent
 from vlm_dlm.preflight import mode_params
-from vlm_dlm.serving.service import Ticket
-from vlm_dlm_app.comparison import Comparison, Judge
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.intake import Ask, fitted, prepare, ticket
+from vlm_dlm.serving.queue.service import Ticket
+from vlm_dlm_app.answering.comparison import Comparison, Judge
+from vlm_dlm_app.answering.intake import Ask, fitted, prepare, ticket
+from vlm_dlm_app.answering.tracking import preparing, tracked
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.runs import Visitor, checked
 from vlm_dlm_app.schemas.generate import Options, Question
 from vlm_dlm_app.state import Services
-from vlm_dlm_app.tracking import preparing, tracked
 
 # What the page sends in place of a file that its browser could not read.
 UNREADABLE = "unreadable"

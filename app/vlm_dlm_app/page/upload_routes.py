@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from vlm_dlm_app import multipart
-from vlm_dlm_app.auth import client_of
-from vlm_dlm_app.bodies import read_json
-from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.http import multipart
+from vlm_dlm_app.http.auth import client_of
+from vlm_dlm_app.http.bodies import read_json
+from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.http.parsing import BodyWorker
 from vlm_dlm_app.page.boundary import found_in
 from vlm_dlm_app.page.handlers import (
     FILE_PREFIX,
@@ -24,7 +25,6 @@ from vlm_dlm_app.page.handlers import (
     UPLOAD_PATH,
 )
 from vlm_dlm_app.page.uploads import Uploads
-from vlm_dlm_app.parsing import BodyWorker
 
 FIELD = "files"
 MAX_FREED = 64

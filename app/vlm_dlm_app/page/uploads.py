@@ -19,8 +19,8 @@ from time import monotonic
 from typing import BinaryIO
 
 from vlm_dlm.errors import ImageFormatError
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.image_sources import Source
+from vlm_dlm_app.answering.image_sources import Source
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.handlers import UPLOADED
 from vlm_dlm_app.page.own_folder import OwnFolder
 from vlm_dlm_app.page.picture_kinds import PictureKind, picture_kind

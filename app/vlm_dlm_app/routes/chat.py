@@ -6,16 +6,16 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from vlm_dlm_app.auth import client_of
-from vlm_dlm_app.bodies import json_body, read_json, work_on
-from vlm_dlm_app.chat import chat_ask
-from vlm_dlm_app.chat_replies import ChatRun
-from vlm_dlm_app.disconnect import while_connected
-from vlm_dlm_app.errors import error_responses
-from vlm_dlm_app.idempotency import replayed_reply, replayed_stream
+from vlm_dlm_app.answering.chat_request import chat_ask
+from vlm_dlm_app.answering.chat_run import ChatRun
+from vlm_dlm_app.http.auth import client_of
+from vlm_dlm_app.http.bodies import json_body, read_json, work_on
+from vlm_dlm_app.http.disconnect import while_connected
+from vlm_dlm_app.http.errors import error_responses
+from vlm_dlm_app.http.idempotency import replayed_reply, replayed_stream
+from vlm_dlm_app.http.streaming import EventStreamResponse, primed
 from vlm_dlm_app.schemas.chat import ChatCompletion, ChatRequest
 from vlm_dlm_app.state import services_of
-from vlm_dlm_app.streaming import EventStreamResponse, primed
 
 router = APIRouter(tags=["chat"])
 

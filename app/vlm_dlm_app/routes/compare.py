@@ -17,17 +17,11 @@ from vlm_dlm.events import GenerationEvent
 from vlm_dlm.preflight import parse_modes
 from vlm_dlm.processor.image import Grid
 from vlm_dlm.request import PromptInput
-from vlm_dlm.serving.service import Ticket
-from vlm_dlm_app.auth import ClientDep
-from vlm_dlm_app.bodies import FormFields, read_body, request_body
-from vlm_dlm_app.compare_events import CompareEvents
-from vlm_dlm_app.comparison import Comparison, Judge
-from vlm_dlm_app.disconnect import while_connected
-from vlm_dlm_app.drafts import DraftPace
-from vlm_dlm_app.errors import ApiError, error_responses
-from vlm_dlm_app.fan_in import Group
-from vlm_dlm_app.idempotency import replayed_reply, replayed_stream
-from vlm_dlm_app.intake import (
+from vlm_dlm.serving.queue.service import Ticket
+from vlm_dlm_app.answering.compare_events import CompareEvents
+from vlm_dlm_app.answering.comparison import Comparison, Judge
+from vlm_dlm_app.answering.drafts import DraftPace
+from vlm_dlm_app.answering.intake import (
     Ask,
     check_offered,
     fitted,
@@ -38,11 +32,17 @@ from vlm_dlm_app.intake import (
     prepare,
     ticket,
 )
-from vlm_dlm_app.question import ask_of
+from vlm_dlm_app.answering.question import ask_of
+from vlm_dlm_app.answering.tracking import preparing, tracked
+from vlm_dlm_app.http.auth import ClientDep
+from vlm_dlm_app.http.bodies import FormFields, read_body, request_body
+from vlm_dlm_app.http.disconnect import while_connected
+from vlm_dlm_app.http.errors import ApiError, error_responses
+from vlm_dlm_app.http.fan_in import Group
+from vlm_dlm_app.http.idempotency import replayed_reply, replayed_stream
+from vlm_dlm_app.http.streaming import EventStreamResponse, primed, rendered, sse
 from vlm_dlm_app.schemas.compare import CompareBody, CompareReply, SeenImage
 from vlm_dlm_app.state import Services, ServicesDep
-from vlm_dlm_app.streaming import EventStreamResponse, primed, rendered, sse
-from vlm_dlm_app.tracking import preparing, tracked
 
 router = APIRouter(tags=["compare"])
 FIELDS = FormFields(

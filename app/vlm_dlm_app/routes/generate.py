@@ -12,19 +12,27 @@ from uuid import uuid4
 from fastapi import APIRouter, Request, Response
 
 from vlm_dlm.events import Canvas, GenerationEvent, Started
-from vlm_dlm_app.answers import Answer, metrics_of, timings_of, usage_of
-from vlm_dlm_app.auth import ClientDep
-from vlm_dlm_app.bodies import FormFields, read_body, request_body
-from vlm_dlm_app.disconnect import while_connected
-from vlm_dlm_app.drafts import DraftPace, draft_of
-from vlm_dlm_app.errors import error_responses
-from vlm_dlm_app.idempotency import replayed_reply, replayed_stream
-from vlm_dlm_app.intake import Ask, fitted, mode_options, model_id, prepare, resolve_mode, ticket
-from vlm_dlm_app.question import ask_of
+from vlm_dlm_app.answering.answers import Answer, metrics_of, timings_of, usage_of
+from vlm_dlm_app.answering.drafts import DraftPace, draft_of
+from vlm_dlm_app.answering.intake import (
+    Ask,
+    fitted,
+    mode_options,
+    model_id,
+    prepare,
+    resolve_mode,
+    ticket,
+)
+from vlm_dlm_app.answering.question import ask_of
+from vlm_dlm_app.answering.tracking import preparing, tracked
+from vlm_dlm_app.http.auth import ClientDep
+from vlm_dlm_app.http.bodies import FormFields, read_body, request_body
+from vlm_dlm_app.http.disconnect import while_connected
+from vlm_dlm_app.http.errors import error_responses
+from vlm_dlm_app.http.idempotency import replayed_reply, replayed_stream
+from vlm_dlm_app.http.streaming import EventStreamResponse, primed, rendered, sse
 from vlm_dlm_app.schemas.generate import GenerateBody, GenerateReply
 from vlm_dlm_app.state import Services, ServicesDep
-from vlm_dlm_app.streaming import EventStreamResponse, primed, rendered, sse
-from vlm_dlm_app.tracking import preparing, tracked
 
 router = APIRouter(tags=["generate"])
 FIELDS = FormFields(

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from vlm_dlm import __version__
 from vlm_dlm.errors import UnavailableError
 from vlm_dlm.serving.engine_state import Phase
-from vlm_dlm_app.errors import ApiError, ErrorDetail, error_body, error_responses
-from vlm_dlm_app.metrics import CONTENT_TYPE
+from vlm_dlm_app.http.errors import ApiError, ErrorDetail, error_body, error_responses
 from vlm_dlm_app.state import Services, ServicesDep
+from vlm_dlm_app.telemetry.metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["status"])
 Status = Literal["loading", "warming", "ready", "stalled", "draining", "down", "closed"]

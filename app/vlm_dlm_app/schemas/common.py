@@ -99,8 +99,11 @@ class ModeOptions(BoundedModel):
 
 
 class AnswerOptions(ModeOptions):
-    """How one answer is written. `vlm_dlm_app.intake` gives the defaults. top_k: 0 or -1 for all.
-    deadline_s: seconds for the whole answer, preparing and waiting included."""
+    """How one answer is written. `vlm_dlm_app.answering.intake` gives the defaults.
+
+    top_k: 0 or -1 for all. deadline_s: seconds for the whole answer, preparing and waiting
+    included.
+    """
 
     model_config = ConfigDict(populate_by_name=True, protected_namespaces=())
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from vlm_dlm_app.errors import ErrorDetail
+from vlm_dlm_app.http.errors import ErrorDetail
 from vlm_dlm_app.schemas.bounds import Said, Several
 from vlm_dlm_app.schemas.common import (
     Flag,

@@ -1,4 +1,4 @@
-"""Messages of a chat request: shapes only. What they mean is read by `vlm_dlm_app.conversation`."""
+"""Messages of a chat request: shapes only. `answering.conversation` reads what they mean."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _list_in(value: Any, name: str) -> list[Any]:
 
 
 class ContentPart(BoundedModel):
-    """A piece of a message. What stands beside its text is read by `vlm_dlm_app.parts`."""
+    """A piece of a message. `answering.parts` reads what stands beside its text."""
 
     model_config = ConfigDict(extra="allow")
 

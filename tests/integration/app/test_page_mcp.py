@@ -21,7 +21,7 @@ from tests.integration.app.page_tab import wait_for_page
 from vlm_dlm.errors import BadInputError
 from vlm_dlm_app.page.extras import check_extras
 from vlm_dlm_app.page.paths import is_page_path
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
 
 ADDRESS = "/gradio_api/mcp/"
 KEY = "a-key"

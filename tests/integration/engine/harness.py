@@ -16,7 +16,7 @@ from tests.twins.chooser import Chooser
 from tests.twins.forward import DenseForward, Outcome
 from tests.twins.linear_speculation import linear_spec_generate
 from tests.twins.quadratic_speculation import self_spec_generate
-from vlm_dlm.config import ModelConfig, RopeConfig
+from vlm_dlm.checkpoint.config import ModelConfig, RopeConfig
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.engine.scheduler import EngineConfig

@@ -22,7 +22,7 @@ from tests.integration.engine.harness import (
 )
 from tests.invariants import assert_no_pages_held, assert_one_ending, events_of
 from tests.twins.forward import DenseForward
-from vlm_dlm.config import VisionConfig
+from vlm_dlm.checkpoint.config import VisionConfig
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.engine.scheduler import EngineConfig

@@ -14,7 +14,7 @@ from tests.integration.engine.harness import (
     twin_answer,
 )
 from tests.twins.forward import DenseForward
-from vlm_dlm.config import RopeConfig
+from vlm_dlm.checkpoint.config import RopeConfig
 from vlm_dlm.decoding import MODES
 from vlm_dlm.model.vlm import VlmModel
 

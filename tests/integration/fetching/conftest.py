@@ -14,8 +14,8 @@ from huggingface_hub import close_session, constants
 from safetensors.torch import save_file
 
 from tests.fake_hub import FakeHub, serving
+from vlm_dlm.checkpoint.family import FULL_MODEL, MEMBERS
 from vlm_dlm.cli.main import run
-from vlm_dlm.fetching.family import FULL_MODEL, MEMBERS
 
 COMMIT = MEMBERS[FULL_MODEL].revision or ""
 ACCEPT = ["--accept-license", "nsclv1"]

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from tests.fake_hub import FakeHub
 from tests.integration.fetching.conftest import ACCEPT, Fetch, write_shards
+from vlm_dlm.checkpoint.family import FULL_MODEL
 from vlm_dlm.cli.main import run
-from vlm_dlm.fetching.family import FULL_MODEL
 from vlm_dlm.model import placement
 
 UNREACHABLE = "http://127.0.0.1:9"

@@ -17,11 +17,11 @@ from huggingface_hub import constants, file_download
 
 from tests.fake_hub import FakeHub
 from tests.integration.fetching.conftest import ACCEPT, COMMIT, Fetch
+from vlm_dlm.checkpoint.download import PIECE_BYTES
+from vlm_dlm.checkpoint.family import FULL_MODEL
+from vlm_dlm.checkpoint.record import RECORD_FILE, file_sha256
+from vlm_dlm.checkpoint.resolve import resolve_checkpoint
 from vlm_dlm.cli.main import run
-from vlm_dlm.fetching.download import PIECE_BYTES
-from vlm_dlm.fetching.family import FULL_MODEL
-from vlm_dlm.fetching.record import RECORD_FILE, file_sha256
-from vlm_dlm.model.hub import resolve_checkpoint
 from vlm_dlm.preflight import open_checkpoint
 
 WEIGHTS = "model.safetensors"
@@ -395,7 +395,7 @@ def test_what_is_no_such_checkpoint_is_refused_before_its_weights(
 def test_somebody_else_is_fetching(
     fetch: Fetch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from vlm_dlm.fetching.places import CachePlace
+    from vlm_dlm.checkpoint.places import CachePlace
 
     with CachePlace(FULL_MODEL, COMMIT, COMMIT).lock():
         assert fetch(*ACCEPT) == 2

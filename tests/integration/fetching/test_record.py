@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from tests.fake_hub import FakeHub
 from tests.integration.fetching.conftest import ACCEPT, COMMIT, Fetch, write_shards
+from vlm_dlm.checkpoint.family import FULL_MODEL
+from vlm_dlm.checkpoint.manifest import read_manifest
+from vlm_dlm.checkpoint.record import RECORD_FILE
 from vlm_dlm.cli.main import run
-from vlm_dlm.fetching.family import FULL_MODEL
-from vlm_dlm.fetching.record import RECORD_FILE
-from vlm_dlm.model.manifest import read_manifest
 
 ASK = ["--prompt", "What is there?", "--max-tokens", "4"]
 

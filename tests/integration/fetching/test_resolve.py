@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.fake_hub import FakeHub
+from vlm_dlm.checkpoint.download import PIECE_BYTES
+from vlm_dlm.checkpoint.family import FULL_MODEL
+from vlm_dlm.checkpoint.record import NOT_ASKED, RECORD_FILE
+from vlm_dlm.checkpoint.resolve import resolve_checkpoint
 from vlm_dlm.errors import CheckpointError
-from vlm_dlm.fetching.download import PIECE_BYTES
-from vlm_dlm.fetching.family import FULL_MODEL
-from vlm_dlm.fetching.record import NOT_ASKED, RECORD_FILE
-from vlm_dlm.model.hub import resolve_checkpoint
 
 WEIGHTS = "model.safetensors"
 

@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from tests.narrow_checkpoint import MASK_ENTRY, PUBLISHED, write_narrow_checkpoint
+from vlm_dlm.checkpoint.manifest import expected_tensors, read_manifest
 from vlm_dlm.cli.main import run
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.config import EngineConfig
-from vlm_dlm.model.manifest import expected_tensors, read_manifest
 from vlm_dlm.preflight import open_checkpoint
 from vlm_dlm.request import SamplingParams
 from vlm_dlm.runtime import Runtime

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.twins.mistral3 import tiny_config
-from vlm_dlm.config import TEXT_TYPE
+from vlm_dlm.checkpoint.config import TEXT_TYPE
 from vlm_dlm.decoding import MODES
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.model import placement

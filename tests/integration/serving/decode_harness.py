@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from vlm_dlm.processor.image_input import ImageLimits
-from vlm_dlm.serving.decode_pool import DecodePool
+from vlm_dlm.serving.pictures.decode_pool import DecodePool
 
 T = TypeVar("T")
 PATIENT_S = 120.0  # for a machine that is busy with other things

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from vlm_dlm.engine.base import Progress
 from vlm_dlm.engine.scripted_engine import ScriptedEngine
 from vlm_dlm.errors import CheckpointError
-from vlm_dlm.serving import engine_process
-from vlm_dlm.serving.engine_process import EngineServer
 from vlm_dlm.serving.launch import Launch
-from vlm_dlm.serving.wire import Frame
+from vlm_dlm.serving.process import main as engine_process
+from vlm_dlm.serving.process.main import EngineServer
+from vlm_dlm.serving.process.wire import Frame
 
 ODD = "TEST_ODD_ENGINE"
 

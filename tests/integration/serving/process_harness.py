@@ -17,7 +17,7 @@ from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.events import Failed, Finished, GenerationEvent
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.serving.launch import Launch
-from vlm_dlm.serving.process_engine import ProcessEngine
+from vlm_dlm.serving.process.engine import ProcessEngine
 
 START_S = 120.0
 SLOW = Launch(engine="scripted", script=Script(words=("word ",) * 2000, step_s=0.02))

@@ -22,7 +22,7 @@ from tests.integration.serving.decode_harness import (
 )
 from vlm_dlm.errors import ImageError, UnavailableError
 from vlm_dlm.processor.image_input import read_image
-from vlm_dlm.serving.decode_pool import DecodePool
+from vlm_dlm.serving.pictures.decode_pool import DecodePool
 
 
 def test_a_slow_child_is_ended_and_replaced() -> None:

@@ -22,11 +22,11 @@ from tests.integration.serving.decode_harness import (
 from vlm_dlm import confinement
 from vlm_dlm.errors import ImageError, ImageTooLargeError, UnavailableError
 from vlm_dlm.processor.image_input import read_image
-from vlm_dlm.serving import decode_pool
-from vlm_dlm.serving.decode_cost import decode_cost
-from vlm_dlm.serving.decode_pool import DecodePool
-from vlm_dlm.serving.decode_worker import _Link
-from vlm_dlm.serving.image_header import header_size
+from vlm_dlm.serving.pictures import decode_pool
+from vlm_dlm.serving.pictures.decode_cost import decode_cost
+from vlm_dlm.serving.pictures.decode_pool import DecodePool
+from vlm_dlm.serving.pictures.decode_worker import _Link
+from vlm_dlm.serving.pictures.image_header import header_size
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])

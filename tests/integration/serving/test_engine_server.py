@@ -13,11 +13,11 @@ from vlm_dlm.engine.scripted_engine import Script, ScriptedEngine
 from vlm_dlm.errors import EngineError, VlmDlmError
 from vlm_dlm.events import Failed, Finished, GenerationEvent, Started
 from vlm_dlm.request import GenerationRequest, PromptInput
-from vlm_dlm.serving import engine_process
-from vlm_dlm.serving.engine_process import EngineServer
-from vlm_dlm.serving.frame_socket import FrameSocket
 from vlm_dlm.serving.launch import Launch
-from vlm_dlm.serving.wire import Frame, Parts, decode_item, encode, encode_request
+from vlm_dlm.serving.process import main as engine_process
+from vlm_dlm.serving.process.frame_socket import FrameSocket
+from vlm_dlm.serving.process.main import EngineServer
+from vlm_dlm.serving.process.wire import Frame, Parts, decode_item, encode, encode_request
 
 REQUEST = GenerationRequest("r", PromptInput((1, 2, 3)))
 

@@ -12,7 +12,7 @@ from tests.corpus import damaged, foreign, metadata, modes, sizes
 from tests.corpus.cases import corpus
 from tests.corpus.images import animation, flipped, picture
 from vlm_dlm.errors import ImageError
-from vlm_dlm.serving.decode_pool import DecodePool
+from vlm_dlm.serving.pictures.decode_pool import DecodePool
 
 NUM_SEEDS = 40
 PATIENT_S = 60.0

@@ -22,8 +22,8 @@ from vlm_dlm.preflight import Checkpoint, conversation, open_checkpoint
 from vlm_dlm.processor.prompt import Message
 from vlm_dlm.request import GenerationRequest, PromptInput
 from vlm_dlm.runtime import Runtime
-from vlm_dlm.serving.decode_pool import DecodePool
-from vlm_dlm.serving.preparation import Preparer
+from vlm_dlm.serving.pictures.decode_pool import DecodePool
+from vlm_dlm.serving.pictures.preparation import Preparer
 
 T = TypeVar("T")
 
@@ -193,8 +193,8 @@ from io import BytesIO
 from pathlib import Path
 from PIL import Image
 from vlm_dlm.preflight import conversation, open_checkpoint
-from vlm_dlm.serving.decode_pool import DecodePool
-from vlm_dlm.serving.preparation import Preparer
+from vlm_dlm.serving.pictures.decode_pool import DecodePool
+from vlm_dlm.serving.pictures.preparation import Preparer
 
 async def run():
     stream = BytesIO()

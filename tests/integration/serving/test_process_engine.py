@@ -36,11 +36,11 @@ from tests.integration.serving.process_harness import (
 from vlm_dlm.errors import UnavailableError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started
 from vlm_dlm.request import ImageInput, PromptInput
-from vlm_dlm.serving import engine_child
-from vlm_dlm.serving.engine_link import Silence
 from vlm_dlm.serving.engine_state import Phase
-from vlm_dlm.serving.process_engine import ProcessEngine
-from vlm_dlm.serving.service import Service, Ticket
+from vlm_dlm.serving.process import child as engine_child
+from vlm_dlm.serving.process.engine import ProcessEngine
+from vlm_dlm.serving.process.link import Silence
+from vlm_dlm.serving.queue.service import Service, Ticket
 
 ROOT = Path(__file__).parents[3]
 
@@ -238,7 +238,7 @@ FRONT = """
 import asyncio, sys
 from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.serving.launch import Launch
-from vlm_dlm.serving.process_engine import ProcessEngine
+from vlm_dlm.serving.process.engine import ProcessEngine
 
 async def main():
     engine = ProcessEngine(Launch(engine="scripted"), has_spare=True)

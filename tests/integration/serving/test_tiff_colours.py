@@ -12,7 +12,7 @@ from tests.corpus.images import encode, tiff
 from tests.integration.serving.decode_harness import with_pool
 from vlm_dlm.errors import ImageError, ImageFormatError
 from vlm_dlm.processor.image_input import MAX_WHOLE_PIXELS, read_image
-from vlm_dlm.serving.decode_pool import DecodePool
+from vlm_dlm.serving.pictures.decode_pool import DecodePool
 
 PACKINGS = ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")
 WIDTH, HEIGHT = 64, 48

@@ -9,9 +9,9 @@ import pytest
 from vlm_dlm.errors import DeadlineError, EngineError
 from vlm_dlm.events import Committed, Failed, Finished, Started, Stats
 from vlm_dlm.step import Origin, Token
-from vlm_dlm_app.answers import Answer, metrics_of, timings_of, usage_of
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.metrics import Metrics
+from vlm_dlm_app.answering.answers import Answer, metrics_of, timings_of, usage_of
+from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.telemetry.metrics import Metrics
 
 STATS = Stats(
     num_prompt_tokens=40,

@@ -13,9 +13,9 @@ from vlm_dlm.preflight import Checkpoint, open_checkpoint
 from vlm_dlm.processor.chat_template import ChatTemplate
 from vlm_dlm.processor.prompt import PromptBuilder
 from vlm_dlm.serving.memory_budget import LEAST, TEMPLATES, fixed_bytes
-from vlm_dlm_app import budgeting
-from vlm_dlm_app.budgeting import memory_budget
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings import budgeting
+from vlm_dlm_app.settings.budgeting import memory_budget
+from vlm_dlm_app.settings.model import Settings
 
 GIB = 2**30
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from tests.unit.app.test_answers import STATS
 from vlm_dlm.events import Finished, GenerationEvent, Stats
 from vlm_dlm.request import GenerationRequest, PromptInput
-from vlm_dlm.serving.service import Ticket
-from vlm_dlm_app.comparison import Comparison, Judge
+from vlm_dlm.serving.queue.service import Ticket
+from vlm_dlm_app.answering.comparison import Comparison, Judge
 from vlm_dlm_app.schemas.compare import Summary
 
 COPIED = replace(STATS, vision_s=0.0, prefill_s=0.002, is_prompt_reused=True)

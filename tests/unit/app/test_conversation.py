@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from vlm_dlm_app.conversation import conversation_of
-from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.answering.conversation import conversation_of
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.schemas.chat import ChatRequest
 from vlm_dlm_app.schemas.messages import ROLES
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sse import Event, EventReader, read_events
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.streaming import DONE, KEEP_ALIVE, sse, sse_error
+from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.http.streaming import DONE, KEEP_ALIVE, sse, sse_error
 
 # Halves of surrogate pairs included: JSON in ASCII carries even those.
 TEXTS = st.lists(st.text(st.characters(), max_size=12), max_size=12)

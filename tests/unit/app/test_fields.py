@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.fields.nested import STREAM_OPTIONS
-from vlm_dlm_app.fields.page import PLACES, written
-from vlm_dlm_app.fields.request import HARMLESS, REQUEST
-from vlm_dlm_app.fields.rules import Place, Rule, honoured, refused
+from vlm_dlm_app.answering.thinking import thinking_of
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.schemas.chat import ChatRequest, StreamOptions
 from vlm_dlm_app.schemas.common import STEP_CAPS
+from vlm_dlm_app.schemas.fields.nested import STREAM_OPTIONS
+from vlm_dlm_app.schemas.fields.page import PLACES, written
+from vlm_dlm_app.schemas.fields.request import HARMLESS, REQUEST
+from vlm_dlm_app.schemas.fields.rules import Place, Rule, honoured, refused
 from vlm_dlm_app.schemas.messages import ChatMessage
-from vlm_dlm_app.thinking import thinking_of
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 MESSAGE = next(place for place in PLACES if place.title == "A message")

@@ -6,7 +6,7 @@ from time import process_time
 
 import pytest
 
-from vlm_dlm_app.header_values import MAX_MARKS, is_host, parse_type, parse_value
+from vlm_dlm_app.http.header_values import MAX_MARKS, is_host, parse_type, parse_value
 
 LIMIT_S = 0.01
 LONG = 60_000

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from tests.unit.app.test_idempotency_store import NAME, Clock, chunks_of, read
-from vlm_dlm_app.idempotency import IdempotencyStore
-from vlm_dlm_app.shared_run import Chunks
+from vlm_dlm_app.http.idempotency import IdempotencyStore
+from vlm_dlm_app.http.shared_run import Chunks
 
 
 async def settle() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from vlm_dlm.errors import EngineError
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.idempotency import IdempotencyStore, digest_of
-from vlm_dlm_app.shared_run import Chunks, Follower, Run
+from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.http.idempotency import IdempotencyStore, digest_of
+from vlm_dlm_app.http.shared_run import Chunks, Follower, Run
 
 NAME = ("client", "/route", "key")
 

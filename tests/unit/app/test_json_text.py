@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm_dlm_app import json_text
-from vlm_dlm_app.json_text import without_escapes
+from vlm_dlm_app.http import json_text
+from vlm_dlm_app.http.json_text import without_escapes
 
 ESCAPED = [r"\/", r"\u002B", r"\u002b", r"\u003D", r"\u003d"]
 OTHERS = ["A", "/", "+", "=", r"\n", r"\"", r"\u00e9", r"\\", "u002B"]

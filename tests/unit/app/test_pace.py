@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from vlm_dlm_app.middleware.pace import Turns
+from vlm_dlm_app.http.middleware.pace import Turns
 
 
 def test_one_begins_in_each_round_and_clients_take_turns() -> None:

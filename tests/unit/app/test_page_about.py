@@ -10,7 +10,7 @@ import pytest
 from vlm_dlm.engine.scripted_engine import ScriptedEngine
 from vlm_dlm_app.page.about import ENDPOINTS, about_text
 from vlm_dlm_app.page.endpoints import NAMES
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
 from vlm_dlm_app.state import Services
 
 

@@ -11,11 +11,11 @@ import pytest
 from tests.unit.app.page_records import make_record
 from vlm_dlm.errors import ImageError
 from vlm_dlm.processor.prompt import ImagePart, Message, TextPart
-from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.chat import messages_of
 from vlm_dlm_app.page.chatting import Turn, ask_of_turns, figures_line, images_of, next_turn
 from vlm_dlm_app.schemas.common import AnswerOptions, RequestMetrics
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
 from vlm_dlm_app.state import Services
 
 MAX_CHARS = 100

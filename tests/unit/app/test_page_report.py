@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.unit.app.page_records import make_record
-from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.report import build_report
 from vlm_dlm_app.page.report_charts import Line, bar_chart, step_chart, ticks
 

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.lifecycle import Lifecycle
+from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.http.lifecycle import Lifecycle
 from vlm_dlm_app.page import runs as page_runs
 from vlm_dlm_app.page.leaving import SESSION_KEY, STREAM_PATH, Followers, Leaving
 from vlm_dlm_app.page.runs import Runs, Visitor

@@ -11,7 +11,7 @@ import pytest
 from gradio.server_messages import ProcessCompletedMessage
 
 from vlm_dlm.errors import QueueFullError
-from vlm_dlm_app.held_bytes import HeldBytes, Hold
+from vlm_dlm_app.http.held_bytes import HeldBytes, Hold
 from vlm_dlm_app.page.leaving import Followers
 from vlm_dlm_app.page.messages import FULL, Messages
 from vlm_dlm_app.page.sessions import UNREAD_S, Sessions

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from vlm_dlm_app.held_bytes import HeldBytes, Hold
+from vlm_dlm_app.http.held_bytes import HeldBytes, Hold
 from vlm_dlm_app.page.boundary import HANDLER_KEY
 from vlm_dlm_app.page.handlers import find_handler
 from vlm_dlm_app.page.streams import Streams

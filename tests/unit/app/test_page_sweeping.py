@@ -9,7 +9,7 @@ import pytest
 
 from vlm_dlm.engine.scripted_engine import ScriptedEngine
 from vlm_dlm.errors import ModeError
-from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.sweep import BLOCK_LENGTHS, OVER, RUNNING, progress_html
 from vlm_dlm_app.page.sweeping import (
     MAX_POINTS,

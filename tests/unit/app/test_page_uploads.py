@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vlm_dlm.errors import ImageFormatError
-from vlm_dlm_app.errors import ApiError
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page import uploads as module
 from vlm_dlm_app.page.picture_kinds import picture_kind
 from vlm_dlm_app.page.uploads import UploadLimits, Uploads

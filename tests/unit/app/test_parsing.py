@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from vlm_dlm_app.conversation import conversation_of
-from vlm_dlm_app.json_shape import check_shape
-from vlm_dlm_app.parsing import SMALL_BYTES, BodyWorker, effort_of
+from vlm_dlm_app.answering.conversation import conversation_of
+from vlm_dlm_app.http.json_shape import check_shape
+from vlm_dlm_app.http.parsing import SMALL_BYTES, BodyWorker, effort_of
 from vlm_dlm_app.schemas.chat import ChatRequest
 
 USER = {"role": "user", "content": "Hi"}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from vlm_dlm_app.proxies import TrustedProxies, as_prefix
+from vlm_dlm_app.http.proxies import TrustedProxies, as_prefix
 
 PEER = "10.0.0.1"
 TRUSTED = TrustedProxies(("10.0.0.0/8", "2001:db8::/32"))

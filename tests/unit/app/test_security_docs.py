@@ -6,18 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from vlm_dlm.checkpoint.resolve import DATA_FILES
 from vlm_dlm.engine.config import EngineConfig
-from vlm_dlm.model.hub import DATA_FILES
-from vlm_dlm.serving.decode_worker import ChildLimits
-from vlm_dlm_app import framing, json_shape, multipart
-from vlm_dlm_app.auth import OPEN_PATHS
-from vlm_dlm_app.idempotency import MAX_STORED_BYTES
+from vlm_dlm.serving.pictures.decode_worker import ChildLimits
+from vlm_dlm_app.http import json_shape, multipart
+from vlm_dlm_app.http.auth import OPEN_PATHS
+from vlm_dlm_app.http.idempotency import MAX_STORED_BYTES
+from vlm_dlm_app.http.middleware.gate import LOOPBACK_NAMES, is_loopback
 from vlm_dlm_app.media.fetcher import FetchPolicy
-from vlm_dlm_app.middleware.gate import LOOPBACK_NAMES, is_loopback
-from vlm_dlm_app.protocol import BoundedProtocol
-from vlm_dlm_app.request_head import MAX_HEAD_BYTES
 from vlm_dlm_app.schemas import bounds, messages
-from vlm_dlm_app.settings import Settings
+from vlm_dlm_app.settings.model import Settings
+from vlm_dlm_app.wire import framing
+from vlm_dlm_app.wire.protocol import BoundedProtocol
+from vlm_dlm_app.wire.request_head import MAX_HEAD_BYTES
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 SECURITY, OPERATE, SERVING = (

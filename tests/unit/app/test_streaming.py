@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
 from vlm_dlm.errors import EngineError, QueueFullError
-from vlm_dlm_app.disconnect import while_connected
-from vlm_dlm_app.streaming import DONE, KEEP_ALIVE, EventStreamResponse, primed, sse
+from vlm_dlm_app.http.disconnect import while_connected
+from vlm_dlm_app.http.streaming import DONE, KEEP_ALIVE, EventStreamResponse, primed, sse
 
 
 class Source:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from vlm_dlm_app.errors import ApiError
-from vlm_dlm_app.thinking import thinking_of
+from vlm_dlm_app.answering.thinking import thinking_of
+from vlm_dlm_app.http.errors import ApiError
 
 
 @pytest.mark.parametrize(

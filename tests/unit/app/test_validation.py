@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
+from vlm_dlm_app.http.validation import place_of, sentence_of
 from vlm_dlm_app.schemas.common import AnswerOptions, Text
 from vlm_dlm_app.schemas.generate import Question
-from vlm_dlm_app.validation import place_of, sentence_of
 
 
 class _Body(BaseModel):

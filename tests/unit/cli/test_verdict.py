@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.diagnosis.needs import MemoryNeed, memory_needs
 from vlm_dlm.diagnosis.verdict import Verdict, judge
 

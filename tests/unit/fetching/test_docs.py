@@ -8,9 +8,9 @@ from typing import Any
 
 from typer.main import get_command
 
+from vlm_dlm.checkpoint.family import FULL_MODEL, MEMBERS
 from vlm_dlm.cli.main import app
 from vlm_dlm.diagnosis.needs import memory_needs
-from vlm_dlm.fetching.family import FULL_MODEL, MEMBERS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "fetching.md").read_text(encoding="utf-8")
 

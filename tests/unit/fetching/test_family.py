@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from vlm_dlm.checkpoint.family import FULL_MODEL, MEMBERS, split_hub_id
+from vlm_dlm.checkpoint.listing import is_wanted
+from vlm_dlm.checkpoint.manifest import expected_tensors
 from vlm_dlm.defaults import num_parameters
 from vlm_dlm.errors import CheckpointError
-from vlm_dlm.fetching.family import FULL_MODEL, MEMBERS, split_hub_id
-from vlm_dlm.fetching.listing import is_wanted
-from vlm_dlm.model.manifest import expected_tensors
 
 # Tensors and parameters. The text 8B's file is published as 16.98 GB in two bytes per parameter,
 # the 14B's download as 25.3 GiB with its adapter; the others follow from their configs.

@@ -13,9 +13,9 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from vlm_dlm.checkpoint import resolve as hub
+from vlm_dlm.checkpoint.resolve import resolve_checkpoint
 from vlm_dlm.errors import CheckpointError
-from vlm_dlm.model import hub
-from vlm_dlm.model.hub import resolve_checkpoint
 
 VLM_8B = "nvidia/Nemotron-Labs-Diffusion-VLM-8B"
 REVISION = "c6706ba71b824c2c61a94a804da8255c1eb5d30d"

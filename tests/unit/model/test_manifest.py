@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from vlm_dlm.config import TEXT_TYPE, ModelConfig, RopeConfig, VisionConfig
-from vlm_dlm.errors import CheckpointError
-from vlm_dlm.model.manifest import (
+from vlm_dlm.checkpoint.config import TEXT_TYPE, ModelConfig, RopeConfig, VisionConfig
+from vlm_dlm.checkpoint.manifest import (
     Shape,
     TensorInfo,
     check_manifest,
     expected_tensors,
     read_manifest,
 )
+from vlm_dlm.errors import CheckpointError
 
 TEXT_8B = ModelConfig(model_type=TEXT_TYPE, vocab_size=131072, vision=None)
 TINY = ModelConfig(
@@ -267,7 +267,8 @@ def test_text_checkpoint_against_vlm_config_names_the_vision_tower(tmp_path: Pat
 
 def test_checking_a_checkpoint_does_not_import_torch() -> None:
     code = (
-        "import sys, vlm_dlm.config, vlm_dlm.errors, vlm_dlm.model.manifest, vlm_dlm.model.hub\n"
+        "import sys, vlm_dlm.errors, vlm_dlm.checkpoint.config\n"
+        "import vlm_dlm.checkpoint.manifest, vlm_dlm.checkpoint.resolve\n"
         "heavy = {'torch', 'transformers', 'accelerate', 'safetensors'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

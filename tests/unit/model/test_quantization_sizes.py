@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.errors import BadInputError, CheckpointError
 from vlm_dlm.model.quantization import SCHEMES, is_quantized, weight_bytes
 

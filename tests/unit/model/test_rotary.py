@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vlm_dlm.config import RopeConfig
+from vlm_dlm.checkpoint.config import RopeConfig
 from vlm_dlm.model.rotary import (
     attention_factor,
     query_scale,

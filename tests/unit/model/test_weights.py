@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.twins.mistral3 import checkpoint_tensors, tiny_config
-from vlm_dlm.config import TEXT_TYPE, ModelConfig, VisionConfig
+from vlm_dlm.checkpoint.config import TEXT_TYPE, ModelConfig, VisionConfig
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.model import weights
 from vlm_dlm.model.vlm import VlmModel

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.processor.processor import Processor
 from vlm_dlm.processor.tokenizer import Tokenizer
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.errors import CheckpointError, PromptError
 from vlm_dlm.processor.processor import Processor
 from vlm_dlm.processor.prompt import ImagePart, Message, TextPart
@@ -80,7 +80,7 @@ def test_importing_and_preparing_needs_no_torch(folder: Path) -> None:
     code = """
 import sys, pathlib
 import vlm_dlm.processor.processor as p, vlm_dlm.processor.image_input
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.processor.prompt import ImagePart, Message
 from PIL import Image
 assert "jinja2" not in sys.modules

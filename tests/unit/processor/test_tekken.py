@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tekken import EXTRA, NUM_ENTRIES, table_path, tokenizer_json
-from vlm_dlm.config import TEXT_TYPE, ModelConfig
+from vlm_dlm.checkpoint.config import TEXT_TYPE, ModelConfig
 from vlm_dlm.processor.image import Grid
 from vlm_dlm.processor.processor import Processor
 from vlm_dlm.processor.prompt import ImagePart, Message, TextPart

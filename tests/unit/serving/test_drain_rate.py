@@ -2,7 +2,7 @@
 
 import pytest
 
-from vlm_dlm.serving.drain_rate import DrainRate
+from vlm_dlm.serving.queue.drain_rate import DrainRate
 
 
 def test_unknown_rate_gives_the_shortest_wait() -> None:

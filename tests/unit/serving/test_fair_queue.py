@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm_dlm.errors import QueueFullError
-from vlm_dlm.serving.fair_queue import BATCH_TURN, FairQueue, Priority, Waiting
+from vlm_dlm.serving.queue.fair_queue import BATCH_TURN, FairQueue, Priority, Waiting
 
 
 def waiting(item: int, client: str = "a", num_tokens: int = 1, **options: object) -> Waiting[int]:

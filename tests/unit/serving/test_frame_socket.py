@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from vlm_dlm.serving.frame_socket import FrameSocket
-from vlm_dlm.serving.wire import encode
+from vlm_dlm.serving.process.frame_socket import FrameSocket
+from vlm_dlm.serving.process.wire import encode
 
 LARGE = 2**23  # more than the sockets' buffers hold
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.corpus.images import animation, flipped, picture
 from vlm_dlm.errors import ImageError
-from vlm_dlm.serving.image_header import header_size, is_progressive
+from vlm_dlm.serving.pictures.image_header import header_size, is_progressive
 
 # Lines of Python, each a microsecond at most, far above what a real picture takes.
 MAX_LINES = 60_000
@@ -83,7 +83,7 @@ def _num_lines(use: Callable[[], Any]) -> int:
 
     def count(frame: FrameType, event: str, arg: object) -> Any:
         nonlocal num
-        if "/serving/image_" not in frame.f_code.co_filename:
+        if "/pictures/image_" not in frame.f_code.co_filename:
             return None
         num += event == "line"
         if num > 2 * MAX_LINES:

@@ -55,8 +55,8 @@ def test_a_missing_checkpoint_is_told_at_once(tmp_path: Path) -> None:
 def test_the_serving_side_needs_no_torch() -> None:
     code = (
         "import sys\n"
-        "import vlm_dlm.serving.local_engine, vlm_dlm.serving.process_engine\n"
-        "import vlm_dlm.serving.preparation, vlm_dlm.serving.service\n"
+        "import vlm_dlm.serving.local_engine, vlm_dlm.serving.process.engine\n"
+        "import vlm_dlm.serving.pictures.preparation, vlm_dlm.serving.queue.service\n"
         "from vlm_dlm.serving.launch import Launch, read_capabilities\n"
         "read_capabilities(Launch())\n"
         "sys.exit(', '.join({'torch', 'transformers', 'accelerate'} & set(sys.modules)) or 0)\n"

@@ -6,8 +6,8 @@ import pytest
 
 from tests.corpus.images import picture, png
 from vlm_dlm.preflight import open_checkpoint
-from vlm_dlm.serving.decode_cost import decode_cost
 from vlm_dlm.serving.memory_budget import LEAST, MIB, MOST, MemoryBudget, fixed_bytes, share_out
+from vlm_dlm.serving.pictures.decode_cost import decode_cost
 
 MEGAPIXELS = 40_000_000
 FORTY = (8000, 5000)

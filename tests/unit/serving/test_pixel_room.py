@@ -7,7 +7,7 @@ import gc
 
 import numpy as np
 
-from vlm_dlm.serving.pixel_room import PixelRoom
+from vlm_dlm.serving.pictures.pixel_room import PixelRoom
 
 
 async def hold(room: PixelRoom, order: list[str], name: str, num_pixels: int) -> None:

@@ -13,8 +13,8 @@ from vlm_dlm.engine.scripted_engine import Script, ScriptedEngine
 from vlm_dlm.errors import BadInputError, DeadlineError, QueueFullError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
-from vlm_dlm.serving.fair_queue import Priority
-from vlm_dlm.serving.service import Service, ServiceConfig, Ticket
+from vlm_dlm.serving.queue.fair_queue import Priority
+from vlm_dlm.serving.queue.service import Service, ServiceConfig, Ticket
 
 SLOW = Script(step_s=0.01, max_running=1)
 

@@ -18,7 +18,7 @@ from vlm_dlm.events import Canvas, Committed, Failed, Finished, GenerationEvent,
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.managed import StatefulEngine
-from vlm_dlm.serving.service import Service, ServiceConfig, Ticket
+from vlm_dlm.serving.queue.service import Service, ServiceConfig, Ticket
 
 
 class LivingEngine(StatefulEngine):

@@ -14,8 +14,8 @@ from vlm_dlm.engine.scripted_engine import Script, ScriptedEngine
 from vlm_dlm.errors import DeadlineError
 from vlm_dlm.events import Finished, Started
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
-from vlm_dlm.serving.service import Service, ServiceConfig
-from vlm_dlm.serving.turns import Turn, Turns, slots_needed
+from vlm_dlm.serving.queue.service import Service, ServiceConfig
+from vlm_dlm.serving.queue.turns import Turn, Turns, slots_needed
 
 WIDE = 68  # tokens of an answer that takes 72 slots: 3 of the prompt and 1 row more
 

@@ -27,8 +27,8 @@ from vlm_dlm.errors import (
 )
 from vlm_dlm.events import Canvas, Committed, Failed, Finished, GenerationEvent, Started, Stats
 from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput, SamplingParams
-from vlm_dlm.serving import wire
-from vlm_dlm.serving.wire import (
+from vlm_dlm.serving.process import wire
+from vlm_dlm.serving.process.wire import (
     PREFIX,
     Frame,
     FrameReader,

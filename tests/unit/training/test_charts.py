@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vlm_dlm.training.charts import chart_facts, extreme_colour, sample_chart_scene, value_box
-from vlm_dlm.training.scenes import Bar, Chart
+from vlm_dlm.scenes.charts import chart_facts, extreme_colour, sample_chart_scene, value_box
+from vlm_dlm.scenes.scenes import Bar, Chart
 
 PLOT = (10.0, 10.0, 190.0, 190.0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlm_dlm.training.draw import (
+from vlm_dlm.scenes.draw import (
     BACKGROUND_RGB,
     OBJECT_RGB,
     Style,
@@ -13,7 +13,7 @@ from vlm_dlm.training.draw import (
     sample_rgb,
     sample_style,
 )
-from vlm_dlm.training.scenes import BACKGROUNDS, COLOURS, SHAPES, SceneObject
+from vlm_dlm.scenes.scenes import BACKGROUNDS, COLOURS, SHAPES, SceneObject
 
 PLAIN = Style(1, "none", 0.02, "", False, False)
 BOX = (20.0, 30.0, 60.0, 70.0)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from vlm_dlm.training.labels import IGNORE, LABEL_SIZES, dense_labels, grid_of
-from vlm_dlm.training.samples import sample_rng, sample_scene
-from vlm_dlm.training.scenes import BACKGROUNDS, COLOURS, SHAPES, WORDS, Scene, SceneObject
+from vlm_dlm.scenes.labels import IGNORE, LABEL_SIZES, dense_labels, grid_of
+from vlm_dlm.scenes.samples import sample_rng, sample_scene
+from vlm_dlm.scenes.scenes import BACKGROUNDS, COLOURS, SHAPES, WORDS, Scene, SceneObject
 
 
 def test_grid_rounds_up() -> None:

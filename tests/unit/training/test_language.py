@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from vlm_dlm.training.language import (
+from vlm_dlm.scenes.language import (
     CAPTION_PROMPTS,
     TEXT_ONLY,
     caption,
     caption_prompt,
     sample_questions,
 )
-from vlm_dlm.training.parsing import object_f1, parse_caption
-from vlm_dlm.training.samples import sample_rng, sample_scene
-from vlm_dlm.training.scenes import Bar, Chart, Scene, SceneObject
+from vlm_dlm.scenes.parsing import object_f1, parse_caption
+from vlm_dlm.scenes.samples import sample_rng, sample_scene
+from vlm_dlm.scenes.scenes import Bar, Chart, Scene, SceneObject
 
 BOX = (0.0, 0.0, 10.0, 10.0)
 SCENE = Scene(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlm_dlm.training.labels import grid_of
-from vlm_dlm.training.language import caption
-from vlm_dlm.training.samples import encode_image, make_sample, sample_rng
+from vlm_dlm.scenes.labels import grid_of
+from vlm_dlm.scenes.language import caption
+from vlm_dlm.scenes.samples import encode_image, make_sample, sample_rng
 
 
 def test_same_index_gives_the_same_sample() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vlm_dlm.training.scenes import (
+from vlm_dlm.scenes.scenes import (
     BACKGROUND_CLASHES,
     MIN_CAP_PX,
     MIN_OBJECT_PX,
@@ -12,7 +12,7 @@ from vlm_dlm.training.scenes import (
     sample_canvas,
     sample_object_scene,
 )
-from vlm_dlm.training.shapes import shape_points
+from vlm_dlm.scenes.shapes import shape_points
 
 SIZE_BANDS = {"small": (0.1, 0.16), "medium": (0.21, 0.29), "large": (0.36, 0.48)}
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from vlm_dlm.config import ModelConfig
+from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.processor.chat_template import ChatTemplate
 from vlm_dlm.processor.image import Grid
 from vlm_dlm.processor.prompt import ImagePart, Message, PromptBuilder, TextPart

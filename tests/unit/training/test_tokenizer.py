@@ -5,9 +5,9 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from vlm_dlm.training.language import caption
-from vlm_dlm.training.samples import sample_rng, sample_scene
-from vlm_dlm.training.scenes import COLOURS, SHAPES, WORDS
+from vlm_dlm.scenes.language import caption
+from vlm_dlm.scenes.samples import sample_rng, sample_scene
+from vlm_dlm.scenes.scenes import COLOURS, SHAPES, WORDS
 from vlm_dlm.training.tokenizer import (
     CHAT_TEMPLATE,
     build_tokenizer,

@@ -11,8 +11,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from vlm_dlm.checkpoint.record import Record, file_sha256, write_record
 from vlm_dlm.errors import CheckpointError
-from vlm_dlm.fetching.record import Record, file_sha256, write_record
 from vlm_dlm.verify.checks import FILE_CHECKS
 from vlm_dlm.verify.files import CheckpointFiles
 from vlm_dlm.verify.finding import Finding

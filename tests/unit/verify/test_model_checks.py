@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vlm_dlm.config import ModelConfig, VisionConfig
+from vlm_dlm.checkpoint.config import ModelConfig, VisionConfig
 from vlm_dlm.decoding.block_diffusion import BlockDiffusionParams
 from vlm_dlm.events import Stats
 from vlm_dlm.report import Answer

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from vlm_dlm.config import TEXT_TYPE, ModelConfig
+from vlm_dlm.checkpoint.config import TEXT_TYPE, ModelConfig
 from vlm_dlm.vllm_plugin.configs import TextConfig, VlmConfig
 from vlm_dlm.vllm_plugin.stand_in import torchvision_stand_in
 

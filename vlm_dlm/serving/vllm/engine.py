@@ -23,7 +23,7 @@ from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.managed import StatefulEngine, unavailable
-from vlm_dlm.serving.process_engine import RestartLimit
+from vlm_dlm.serving.process.engine import RestartLimit
 from vlm_dlm.serving.vllm.answer import VllmAnswer
 from vlm_dlm.serving.vllm.client import STOPPED, VllmClient, encoded_body
 from vlm_dlm.serving.vllm.messages import Chunk

@@ -1,0 +1,286 @@
+"""From what a client asks for to what the service takes: limits, images, modes, tickets.
+
+Order: what is refused by looking at the request alone, then whether there is room, and only then
+work on images and text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+from vlm_dlm.answer_room import DEFAULT_MAX_TOKENS, fit_answer
+from vlm_dlm.decoding import MODES, find_mode
+from vlm_dlm.errors import (
+    BadInputError,
+    ContextLengthError,
+    DeadlineError,
+    ModeError,
+)
+from vlm_dlm.preflight import mode_params
+from vlm_dlm.processor.prompt import Message
+from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
+from vlm_dlm.serving.queue.fair_queue import Priority
+from vlm_dlm.serving.queue.service import Ticket
+from vlm_dlm_app.answering.conversation_limits import check_conversation, check_num_images
+from vlm_dlm_app.answering.image_sources import Source, fetch_place, image_contents
+from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.schemas.common import AnswerOptions, ModeOptions
+from vlm_dlm_app.state import Services
+
+DEFAULT_MODE = "linear_spec"
+AUTO = "auto"
+# The modes' options by the engine's names -> by the names of requests. A request sets no others.
+OPTION_FIELDS = {
+    "threshold": "threshold",
+    "block_length": "block_length",
+    "steps": "max_denoising_steps",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked, whichever route it came by.
+
+    images: files, contents of files, data URIs or http(s) URLs, in the order in which `messages`
+    number them; nobody has looked at them yet. deadline_s: seconds for the whole answer, preparing
+    it included, None for no limit. most_tokens: of an answer for which no max_tokens was asked,
+    None for the default. prompt_field: of the request, where its text stood. arrived_s: when they
+    began, on the monotonic clock.
+    """
+
+    messages: tuple[Message, ...]
+    images: tuple[Source, ...] = ()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    priority: Priority = Priority.INTERACTIVE
+    deadline_s: float | None = None
+    enable_thinking: bool = False
+    most_tokens: int | None = None
+    prompt_field: str = "messages"
+    arrived_s: float = field(default_factory=monotonic)
+
+    @property
+    def rest_s(self) -> float | None:
+        """What is left of the deadline, at least 1 ms; None if there is none."""
+        if self.deadline_s is None:
+            return None
+        return max(self.deadline_s - (monotonic() - self.arrived_s), 0.001)
+
+
+def fitted(services: Services, ask: Ask, prompt: PromptInput, params: Mapping[str, Any]) -> Ask:
+    """With the max_tokens that the answer to this prompt really has: the same in all of several
+    modes. params: of each mode.
+
+    Raises ApiError where the context is too short, or min_tokens do not fit.
+    """
+    limit = min(DEFAULT_MAX_TOKENS, services.settings.max_tokens_limit)
+    num_prompt, limit = len(prompt.token_ids), ask.most_tokens or limit
+    fits: list[SamplingParams] = []
+    for mode, chosen in params.items():
+        engine = services.engine.capabilities_of(mode)
+        max_cached = engine.max_cache_tokens
+        if max_cached is not None:
+            max_cached -= find_mode(mode)().max_query_len(chosen)
+        try:
+            own = fit_answer(ask.sampling, num_prompt, engine.max_context, max_cached, limit)
+        except ContextLengthError as error:
+            raise _too_long(ask, error) from None
+        except BadInputError as error:
+            raise ApiError(400, BadInputError.code, str(error), "min_tokens") from None
+        fits.append(own)
+    return replace(ask, sampling=min(fits, key=lambda sampling: sampling.max_tokens or 0))
+
+
+async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput:
+    """The prompt, with its images fetched, decoded and scaled.
+
+    Raises ApiError or VlmDlmError: what is over a limit, then UnavailableError or QueueFullError
+    where there is no room now for this client, in the queue or to fetch its images, before any of
+    them is touched; then ImageError and PromptError, or DeadlineError.
+    """
+    check_conversation(services, ask.messages)
+    check_num_images(services, len(ask.images))
+    services.service.check_room(client)
+    try:
+        async with asyncio.timeout(ask.rest_s):
+            with fetch_place(services, ask.images, client):  # until nobody holds fetched files
+                images = await image_contents(services, ask.images)
+                return await services.preparer.prepare(
+                    ask.messages, images, ask.sampling.max_tokens, ask.enable_thinking, client
+                )
+    except ContextLengthError as error:
+        raise _too_long(ask, error) from None
+    except TimeoutError:
+        message = "the deadline passed while the request was being prepared"
+        raise DeadlineError(message) from None
+
+
+def _too_long(ask: Ask, error: ContextLengthError) -> ApiError:
+    return ApiError(400, ContextLengthError.code, str(error), ask.prompt_field)
+
+
+def ticket(
+    ask: Ask,
+    prompt: PromptInput,
+    client: str,
+    mode: str,
+    params: Any,
+    *,
+    seed_offset: int = 0,
+    keep_prompt: bool = False,
+) -> Ticket:
+    """One answer for the service, under an id of its own. seed_offset: for further answers to the
+    same request, which must differ from the first."""
+    sampling = ask.sampling
+    if seed_offset and sampling.seed is not None:
+        sampling = replace(sampling, seed=(sampling.seed + seed_offset) % 2**63)
+    request = GenerationRequest(
+        request_id=uuid4().hex,  # never the client's own, which may come twice
+        prompt=prompt,
+        mode=mode,
+        params=params,
+        sampling=sampling,
+        keep_prompt=keep_prompt,
+    )
+    return Ticket(request, client, ask.priority, ask.rest_s)
+
+
+def resolve_mode(services: Services, model: str | None, generation_mode: str | None = None) -> str:
+    """The mode that a model id (NAME, NAME:MODE) and a mode's name or alias ask for.
+
+    Neither, or 'auto', means `linear_spec`, or the first mode where that is not there. Raises
+    ApiError: 404 for a model that is not served, 400 for a contradiction or a mode
+    that is not offered; ModeError for an unknown one.
+    """
+    by_model = _mode_of_model(services, model)
+    wanted = None
+    if generation_mode not in (None, AUTO):
+        wanted = find_mode(generation_mode, offered_modes(services)).name
+    if by_model is not None and wanted is not None and by_model != wanted:
+        raise ApiError(
+            400,
+            ModeError.code,
+            f"the model asks for mode {by_model} and generation_mode for {wanted}",
+            "generation_mode",
+        )
+    mode = by_model or wanted or default_mode(services)
+    check_offered(services, mode)
+    return mode
+
+
+def offered_modes(services: Services) -> tuple[str, ...]:
+    """Those that the engine has, in its order."""
+    return tuple(info.name for info in services.engine.capabilities.modes)
+
+
+def default_mode(services: Services) -> str:
+    """What writes where a request does not choose."""
+    offered = offered_modes(services)
+    return DEFAULT_MODE if DEFAULT_MODE in offered else offered[0]
+
+
+def check_offered(services: Services, *modes: str) -> None:
+    """Raise ApiError, 400, for the first mode that the engine lacks."""
+    offered = offered_modes(services)
+    for mode in modes:
+        if mode not in offered:
+            message = f"mode {mode} is not offered here; the modes are {', '.join(offered)}"
+            raise ApiError(400, "mode_not_offered", message)
+
+
+def model_id(services: Services, mode: str | None = None) -> str:
+    """The id under which clients know a mode; without one, the model itself."""
+    name = services.settings.model_name
+    return name if mode is None else f"{name}:{mode}"
+
+
+def mode_options(options: ModeOptions, *modes: str) -> Mapping[str, Any]:
+    """Checked Params per mode from threshold, block_length and max_denoising_steps.
+
+    Of several modes each takes what it has. Raises ModeError for an option that none has, or a
+    value that cannot be run.
+    """
+    return mode_params(modes, given_options(options), is_shared=len(modes) > 1)
+
+
+def given_options(options: ModeOptions) -> dict[str, Any]:
+    """What a request sets of the modes' options, by the engine's names."""
+    values = {name: getattr(options, field) for name, field in OPTION_FIELDS.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def sampling_of(
+    services: Services, options: AnswerOptions, max_tokens: int | None = None
+) -> SamplingParams:
+    """How tokens are chosen: greedy, and as many as fit, unless the client says otherwise.
+
+    max_tokens: in place of the one in `options`. Raises ApiError for what is over a limit.
+    """
+    limit, wanted = services.settings.max_tokens_limit, max_tokens or options.max_tokens
+    for name, value in (("max_tokens", wanted), ("min_tokens", options.min_tokens)):
+        if value is not None and value > limit:
+            raise over_limit(name, f"is {value}", limit, "max_tokens_limit")
+    return SamplingParams(
+        temperature=0.0 if options.temperature is None else options.temperature,
+        top_p=1.0 if options.top_p is None else options.top_p,
+        seed=options.seed,
+        max_tokens=wanted,
+        stop=_stop_of(services, options.stop),
+        top_k=max(options.top_k or 0, 0),
+        min_p=options.min_p or 0.0,
+        min_tokens=options.min_tokens or 0,
+        ignore_eos=bool(options.ignore_eos),
+        stop_token_ids=_stop_token_ids_of(services, options.stop_token_ids),
+        skip_special_tokens=options.skip_special_tokens is not False,
+    )
+
+
+def priority_of(options: AnswerOptions) -> Priority:
+    """Interactive unless the client says otherwise."""
+    return Priority.BATCH if options.priority == "batch" else Priority.INTERACTIVE
+
+
+def deadline_of(services: Services, options: AnswerOptions) -> float:
+    """Seconds for the whole answer: the client's, or the server's own."""
+    return services.settings.deadline_s if options.deadline_s is None else options.deadline_s
+
+
+def over_limit(param: str, found: str, limit: int, setting: str | None = None) -> ApiError:
+    """A request beyond what this server allows. found: as in 'is 9000'. setting: of the limit."""
+    named = "" if setting is None else f" ({setting})"
+    return ApiError(400, "over_limit", f"{param} {found}; the limit is {limit}{named}", param)
+
+
+def _mode_of_model(services: Services, model: str | None) -> str | None:
+    if model is None:
+        return None
+    name, _, suffix = model.partition(":")
+    is_mode = not suffix or any(suffix == m.name or suffix in m.aliases for m in MODES.values())
+    if name != services.settings.model_name or not is_mode or model.endswith(":"):
+        message = f"there is no model {model[:100]!r} here; the model is {model_id(services)}"
+        raise ApiError(404, "model_not_found", message, "model")
+    return find_mode(suffix).name if suffix else None
+
+
+def _stop_of(services: Services, stop: Sequence[str] | None) -> tuple[str, ...]:
+    limits, texts = services.settings, tuple(stop or ())
+    if len(texts) > limits.max_stop:
+        raise over_limit("stop", f"has {len(texts)} strings", limits.max_stop, "max_stop")
+    longest = max(map(len, texts), default=0)
+    if longest > limits.max_stop_chars:
+        found = f"has a string of {longest} characters"
+        raise over_limit("stop", found, limits.max_stop_chars, "max_stop_chars")
+    return texts
+
+
+def _stop_token_ids_of(services: Services, token_ids: Sequence[int] | None) -> tuple[int, ...]:
+    size = services.checkpoint.config.vocab_size
+    unknown = next((token_id for token_id in token_ids or () if token_id >= size), None)
+    if unknown is not None:
+        message = f"stop_token_ids has {unknown}; this model's ids are 0 to {size - 1}"
+        raise ApiError(400, "bad_input", message, "stop_token_ids")
+    return tuple(token_ids or ())

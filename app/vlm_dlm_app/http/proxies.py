@@ -1,0 +1,155 @@
+"""Which proxies are believed, and what they say of the request that they hand on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    collapse_addresses,
+    ip_address,
+    ip_network,
+)
+
+from starlette.datastructures import Headers
+
+from vlm_dlm_app.http.header_values import is_host
+
+LOOPBACK, UNIX = "loopback", "unix"
+LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")
+MAX_PREFIX_CHARS = 200
+_API_SEGMENTS = frozenset({"v1", "health", "metrics", "version", "openapi.json"})
+FORWARDED_NAMES = frozenset(
+    {
+        *(b"forwarded", b"x-real-ip", b"x-gradio-server", b"x-forwarded-for", b"x-forwarded-host"),
+        *(b"x-forwarded-proto", b"x-forwarded-prefix", b"x-forwarded-port"),
+        *(b"x-forwarded-server", b"x-forwarded-ssl", b"x-forwarded-scheme"),
+    }
+)
+_PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
+_WITH_PORT = re.compile(r"\[(?P<v6>[^\]]+)\](:[0-9]+)?|(?P<v4>[0-9.]+):[0-9]+")
+_SCHEMES = ("http", "https")
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """What a believed proxy says; None for what it does not, or not in a form that is taken.
+
+    client: address of whoever asked the outermost proxy that is believed. host: with its port if it
+    has one. prefix: the path under which it shows this server, without a slash at the end.
+    """
+
+    client: str
+    scheme: str | None = None
+    host: str | None = None
+    prefix: str | None = None
+
+
+class TrustedProxies:
+    """names: addresses, networks, `loopback` and `unix` (a socket in the file system). Raises
+    ValueError for anything else."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._has_unix = UNIX in names
+        self._networks = [each for name in names for each in _networks(name)]
+
+    @property
+    def are_everybody(self) -> bool:
+        """Whether they are all addresses there are, also as the sum of several networks."""
+        first = [each for each in self._networks if isinstance(each, IPv4Network)]
+        later = [each for each in self._networks if isinstance(each, IPv6Network)]
+        merged = [*collapse_addresses(first), *collapse_addresses(later)]
+        return any(each.prefixlen == 0 for each in merged)
+
+    def trusts(self, address: str | None) -> bool:
+        """Whether what comes from there is believed. None: a socket in the file system."""
+        if not address:
+            return self._has_unix
+        found = _parsed(address)
+        if found is None:
+            return False
+        return any(found.version == each.version and found in each for each in self._networks)
+
+    def read(self, peer: str | None, headers: Headers) -> Forwarded | None:
+        """What `peer`, who handed on the request, says of it; None if it is not believed. Of
+        several values the last counts: it is the nearest proxy's."""
+        if not self.trusts(peer):
+            return None
+        scheme = _last(headers, "x-forwarded-proto").lower()
+        host = _last(headers, "x-forwarded-host")
+        return Forwarded(
+            client=self._client(peer or "", _values(headers, "x-forwarded-for")),
+            scheme=scheme if scheme in _SCHEMES else None,
+            host=host if is_host(host) else None,
+            prefix=as_prefix(_last(headers, "x-forwarded-prefix")),
+        )
+
+    def _client(self, peer: str, hops: Sequence[str]) -> str:
+        """From the right, the first that is not a believed proxy itself: what stands left of it,
+        it may have made up."""
+        found = peer
+        for hop in reversed(hops):
+            address = _parsed(_without_port(hop))
+            if address is None or not self.trusts(found):
+                break
+            found = str(address)
+        return found
+
+
+def as_prefix(text: str) -> str | None:
+    """A path such as /vlm or /apps/vlm, without slashes at its end ('' for the root); None if it is
+    none that can be served under."""
+    path = text.rstrip("/")
+    if not path:
+        return "" if text else None
+    if len(path) > MAX_PREFIX_CHARS or not _PREFIX.fullmatch(path):
+        return None
+    return None if path.split("/")[1] in own_segments() else path
+
+
+@cache
+def own_segments() -> frozenset[str]:
+    """First parts of the server's own addresses. A sub-path of such a name could not be told from
+    them."""
+    from vlm_dlm_app.page.handlers import handlers  # with the framework, which few who ask need
+
+    paths = (handler.template for handler in handlers(has_mcp=True))
+    return _API_SEGMENTS | {path.split("/")[1] for path in paths} - {""}
+
+
+def _networks(name: str) -> list[Network]:
+    if name == UNIX:
+        return []
+    if name == LOOPBACK:
+        return [ip_network(each) for each in LOOPBACK_NETWORKS]
+    return [ip_network(name)]
+
+
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text.strip())
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _without_port(hop: str) -> str:
+    found = _WITH_PORT.fullmatch(hop)
+    return (found["v6"] or found["v4"]) if found else hop
+
+
+def _values(headers: Headers, name: str) -> list[str]:
+    return [part.strip() for line in headers.getlist(name) for part in line.split(",")]
+
+
+def _last(headers: Headers, name: str) -> str:
+    values = _values(headers, name)
+    return values[-1] if values else ""

@@ -1,0 +1,1 @@
+"""One connection: heads, bodies, time, and the bytes of answers."""

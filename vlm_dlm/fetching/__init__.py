@@ -1,1 +1,0 @@
-"""Published checkpoints: which are known, how their files get here and stay what they were."""

@@ -1,0 +1,1 @@
+"""The drawn world: scenes, what is said about them, and their labels. No torch."""

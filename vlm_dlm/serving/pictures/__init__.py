@@ -1,0 +1,1 @@
+"""Untrusted pictures: what their bytes announce, and decoding in children with limits."""

@@ -1,0 +1,1 @@
+"""Who waits, who runs next, and how long that takes."""
