@@ -21,6 +21,7 @@ from vlm_dlm.serving.memory_budget import MemoryBudget
 from vlm_dlm.serving.pictures.decode_pool import DecodePool
 from vlm_dlm.serving.pictures.preparation import Preparer
 from vlm_dlm.serving.queue.service import Service, ServiceConfig
+from vlm_dlm_app.answering.live_metrics import LiveMetrics
 from vlm_dlm_app.http.addresses import Addresses
 from vlm_dlm_app.http.auth import OPEN_PATHS, Clients
 from vlm_dlm_app.http.errors import error_responses, install_error_handlers
@@ -45,11 +46,11 @@ from vlm_dlm_app.page import report_route
 from vlm_dlm_app.page.build import build_page
 from vlm_dlm_app.page.extras import check_extras
 from vlm_dlm_app.page.mount import Page, PageMount
+from vlm_dlm_app.page.paths import is_page_path
 from vlm_dlm_app.routes import chat, compare, document, generate, models, status
 from vlm_dlm_app.settings.budgeting import memory_budget
 from vlm_dlm_app.settings.model import Settings
 from vlm_dlm_app.state import Services
-from vlm_dlm_app.telemetry.live_metrics import LiveMetrics
 from vlm_dlm_app.telemetry.metrics import Metrics
 from vlm_dlm_app.telemetry.tracing import build_tracing
 
@@ -211,7 +212,7 @@ def _middleware(services: Services) -> list[Middleware]:
         *([cors] if settings.allow_origins else []),
         Middleware(Guard),  # once more, so that errors from here on carry the headers of CORS
         Middleware(Asterisk),
-        Middleware(Keys, Clients(keys, settings.protect_metrics)),
+        Middleware(Keys, Clients(keys, settings.protect_metrics, is_page_path)),
         Middleware(Pace),
         Middleware(Door, services.lifecycle, metrics),
         Middleware(Body, limits, metrics, services.worker, services.held),

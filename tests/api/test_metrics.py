@@ -20,7 +20,7 @@ from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.events import Stats
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
-from vlm_dlm_app.telemetry.live_metrics import LiveMetrics
+from vlm_dlm_app.answering.live_metrics import LiveMetrics
 from vlm_dlm_app.telemetry.metrics import PREFIX, Metrics
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]

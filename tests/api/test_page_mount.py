@@ -97,7 +97,7 @@ def test_other_addresses_are_not_the_pages(path: str) -> None:
 def test_browsers_send_the_key_as_a_password(header: str, is_known: bool) -> None:
     headers = [(b"authorization", header.encode())]
     scope = {"type": "http", "path": "/", "headers": headers, "client": ("127.0.0.1", 1)}
-    clients = Clients(["key"])
+    clients = Clients(["key"], is_page_path=is_page_path)
     if is_known:
         assert clients.name(scope).startswith("key-")
         return

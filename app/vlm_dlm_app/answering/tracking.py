@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager, nullcontext
@@ -15,6 +14,7 @@ from vlm_dlm.errors import VlmDlmError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started, Stats
 from vlm_dlm.serving.queue.service import Ticket
 from vlm_dlm_app.answering.patience import patiently
+from vlm_dlm_app.http.auth import client_hash
 from vlm_dlm_app.http.fan_in import Group
 from vlm_dlm_app.state import Services
 from vlm_dlm_app.telemetry.metrics import Metrics
@@ -163,11 +163,6 @@ class _Watch:
         self.cause, self.stats = event.reason, event.stats
         whole_s = now - self.arrived_s
         self._metrics.count_answer(self._mode, event.reason, event.stats, whole_s)
-
-
-def client_hash(client: str) -> str:
-    """A short mark for a client in the log, in place of its address."""
-    return hashlib.sha256(client.encode("utf-8", "replace")).hexdigest()[:8]
 
 
 def _line(request_id: str, ticket: Ticket, watch: _Watch) -> str:

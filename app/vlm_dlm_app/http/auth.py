@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -14,7 +14,6 @@ from starlette.types import Scope
 
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.http.networks import network_of
-from vlm_dlm_app.page.paths import is_page_path
 
 # Answered without a key: what tells nothing but that the server is there.
 OPEN_PATHS = frozenset(
@@ -33,9 +32,18 @@ REALM = "vlm-dlm: any user, an API key as the password"
 
 
 class Clients:
-    """Names clients, and refuses those without a key where keys are asked for."""
+    """Names clients, and refuses those without a key where keys are asked for.
 
-    def __init__(self, keys: Sequence[str], protect_metrics: bool = False) -> None:
+    is_page_path: whether a browser asks there.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        protect_metrics: bool = False,
+        is_page_path: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._is_page_path = is_page_path
         self._digests = [_digest(key) for key in keys]
         self._open = OPEN_PATHS if protect_metrics else OPEN_PATHS | {METRICS_PATH}
 
@@ -52,11 +60,16 @@ class Clients:
             return f"key-{digest.hex()[:16]}"
         if scope["path"] in self._open:
             return _address(scope)
-        raise _unknown(key, is_page_path(scope["path"]))
+        raise _unknown(key, self._is_page_path(scope["path"]))
 
     def _is_known(self, digest: bytes) -> bool:
         """Always compares with every key, so that time tells nothing."""
         return sum([hmac.compare_digest(digest, own) for own in self._digests]) > 0
+
+
+def client_hash(client: str) -> str:
+    """A short mark for a client in the log, in place of its address."""
+    return hashlib.sha256(client.encode("utf-8", "replace")).hexdigest()[:8]
 
 
 async def client_of(request: Request) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -18,8 +18,7 @@ from vlm_dlm_app.http.idempotency import HEADER as KEY_HEADER
 from vlm_dlm_app.http.idempotency import digest_of
 from vlm_dlm_app.http.json_shape import check_shape
 from vlm_dlm_app.http.json_text import without_escapes
-from vlm_dlm_app.http.parsing import effort_of
-from vlm_dlm_app.state import services_of
+from vlm_dlm_app.http.parsing import BodyWorker, effort_of
 
 JSON = "application/json"
 IMAGE = "image"
@@ -27,6 +26,28 @@ MAX_TEXT_BYTES_PER_CHAR = 4
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 NOT_JSON = object()
+
+
+class BodySettings(Protocol):
+    """As in the settings of the server."""
+
+    @property
+    def max_image_bytes(self) -> int: ...
+    @property
+    def max_prompt_chars(self) -> int: ...
+    @property
+    def max_json_depth(self) -> int: ...
+
+
+class BodyServer(Protocol):
+    """What the application has as `state.services`, as far as bodies need it."""
+
+    @property
+    def settings(self) -> BodySettings: ...
+    @property
+    def worker(self) -> BodyWorker: ...
+
+
 BodyT = TypeVar("BodyT", bound=BaseModel)
 ResultT = TypeVar("ResultT")
 
@@ -67,7 +88,7 @@ async def read_body(request: Request, model: type[BodyT], fields: FormFields) ->
     if media_type != multipart.MEDIA_TYPE:
         message = f"the body must be {JSON} or {multipart.MEDIA_TYPE}"
         raise ApiError(415, "unsupported_media_type", message)
-    settings = (await services_of(request)).settings
+    settings = _server_of(request).settings
     shape = multipart.FormShape(
         files=frozenset({IMAGE}),
         texts=fields.names,
@@ -124,6 +145,10 @@ def request_body(model: type[BaseModel], fields: FormFields) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def _server_of(request: Request) -> BodyServer:
+    return request.app.state.services
+
+
 def _types(request: Request) -> tuple[str, str]:
     """The Content-Type as it was sent, and the media type in it."""
     content_type = request.headers.get("content-type", "")
@@ -148,7 +173,7 @@ async def _read(
     request: Request, read: Callable[[bytes, bool], Received[BodyT]]
 ) -> Received[BodyT]:
     """What `read` makes of the body, which is not kept: with what it holds it is large twice."""
-    worker = (await services_of(request)).worker
+    worker = _server_of(request).worker
     is_hashed = KEY_HEADER in request.headers
     chunks = [chunk async for chunk in request.stream()]  # one, from the middleware
     bodies = [b"".join(chunks)]
@@ -163,7 +188,7 @@ async def work_on(
     request: Request, received: Received[BodyT], work: Callable[[BodyT], ResultT]
 ) -> ResultT:
     """What `work` makes of a checked body, where its size belongs."""
-    worker = (await services_of(request)).worker
+    worker = _server_of(request).worker
     client = request.scope.get("state", {}).get("client", "")
     return await worker.run(client, received.effort, lambda: work(received.body))
 

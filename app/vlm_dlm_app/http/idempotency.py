@@ -13,7 +13,6 @@ from fastapi import Request
 
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.http.shared_run import Chunks, Follower, Run
-from vlm_dlm_app.state import Services
 
 HEADER = "Idempotency-Key"
 MAX_KEY_CHARS = 255
@@ -27,7 +26,7 @@ def _always() -> bool:
 
 
 async def replayed_stream(
-    services: Services,
+    store: IdempotencyStore,
     request: Request,
     client: str,
     digest: bytes,
@@ -48,12 +47,11 @@ async def replayed_stream(
     key = key_of(request)
     if key is None:
         return produce()
-    store = services.idempotency
     return store.follow((client, request.url.path, key), digest, produce, is_good)
 
 
 async def replayed_reply(
-    services: Services,
+    store: IdempotencyStore,
     request: Request,
     client: str,
     digest: bytes,
@@ -70,7 +68,7 @@ async def replayed_reply(
     async def one_chunk() -> Chunks:
         yield await produce()
 
-    follower = await replayed_stream(services, request, client, digest, one_chunk, is_good)
+    follower = await replayed_stream(store, request, client, digest, one_chunk, is_good)
     try:
         return b"".join([chunk async for chunk in follower])
     finally:

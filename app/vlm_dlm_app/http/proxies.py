@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -23,7 +22,15 @@ from vlm_dlm_app.http.header_values import is_host
 LOOPBACK, UNIX = "loopback", "unix"
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")
 MAX_PREFIX_CHARS = 200
-_API_SEGMENTS = frozenset({"v1", "health", "metrics", "version", "openapi.json"})
+# First parts of the server's own addresses: a sub-path of such a name could not be told from them.
+# A test compares them with what the API and the page answer.
+OWN_SEGMENTS = frozenset(
+    {
+        *("v1", "health", "metrics", "version", "openapi.json"),
+        *("assets", "config", "favicon.ico", "gradio_api", "manifest.json", "page", "robots.txt"),
+        *("static", "theme.css"),
+    }
+)
 FORWARDED_NAMES = frozenset(
     {
         *(b"forwarded", b"x-real-ip", b"x-gradio-server", b"x-forwarded-for", b"x-forwarded-host"),
@@ -111,17 +118,7 @@ def as_prefix(text: str) -> str | None:
         return "" if text else None
     if len(path) > MAX_PREFIX_CHARS or not _PREFIX.fullmatch(path):
         return None
-    return None if path.split("/")[1] in own_segments() else path
-
-
-@cache
-def own_segments() -> frozenset[str]:
-    """First parts of the server's own addresses. A sub-path of such a name could not be told from
-    them."""
-    from vlm_dlm_app.page.handlers import handlers  # with the framework, which few who ask need
-
-    paths = (handler.template for handler in handlers(has_mcp=True))
-    return _API_SEGMENTS | {path.split("/")[1] for path in paths} - {""}
+    return None if path.split("/")[1] in OWN_SEGMENTS else path
 
 
 def _networks(name: str) -> list[Network]:

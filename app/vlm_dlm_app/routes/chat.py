@@ -43,7 +43,7 @@ async def chat_completions(request: Request) -> Response:
     asked = await work_on(request, received, lambda chat: chat_ask(services, chat))
     run = ChatRun(services, asked, client, request.state.request_id)
     if chat.stream:
-        chunks = await replayed_stream(services, request, client, digest, run.chunks)
+        chunks = await replayed_stream(services.idempotency, request, client, digest, run.chunks)
         return EventStreamResponse(await while_connected(request, primed(chunks)))
-    reply = replayed_reply(services, request, client, digest, run.whole)
+    reply = replayed_reply(services.idempotency, request, client, digest, run.whole)
     return Response(await while_connected(request, reply), media_type="application/json")

@@ -82,7 +82,7 @@ async def compare(request: Request, services: ServicesDep, client: ClientDep) ->
         is_parallel=body.parallel,
         drafts=DraftPace.of(body.options),
     )
-    shared = services, request, client, received.digest
+    shared = services.idempotency, request, client, received.digest
     if body.stream:
         chunks = await replayed_stream(*shared, run.chunks, run.is_whole)
         return EventStreamResponse(await while_connected(request, primed(chunks)))

@@ -69,10 +69,11 @@ async def generate(request: Request, services: ServicesDep, client: ClientDep) -
         request_id=request.state.request_id,
         drafts=DraftPace.of(body.options),
     )
+    shared = services.idempotency, request, client, received.digest
     if body.stream:
-        chunks = await replayed_stream(services, request, client, received.digest, run.chunks)
+        chunks = await replayed_stream(*shared, run.chunks)
         return EventStreamResponse(await while_connected(request, primed(chunks)))
-    reply = replayed_reply(services, request, client, received.digest, run.whole)
+    reply = replayed_reply(*shared, run.whole)
     return Response(await while_connected(request, reply), media_type="application/json")
 
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.registry import Collector
 
 from vlm_dlm.events import Stats
-from vlm_dlm_app.http.shared_answer import SharedAnswer
+from vlm_dlm_app.telemetry.shared_answer import SharedAnswer
 
 PREFIX = "vlm_dlm_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

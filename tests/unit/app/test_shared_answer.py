@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from vlm_dlm_app.http.shared_answer import SHARE, SharedAnswer
+from vlm_dlm_app.telemetry.shared_answer import SHARE, SharedAnswer
 
 
 class Made:

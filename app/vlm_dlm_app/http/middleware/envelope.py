@@ -13,7 +13,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vlm_dlm_app.answering.tracking import client_hash
+from vlm_dlm_app.http.auth import client_hash
 from vlm_dlm_app.http.middleware.gate import PROBE_PATHS
 
 logger = logging.getLogger("vlm_dlm_app.requests")
