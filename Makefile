@@ -13,6 +13,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo compare serve test clients newcomer lint fmt types check bench fields clean
@@ -28,7 +29,8 @@ $(STAMP): pyproject.toml
 	@echo "Installing $(TORCH) (the first time takes minutes)"
 	@$(PIP) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") "$(TORCH)"
 	@echo "Installing vlm-dlm and its tools"
-	@$(PIP) -e ".[app,dev]"
+	@# what takes pip minutes takes uv seconds; where it has no build or no way out, pip it is
+	@{ $(PIP) uv && $(UV) -e ".[app,dev]"; } 2> $(VENV)/uv.log || $(PIP) -e ".[app,dev]"
 	@touch $@
 
 demo: $(STAMP)  ## Open the page: your image, every mode side by side
