@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.e2e.processes import Process, children
+from vlm_dlm.serving.process.child import MODULE
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S, STOP_S = 300.0, 60.0
@@ -220,7 +221,7 @@ def _die_with_parent() -> None:
 
 def is_engine(process: Process) -> bool:
     """Whether it is an engine, and not a child that decodes images."""
-    return "engine_process" in process.command
+    return MODULE in process.command
 
 
 def parse_metrics(text: str) -> dict[str, float]:
