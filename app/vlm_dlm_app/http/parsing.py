@@ -1,7 +1,8 @@
-"""One thread for work that grows with a body: parsing, checking, rendering.
+"""Two threads for work that grows with a body: parsing, checking, rendering.
 
 Such work mostly holds the interpreter's lock, so that more threads would not be faster, and each
-would have its turn before the event loop has one.
+would have its turn before the event loop has one. The second is there so that nobody's tenth of a
+megabyte waits for another's megabytes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 SMALL_BYTES = 64 * 1024  # worked on at once: a few milliseconds
+LARGE_BYTES = 2**20  # from here on it takes its time
 PART_BYTES = 64  # of plain text, are as much work as one value of JSON
 T = TypeVar("T")
 
@@ -29,6 +31,7 @@ class BodyWorker:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "bodies")
+        self._large = ThreadPoolExecutor(1, "large bodies")
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, client: str, effort: int, work: Callable[[], T]) -> T:
@@ -40,8 +43,10 @@ class BodyWorker:
         if turn is None:
             turn = self._turns[client] = asyncio.Lock()
         async with turn:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            thread = self._thread if effort < LARGE_BYTES else self._large
+            return await asyncio.get_running_loop().run_in_executor(thread, work)
 
     def close(self) -> None:
         """Takes nothing more; what is under way ends by itself, soon."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        for thread in (self._thread, self._large):
+            thread.shutdown(wait=False, cancel_futures=True)

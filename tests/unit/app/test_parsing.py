@@ -68,3 +68,16 @@ def test_the_worker_is_another_thread() -> None:
     worker.close()
     assert here == threading.current_thread().name
     assert there.startswith("bodies")
+
+
+def test_nobody_waits_for_the_megabytes_of_another() -> None:
+    worker, is_done = BodyWorker(), threading.Event()
+
+    async def run() -> bool:
+        large = asyncio.create_task(worker.run("a", 2**20, lambda: is_done.wait(10)))
+        await asyncio.sleep(0)
+        await worker.run("b", 2**17, is_done.set)
+        return await large
+
+    assert asyncio.run(run())
+    worker.close()
