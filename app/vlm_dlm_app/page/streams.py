@@ -125,7 +125,6 @@ class _Telling:
             await self._send(message)
         finally:
             self._num_sending -= 1
-            self._used_s = monotonic()
 
     async def received(self) -> Message:
         heard, idle = asyncio.ensure_future(self._receive()), asyncio.ensure_future(self._idle())
@@ -143,8 +142,8 @@ class _Telling:
                 await self._send(_END)
 
     async def _idle(self) -> None:
-        """Return when nothing has run in the session, or been sent, for a while; from then on
-        nothing is."""
+        """Return when nothing has run in the session for a while; from then on nothing is sent.
+        That something was sent keeps no stream open: Gradio's heartbeats never end."""
         while not self._is_over:
             if self._num_sending or self._is_busy():
                 self._used_s = monotonic()

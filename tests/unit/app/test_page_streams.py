@@ -14,11 +14,13 @@ from vlm_dlm_app.http.held_bytes import HeldBytes, Hold
 from vlm_dlm_app.page.boundary import HANDLER_KEY
 from vlm_dlm_app.page.handlers import find_handler
 from vlm_dlm_app.page.streams import Streams
-from vlm_dlm_app.page.taking import take
+from vlm_dlm_app.page.taking import let_go_of_sent, take
 
 IDLE_S = 0.02
 EVENT_ID = "0" * 32
 EVENT = "data: " + "x" * 1000 + "\n\n"
+HEARTBEAT_S = 0.005
+HEARTBEAT = 'data: {"msg": "heartbeat"}\n\n'
 CLOSE = 'data: {"msg": "close_stream"}\n\n'
 
 
@@ -26,14 +28,17 @@ held = HeldBytes(10_000, 100)
 
 
 async def told(scope: Scope, receive: Receive, send: Send) -> None:
-    """One event, then silence."""
+    """One event, then heartbeats, for ever."""
 
     async def events() -> AsyncIterator[str]:
         hold = Hold(held, "a")
         hold.grow_to(500)
         take(hold, 500)
         yield EVENT
-        await asyncio.Event().wait()
+        while True:
+            let_go_of_sent()  # as whoever asks for more does
+            await asyncio.sleep(HEARTBEAT_S)
+            yield HEARTBEAT
 
     await StreamingResponse(events())(scope, receive, send)
 
@@ -69,7 +74,7 @@ async def heard(piece_s: float, path: str = "/gradio_api/queue/data") -> str:
     }
     async with asyncio.timeout(5):
         await Streams(told, blocks, 4, IDLE_S)(scope, receive, send)
-    return got.decode()
+    return got.decode().replace(HEARTBEAT, "")
 
 
 def test_who_reads_slowly_gets_a_large_event_whole() -> None:
