@@ -210,7 +210,7 @@ def test_series_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answer_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == "vlm_dlm_app.answering.answers"]
+    return [r.getMessage() for r in caplog.records if r.name == "vlm_dlm_app.answers"]
 
 
 def request_lines(caplog: pytest.LogCaptureFixture) -> list[str]:

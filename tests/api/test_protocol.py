@@ -118,7 +118,7 @@ def test_a_refused_connection_has_an_id_and_a_line_in_the_log(
     (line,) = [
         record.getMessage() for record in caplog.records if record.name == "vlm_dlm_app.requests"
     ]
-    assert line == f"request request={found[1].decode()} status=400 cause=bad_request"
+    assert line == f"request={found[1].decode()} status=400 cause=bad_request"
 
 
 def test_a_large_head_is_refused_whole_or_in_pieces(port: int) -> None:

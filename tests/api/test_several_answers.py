@@ -90,7 +90,7 @@ def test_answers_that_fall_with_another_are_no_clients_who_left(
             assert value(await figures(server), "request_aborts_total") == 0
 
     asyncio.run(run())
-    lines = [r.getMessage() for r in caplog.records if r.name == "vlm_dlm_app.answering.answers"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "vlm_dlm_app.answers"]
     causes = [line.split("cause=")[1].split()[0] for line in lines]
     assert causes == ["failed:engine_error", "dropped", "dropped"]
 

@@ -20,7 +20,7 @@ from vlm_dlm_app.state import Services
 from vlm_dlm_app.telemetry.metrics import Metrics
 from vlm_dlm_app.telemetry.tracing import Answered
 
-logger = logging.getLogger("vlm_dlm_app.answering.answers")
+logger = logging.getLogger("vlm_dlm_app.answers")
 LEFT = (asyncio.CancelledError, GeneratorExit)
 
 
@@ -56,7 +56,7 @@ async def tracked(
         raise
     finally:
         watch.end()
-        logger.info("answer %s", _line(request_id, ticket, watch))
+        logger.info("%s", _line(request_id, ticket, watch))
         if services.tracing is not None:
             services.tracing.note(_answered(services.tracing.model, ticket, watch))
 

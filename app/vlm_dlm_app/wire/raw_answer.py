@@ -16,7 +16,7 @@ logger = logging.getLogger("vlm_dlm_app.requests")
 def refuse(error: ApiError) -> bytes:
     """The whole answer, after which the connection must end. Leaves the one line in the log."""
     request_id = uuid4().hex  # whatever it named itself cannot be trusted, if it was read
-    logger.info("request request=%s status=%d cause=%s", request_id, error.status, error.code)
+    logger.info("request=%s status=%d cause=%s", request_id, error.status, error.code)
     body = json.dumps(error_body(error)).encode()
     headers = {
         **SECURITY_HEADERS,

@@ -85,7 +85,8 @@ def _log(scope: Scope, reply: _Reply, seconds: float) -> None:
         "method": quote(scope["method"]),
         "path": quote(scope["path"][:MAX_PATH_CHARS]),
         "status": reply.status if reply.status is not None else "-",
-        "cause": state.get("error_code") or ("ok" if reply.is_complete else "left"),
+        "cause": state.get("error_code") or (None if reply.is_complete else "left"),
         "ms": f"{seconds * 1000:.1f}",
     }
-    logger.log(level, "request %s", " ".join(f"{name}={value}" for name, value in pairs.items()))
+    given = (f"{name}={value}" for name, value in pairs.items() if value is not None)
+    logger.log(level, "%s", " ".join(given))
