@@ -61,10 +61,12 @@ class Listing:
 
 def list_repository(repo: str, revision: str | None, timeout_s: float = TIMEOUT_S) -> Listing:
     """Ask the Hub, and whether the files may be read. Raises CheckpointError with its answer."""
-    from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
+    from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         raise CheckpointError("offline mode is on; unset HF_HUB_OFFLINE to fetch")
+    from huggingface_hub import HfApi, get_hf_file_metadata, get_token, hf_hub_url  # half a second
+
     try:
         info = HfApi().model_info(repo, revision=revision, timeout=timeout_s, files_metadata=True)
         listing = _listing(repo, info)
