@@ -43,7 +43,7 @@ serve: $(STAMP)  ## Serve the embedded model on http://127.0.0.1:8000
 	@$(BIN)/vlm-dlm serve $(ARGS)
 
 test: $(STAMP)  ## Run the tests, JOBS=2 at once (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --durations 25 $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --durations 25 $(ARGS)
 
 clients: $(STAMP)  ## Run every recipe of docs/clients.md (CLIENTS=llm,guidellm for some)
 	@TEST_CLIENTS="$(CLIENTS)" $(BIN)/python -m pytest -q tests/clients $(ARGS)
