@@ -6,8 +6,11 @@ All fields with all values: LARGE_BODIES=all, which takes some minutes.
 from __future__ import annotations
 
 import gzip
+import json
 import os
+import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -22,6 +25,7 @@ from tests.e2e.large_values import (
 )
 from tests.e2e.server import Server, eventually
 from tests.e2e.watcher import Watcher
+from tests.integration.app.page_tab import Tab, error_of
 
 pytestmark = pytest.mark.alone
 
@@ -111,6 +115,35 @@ def test_forms(server: Server, watcher: Watcher, kind: str) -> None:
 
     for path in ("/v1/generate", "/v1/compare"):
         check(server, watcher, f"{path} with a form of {kind}", lambda path=path: send(path))
+
+
+EVENTS: dict[str, Callable[[], Any]] = {
+    "JSON within a text": lambda: "[" + "[]," * (2 * 2**20) + "[]]",
+    "a text": lambda: "A" * (6 * 2**20),
+    "a large number": lambda: '{"answers": 1' + "0" * 4000 + "}",
+    "runs": lambda: {"answers": {"ar": {}}, "runs": [{"ar": {}} for _ in range(900)]},
+    "points": lambda: {"answers": {"ar": {"points": [[1, 2]] * 900}}},
+}
+
+
+@pytest.mark.parametrize("kind", EVENTS)
+def test_what_a_finished_comparison_tells_the_page(
+    server: Server, watcher: Watcher, kind: str
+) -> None:
+    event = EVENTS[kind]()
+
+    def send() -> float:
+        with Tab(server).opened() as tab:
+            began_s = time.perf_counter()
+            reply = tab.join("fill", event=event)
+            assert reply.status_code == 200, reply.text
+            messages = list(tab.messages())
+            assert error_of(messages) is None
+            assert len(json.dumps(messages)) < 100_000
+            return time.perf_counter() - began_s
+
+    check(server, watcher, f"a comparison of {kind}", send)
+    assert "Traceback" not in server.log
 
 
 PACKED: dict[str, tuple[Callable[[], bytes], int]] = {

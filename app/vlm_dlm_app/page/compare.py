@@ -34,7 +34,7 @@ _STAGE = "vlmDlm.compare.mount(element.querySelector('#stage'), (data) => trigge
 
 @dataclass(frozen=True, slots=True)
 class CompareView:
-    """Parts that other views read or set. record: the last comparison, without its tokens."""
+    """Parts that other views read or set."""
 
     prompt: gr.Textbox
     modes: gr.CheckboxGroup
@@ -45,7 +45,6 @@ class CompareView:
     seed: gr.Number
     num_runs: gr.Slider
     parallel: gr.Checkbox
-    record: gr.JSON
 
 
 def add(services: Services) -> CompareView:
@@ -66,14 +65,14 @@ def add(services: Services) -> CompareView:
                 js_on_load=_STAGE,
                 elem_id="stage-box",
             )
-            record = _charts(stage, [info.title for info in services.engine.capabilities.modes])
+            _charts(stage, [info.title for info in services.engine.capabilities.modes])
     image.change(None, image, None, js="(image) => { vlmDlm.compare.setImage(image); }")
     inputs = [prompt, *controls]
     go = "(...values) => { vlmDlm.compare.start(...values); }"
     start.click(None, inputs, None, js=go)
     prompt.submit(None, inputs, None, js=go)
     stop.click(None, None, None, js="() => { vlmDlm.compare.stop(); }")
-    return CompareView(prompt, *controls, record)
+    return CompareView(prompt, *controls)
 
 
 def _question() -> tuple[gr.Image, gr.Textbox]:
@@ -175,7 +174,7 @@ def _stage_html(services: Services) -> str:
     return f'<div id="stage" data-modes="{escape(json.dumps(modes))}" data-keys="{keys}"></div>'
 
 
-def _charts(stage: gr.HTML, titles: list[str]) -> gr.JSON:
+def _charts(stage: gr.HTML, titles: list[str]) -> None:
     """Native plots, filled when a comparison is done."""
     colors = {title: MODE_COLORS[i % len(MODE_COLORS)] for i, title in enumerate(titles)}
     key = "".join(
@@ -214,7 +213,6 @@ def _charts(stage: gr.HTML, titles: list[str]) -> gr.JSON:
                 )
                 for title in ("Tokens per second", "Tokens per forward pass")
             )
-    record = gr.JSON(visible=False, elem_id="record")
 
     def fill(event: gr.EventData) -> tuple[Any, ...]:
         done: Any = together(event._data)  # pyright: ignore[reportPrivateUsage]
@@ -223,14 +221,12 @@ def _charts(stage: gr.HTML, titles: list[str]) -> gr.JSON:
             charts.tokens_over_time(done),
             charts.bars(done, "tokens_per_second"),
             charts.bars(done, "tokens_per_forward"),
-            done,
         )
 
     stage.done(
         fill,
         None,
-        [box, line, speed, each, record],
+        [box, line, speed, each],
         show_progress="hidden",
         api_visibility="private",
     )
-    return record

@@ -35,13 +35,14 @@ class Tab:
         self._is_followed = threading.Event()
         self._functions = {d["api_name"]: d["id"] for d in config["dependencies"]}
 
-    def join(self, name: str, *data: Any) -> httpx.Response:
-        """Start one of the page's functions, as pressing its button does."""
+    def join(self, name: str, *data: Any, event: Any = None) -> httpx.Response:
+        """Start one of the page's functions, as pressing its button does. event: what the press
+        brings."""
         body = {
             "data": list(data),
             "fn_index": self._functions[name],
             "session_hash": self.session,
-            "event_data": None,
+            "event_data": event,
             "trigger_id": None,
         }
         return self.http.post(f"{API}/queue/join", json=body)
