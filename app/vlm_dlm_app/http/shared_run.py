@@ -34,8 +34,9 @@ class Run:
         self._chunks: list[bytes] = []
         self._num_gone = 0  # chunks before those
         self._followers: set[Follower] = set()
-        self._produce = produce
-        self._is_good = is_good
+        # What makes the answer holds the request, with its pictures; kept is the answer alone.
+        self._produce: Callable[[], Chunks] | None = produce
+        self._is_good: Callable[[], bool] | None = is_good
         self._linger_s = linger_s
         self._lingering: asyncio.TimerHandle | None = None
         self._news = asyncio.Event()
@@ -108,7 +109,11 @@ class Run:
         return self._chunks[index - self._num_gone]
 
     async def _pump(self) -> None:
-        async with aclosing(self._produce()) as chunks:
+        if self._produce is None:
+            raise RuntimeError("a run starts once")
+        produce, self._produce = self._produce, None
+        async with aclosing(produce()) as chunks:
+            del produce
             async for chunk in chunks:
                 await self._add(chunk)
 
@@ -119,7 +124,8 @@ class Run:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None:
             self.error = error if isinstance(error, Exception) else EngineError(INTERNAL_MESSAGE)
-        settle(error is None and self._is_good())
+        is_good, self._is_good, self._produce = self._is_good, None, None
+        settle(error is None and is_good is not None and is_good())
         self._tell()
 
     async def _add(self, chunk: bytes) -> None:

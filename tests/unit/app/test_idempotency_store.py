@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import Any
@@ -236,6 +238,39 @@ def test_answers_are_kept_for_a_while_and_within_bounds() -> None:
         clock.now = 1000
         await fill("f", b"")
         assert (len(store), store.num_bytes) == (1, 0)
+
+    asyncio.run(run())
+
+
+class Asked:
+    """A request with its pictures, and what answers it."""
+
+    def __init__(self, is_good: bool = True) -> None:
+        self.is_good = is_good
+
+    async def answer(self) -> AsyncGenerator[bytes, None]:
+        yield b"x"
+
+    def is_kept(self) -> bool:
+        return self.is_good
+
+
+@pytest.mark.parametrize("is_good", [True, False])
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_what_is_kept_is_the_answer_and_not_what_was_asked(is_good: bool, is_stopped: bool) -> None:
+    async def run() -> None:
+        store = IdempotencyStore()
+        asked = Asked(is_good)
+        is_gone = weakref.ref(asked)
+        follower = store.follow(NAME, b"", asked.answer, asked.is_kept)
+        del asked
+        if is_stopped:
+            await store.close()
+        with suppress(EngineError):
+            assert await read(follower) == [b"x"]
+        assert len(store) == int(is_good and not is_stopped)
+        gc.collect()
+        assert is_gone() is None
 
     asyncio.run(run())
 
