@@ -102,7 +102,7 @@ def test_no_cut_makes_a_second_request_of_it(sent: bytes) -> None:
     for position in range(len(sent)):
         protocol, seen = spied()
         for piece in (sent[:position], sent[position:], INNER):
-            protocol.data_received(piece)
+            protocol.take(piece)
         assert [path for path, _ in seen] == ["refused"], (position, seen)
 
 

@@ -93,8 +93,8 @@ def test_it_does_so_wherever_the_packets_part(is_chunked: bool) -> None:
     def in_pieces(position: int) -> list[tuple[str, str]]:
         """What the parser makes of it, without a network in between."""
         protocol, seen = spied()
-        protocol.data_received(sent[:position])
-        protocol.data_received(sent[position:])
+        protocol.take(sent[:position])
+        protocol.take(sent[position:])
         return seen
 
     whole = in_pieces(0)
@@ -152,7 +152,7 @@ def test_any_number_of_them_in_any_pieces(asks: list[tuple[str, bool]], cuts: li
     protocol, seen = spied()
     edges = [0, *sorted(cut for cut in cuts if cut < len(sent)), len(sent)]
     for start, end in itertools.pairwise(edges):
-        protocol.data_received(sent[start:end])
+        protocol.take(sent[start:end])
     assert seen == [*[("/outer", INNER.decode())] * len(asks), ("/last", "hi")]
 
 

@@ -50,9 +50,13 @@ class Connections:
         """Those for which there was no room, and which are not removed yet."""
         return len(self._refused)
 
+    def client_of(self, address: str) -> str:
+        """Whose a connection from there is."""
+        return PROXIES if self._is_proxy(address) else network_of(address)
+
     def add(self, connection: Closable, address: str) -> ApiError | None:
         """Count it in, or say why there is no room for it. `remove` it in either case."""
-        client = PROXIES if self._is_proxy(address) else network_of(address)
+        client = self.client_of(address)
         error = self._lack_of_room(client)
         if error is not None:
             self._refused.add(connection)

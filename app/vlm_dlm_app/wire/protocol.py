@@ -67,10 +67,12 @@ class BoundedProtocol(TurnTakingProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(high=0)  # however little waits has a time limit
         super().connection_made(JoinedWrites(transport, self.loop))
+        address = self.client[0] if self.client else ""
+        self.reader = self.registry.client_of(address)
         self._framing = Framing()
         self._patience = Countdown(self.loop, self.transport.abort)  # with who sends
         self._reader = Countdown(self.loop, self.transport.abort)  # has to take something
-        error = self.registry.add(self, self.client[0] if self.client else "")
+        error = self.registry.add(self, address)
         if error is None:
             self._patience.start(self.head_s)
         elif self.registry.num_refused > MAX_REFUSED:
@@ -100,9 +102,7 @@ class BoundedProtocol(TurnTakingProtocol):
         self._reader.stop()
         super().resume_writing()
 
-    def eof_received(self) -> bool:  # type: ignore[override]
-        """Whether something is still to be sent."""
-        self.take_rest()
+    def take_end(self) -> bool:
         if self._half_closed is not None or self.transport.is_closing():
             return False
         if not self._is_deaf and (self._is_in_head or self._is_in_body):
