@@ -12,6 +12,8 @@ from time import monotonic
 from fastapi import Request
 
 from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.http.held_bytes import Hold
+from vlm_dlm_app.http.middleware.body import HOLD_KEY
 from vlm_dlm_app.http.shared_run import Chunks, Follower, Run
 
 HEADER = "Idempotency-Key"
@@ -47,7 +49,8 @@ async def replayed_stream(
     key = key_of(request)
     if key is None:
         return produce()
-    return store.follow((client, request.url.path, key), digest, produce, is_good)
+    hold = request.scope["state"].get(HOLD_KEY)
+    return store.follow((client, request.url.path, key), digest, produce, is_good, hold)
 
 
 async def replayed_reply(
@@ -144,8 +147,10 @@ class IdempotencyStore:
         digest: bytes,
         produce: Callable[[], Chunks],
         is_good: Callable[[], bool] = _always,
+        hold: Hold | None = None,
     ) -> Follower:
-        """Join the run of this name, or start it. digest: of the body that it answers.
+        """Join the run of this name, or start it. digest: of the body that it answers; hold: what
+        that counts for, which a run that is started takes, as it may outlive the request.
 
         Raises ApiError (400) if the run's is another.
         """
@@ -158,15 +163,21 @@ class IdempotencyStore:
             run = Run(produce, is_good, self.linger_s)
             entry = self._entries[name] = _Entry(digest, run)
             self._running[run] = name[0]
+            if hold is not None:
+                hold.is_taken = True
             run.start(
                 lambda num_bytes: self._count(name[0], run, num_bytes),
-                lambda is_good: self._settle(name, entry, is_good),
+                lambda is_good: self._settle(name, entry, is_good, hold),
             )
         self._entries.move_to_end(name)
         return Follower(entry.run)
 
-    def _settle(self, name: tuple[str, ...], entry: _Entry, is_good: bool) -> None:
+    def _settle(
+        self, name: tuple[str, ...], entry: _Entry, is_good: bool, hold: Hold | None
+    ) -> None:
         """A run has ended: keep it, or make way for another try."""
+        if hold is not None:
+            hold.let_go()
         del self._running[entry.run]
         is_current = self._entries.get(name) is entry  # else another took its place
         if is_current and is_good and entry.run.is_kept:

@@ -13,6 +13,7 @@ import pytest
 
 from vlm_dlm.errors import EngineError
 from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.http.held_bytes import HeldBytes, Hold
 from vlm_dlm_app.http.idempotency import IdempotencyStore, digest_of
 from vlm_dlm_app.http.shared_run import Chunks, Follower, Run
 
@@ -271,6 +272,27 @@ def test_what_is_kept_is_the_answer_and_not_what_was_asked(is_good: bool, is_sto
         assert len(store) == int(is_good and not is_stopped)
         gc.collect()
         assert is_gone() is None
+
+    asyncio.run(run())
+
+
+def test_what_was_asked_counts_until_the_run_has_ended() -> None:
+    async def run() -> None:
+        held, gate = HeldBytes(1000, 100), asyncio.Event()
+        hold, joined = Hold(held, "client"), Hold(held, "client")
+        hold.grow_to(80)
+        joined.grow_to(80)
+        store = IdempotencyStore()
+        first = store.follow(NAME, b"", chunks_of(b"x", gate=gate), hold=hold)
+        second = store.follow(NAME, b"", chunks_of(b"never"), hold=joined)
+        assert hold.is_taken
+        assert not joined.is_taken  # its request ends by itself
+        joined.let_go()
+        await first.aclose()
+        await second.aclose()
+        assert held.num_bytes == 80  # it goes on, should anybody come back
+        await store.close()
+        assert held.num_bytes == 0
 
     asyncio.run(run())
 
