@@ -48,7 +48,7 @@ def main() -> None:
     checks: list[Check] = []
     with tempfile.TemporaryDirectory() as folder:
         model = write_endless_checkpoint(Path(folder))
-        with Server(model=model, log_level="warning") as server:
+        with Server(spare_engine=True, model=model, log_level="warning") as server:
             machine = asyncio.run(machine_figures(server))
         show_machine(console, machine)
         for check in _checks(args, model):
@@ -76,26 +76,28 @@ def _arguments() -> argparse.Namespace:
 def _checks(args: argparse.Namespace, model: Path) -> Iterator[Check]:
     wanted = args.only.split(",")
     if "disconnect" in wanted:
-        with Server(model=model, max_running=NUM_PLACES, log_level="warning") as server:
+        with Server(
+            spare_engine=True, model=model, max_running=NUM_PLACES, log_level="warning"
+        ) as server:
             for state in states():
                 yield asyncio.run(check_disconnect(server, state, NUM_PLACES, args.repeats))
     if "storm" in wanted:
-        with Server(model=model, log_level="warning") as server:
+        with Server(spare_engine=True, model=model, log_level="warning") as server:
             yield asyncio.run(check_storm(server, args.storm, args.seed))
     if "kill" in wanted:
         yield from _kills(args, model)
     if "drain" in wanted:
         for check in (check_drain, check_second_signal):
-            with Server(model=model, log_level="warning") as server:
+            with Server(spare_engine=True, model=model, log_level="warning") as server:
                 # all streams at once must fit into the cache, or some only wait
                 body = long_answer(max_tokens=400 if check is check_drain else 1200)
                 yield asyncio.run(check(server, args.streams, body))
-        with Server(model=model, log_level="warning") as server:
+        with Server(spare_engine=True, model=model, log_level="warning") as server:
             yield asyncio.run(check_unanswered(server))
     if "front" in wanted:
         yield _front(model)
     if "slow" in wanted:
-        with Server(model=model, log_level="warning") as server:
+        with Server(spare_engine=True, model=model, log_level="warning") as server:
             yield asyncio.run(check_slow_clients(server, args.slow, 20, 60))
 
 
@@ -104,13 +106,13 @@ def _kills(args: argparse.Namespace, model: Path) -> Iterator[Check]:
     figures, ends = KillFigures(), Check("orderly ends afterwards, no orphans")
     for number, first in enumerate(range(0, args.kills, KILLS_PER_SERVER)):
         num_kills = min(KILLS_PER_SERVER, args.kills - first)
-        with Server(model=model, log_level="error") as server:
+        with Server(spare_engine=True, model=model, log_level="error") as server:
             seed = args.seed + number
             asyncio.run(check_kills(server, num_kills, args.kill_clients, seed, figures))
             ends.faults += check_end(server).faults
     yield figures.check(args.kills)
     yield ends
-    with Server(model=model, log_level="error") as server:
+    with Server(spare_engine=True, model=model, log_level="error") as server:
         yield asyncio.run(check_stays_down(server))
 
 
@@ -132,7 +134,7 @@ def _front(model: Path) -> Check:
             await connection.leave()
         return check
 
-    with Server(model=model, log_level="warning") as server:
+    with Server(spare_engine=True, model=model, log_level="warning") as server:
         return asyncio.run(run(server))
 
 

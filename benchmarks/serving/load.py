@@ -57,12 +57,12 @@ async def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Check
     if args.model is not None:
         shared["model"] = args.model
     checks: list[Check] = []
-    with Server(**shared) as server:
+    with Server(spare_engine=True, **shared) as server:
         machine = await machine_figures(server, KEYS[0])
         alone, together = await _batching(server, args, checks)
         ladder = await _ladder(server, args, checks)
         overload = await _overload(server, args, ladder, checks)
-    with Server(**shared, max_running=FEW_PLACES) as server:
+    with Server(spare_engine=True, **shared, max_running=FEW_PLACES) as server:
         equal = await _equal(server, args, checks)
         greedy = await _greedy(server, args, checks)
     phases = {"ar, 1 client": alone[-1], "ar, 16 clients": together[-1]}

@@ -92,7 +92,7 @@ async def _measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Check
         "image": (pictures(PICTURE + 1)[PICTURE],),
     }
     times: dict[str, Times] = {}
-    with Server(log_level="warning", **settings) as server:
+    with Server(spare_engine=True, log_level="warning", **settings) as server:
         machine = await machine_figures(server)
         for kind, images in kinds.items():
             times[kind] = await _turns(runtime, engine, server, images, args.turns)

@@ -200,7 +200,7 @@ def main() -> None:
         except NoGroups as error:
             raise SystemExit(str(error)) from None
         env = {"TMPDIR": folder, "GRADIO_TEMP_DIR": f"{folder}/gradio"}
-        with group, Server(env=env, page=True, enter=group.enter) as server:
+        with group, Server(env=env, page=True, spare_engine=True, enter=group.enter) as server:
             wait_for_page(server)
             engines = server.engines()
             soak = Soak(server, group)

@@ -10,9 +10,10 @@ from pydantic import SecretStr
 
 from tests.api.serving import PlayedEngine
 from vlm_dlm.errors import BadInputError
-from vlm_dlm.preflight import Checkpoint
+from vlm_dlm.preflight import Checkpoint, open_checkpoint
+from vlm_dlm.serving.process.engine import ProcessEngine
 from vlm_dlm_app.main import build_services
-from vlm_dlm_app.settings.launching import launch_of
+from vlm_dlm_app.settings.launching import build_engine, launch_of
 from vlm_dlm_app.settings.model import Settings
 from vlm_dlm_app.settings.sources import load_settings
 
@@ -58,6 +59,16 @@ def test_a_vllm_elsewhere() -> None:
 def test_keys_are_never_shown() -> None:
     settings = Settings(api_keys=(SecretStr("very-secret"),))
     assert "very-secret" not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_a_spare_engine_is_kept_where_it_is_wanted(is_wanted: bool) -> None:
+    own = build_engine(Settings(spare_engine=is_wanted), open_checkpoint())
+    assert isinstance(own, ProcessEngine)
+    assert own.has_spare is is_wanted
+    scripted = build_engine(Settings(engine="scripted"), open_checkpoint())
+    assert isinstance(scripted, ProcessEngine)
+    assert not scripted.has_spare  # it starts at once
 
 
 @pytest.mark.parametrize(

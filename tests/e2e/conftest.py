@@ -24,7 +24,7 @@ def endless_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model_server(endless_checkpoint: Path) -> Iterator[Server]:
     """A real model behind a real server; runs NUM_PLACES requests at once. Leave it ready and
     without requests."""
-    with Server(model=endless_checkpoint, max_running=NUM_PLACES) as server:
+    with Server(model=endless_checkpoint, max_running=NUM_PLACES, spare_engine=True) as server:
         yield server
 
 

@@ -34,7 +34,8 @@ _SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{.*\})? (\S+)", re.MULTILINE
 
 class Server:
     """One server. settings: by their lower-case names, as `max_running=4`; env: other variables.
-    Without the page unless asked for, as that takes seconds to come up.
+    Without the page and without a spare engine unless asked for, as each takes seconds of the
+    processor to come up.
 
     A context manager: starts, waits until it is ready, and ends every process of it on the way out.
     """
@@ -49,7 +50,7 @@ class Server:
     ) -> None:
         """enter: called in the new process before it becomes the server, as to join a group."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("VLM_DLM")}
-        asked = {"page": False, **settings}
+        asked = {"page": False, "spare_engine": False, **settings}
         given = {f"VLM_DLM_{name.upper()}": _text(value) for name, value in asked.items()}
         self._environment = {**kept, **given, **(env or {})}
         self._arguments = ("--port", "0", *arguments)

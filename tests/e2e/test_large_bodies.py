@@ -121,6 +121,7 @@ EVENTS: dict[str, Callable[[], Any]] = {
     "JSON within a text": lambda: "[" + "[]," * (2 * 2**20) + "[]]",
     "a text": lambda: "A" * (6 * 2**20),
     "a large number": lambda: '{"answers": 1' + "0" * 4000 + "}",
+    "a part of the page": lambda: {"__type__": "update", "label": "x" * 2**20},
     "runs": lambda: {"answers": {"ar": {}}, "runs": [{"ar": {}} for _ in range(900)]},
     "points": lambda: {"answers": {"ar": {"points": [[1, 2]] * 900}}},
 }

@@ -38,7 +38,7 @@ def test_large_pictures_at_once_do_not_end_the_engine() -> None:
         pytest.skip(str(error))
     images = [large("WEBP", method=0)] * 3
     images.append(large("JPEG", progressive=True, subsampling=0))
-    with group, Server(page=True, enter=group.enter) as server:
+    with group, Server(page=True, spare_engine=True, enter=group.enter) as server:
         engines = server.engines()
         with (
             group.watched(),

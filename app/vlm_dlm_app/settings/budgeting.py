@@ -26,7 +26,7 @@ def memory_budget(settings: Settings, checkpoint: Checkpoint) -> MemoryBudget:
         dtype,
         None if cache is None else EngineConfig(max_cache_tokens=cache),
         settings.quantize,
-        has_spare=not settings.single_process,
+        has_spare=settings.spare_engine and not settings.single_process,
         has_page=settings.page,
         has_template=checkpoint.processor.has_own_template,
     )

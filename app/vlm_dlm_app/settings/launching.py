@@ -33,7 +33,9 @@ def build_engine(settings: Settings, checkpoint: Checkpoint) -> ManagedEngine:
 def _own(settings: Settings, checkpoint: Checkpoint) -> ManagedEngine:
     check_quantize(settings.quantize)
     launch = launch_of(settings)
-    return LocalEngine(launch) if settings.single_process else ProcessEngine(launch)
+    if settings.single_process:
+        return LocalEngine(launch)
+    return ProcessEngine(launch, has_spare=None if settings.spare_engine else False)
 
 
 def _vllm(settings: Settings, checkpoint: Checkpoint) -> ManagedEngine:

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     quantize: Literal["int8", "int4"] | None = None
     adapter: str | None = None
     single_process: bool = False
+    spare_engine: bool = True
     engine: Literal["torch", "scripted"] = "torch"
     script_words: Texts = ()
     script_step_s: float = Field(default=0.0, ge=0, le=60, allow_inf_nan=False)

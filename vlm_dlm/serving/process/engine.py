@@ -58,7 +58,7 @@ class ProcessEngine(StatefulEngine):
         self._capabilities = capabilities or read_capabilities(launch)
         self._limit = limit or RestartLimit()
         self._silence = silence or Silence()
-        self._has_spare = launch.engine == "torch" if has_spare is None else has_spare
+        self.has_spare = launch.engine == "torch" if has_spare is None else has_spare
         self._close_s = close_s
         self._losses: deque[float] = deque()
         self._spare: EngineChild | None = None
@@ -87,7 +87,7 @@ class ProcessEngine(StatefulEngine):
 
     async def start(self) -> None:
         self._supervisor = asyncio.create_task(self._supervise())
-        if self._has_spare:
+        if self.has_spare:
             self._spare_watch = asyncio.create_task(self._watch_spare())
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
@@ -215,7 +215,7 @@ class ProcessEngine(StatefulEngine):
         return spare or EngineChild(self._launch)
 
     def _add_spare(self) -> None:
-        if self._has_spare and self._spare is None:
+        if self.has_spare and self._spare is None:
             try:
                 self._spare = EngineChild(self._launch)
             except NO_START as error:  # the next loss takes a while longer, that is all
