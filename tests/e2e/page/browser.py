@@ -31,7 +31,7 @@ UP_S = 60.0
 _LOCAL = ("data:", "blob:", "about:")
 WIDE = {"width": 1280, "height": 900}
 NARROW = {"width": 390, "height": 844}
-PATIENCE_MS = 10_000
+PATIENCE_MS = 30_000  # no bar, but an end: the machine may be busy
 
 
 def find_chromium() -> str | None:
