@@ -44,8 +44,7 @@ from vlm_dlm_app.http.proxies import TrustedProxies
 from vlm_dlm_app.media.fetcher import Fetcher, FetchPolicy
 from vlm_dlm_app.page import report_route
 from vlm_dlm_app.page.build import build_page
-from vlm_dlm_app.page.extras import check_extras
-from vlm_dlm_app.page.mount import Page, PageMount
+from vlm_dlm_app.page.mount import Page, PageMount, check_extras
 from vlm_dlm_app.page.paths import is_page_path
 from vlm_dlm_app.routes import chat, compare, document, generate, models, status
 from vlm_dlm_app.settings.budgeting import memory_budget

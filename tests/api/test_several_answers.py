@@ -18,7 +18,7 @@ from vlm_dlm.events import Committed, GenerationEvent, Started
 from vlm_dlm.processor.prompt import Message, TextPart
 from vlm_dlm.request import GenerationRequest, PromptInput
 from vlm_dlm.serving.queue.service import Ticket
-from vlm_dlm_app.answering.choices import choices
+from vlm_dlm_app.answering.chat_run import choices
 from vlm_dlm_app.answering.intake import Ask
 from vlm_dlm_app.settings.model import Settings
 
@@ -60,7 +60,7 @@ def test_later_answers_carry_what_is_left_of_the_deadline(monkeypatch: pytest.Mo
         await asyncio.sleep(0.1)
         yield Committed("", (), "", 1, 0.0)
 
-    monkeypatch.setattr("vlm_dlm_app.answering.choices.tracked", tracked)
+    monkeypatch.setattr("vlm_dlm_app.answering.chat_run.tracked", tracked)
 
     async def run() -> None:
         ask = Ask((Message("user", (TextPart("hi"),)),), deadline_s=5.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,7 +10,6 @@ from vlm_dlm.errors import BY_CODE, EngineError, UnavailableError, VlmDlmError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started, Stats
 from vlm_dlm.serving.engine_state import ENDING_S
 from vlm_dlm.step import ForwardKind
-from vlm_dlm_app.answering.sentences import FirstSentence
 from vlm_dlm_app.http.errors import ApiError, to_api_error
 from vlm_dlm_app.schemas.common import (
     Diffusion,
@@ -22,6 +22,32 @@ from vlm_dlm_app.schemas.common import (
 
 ABORTED = "the server is shutting down and ended the answer before it was complete"
 LOST = "the answer ended before it was complete"
+# An end of sentence with a space behind it, or at the end of what is there so far; then not behind
+# a digit, for that may be a number still being written.
+_END = re.compile(r"[.!?][\"')\]]*(?=\s)|(?<!\d)[.!?][\"')\]]*$|[。！？]")
+
+
+class FirstSentence:
+    """When an answer had its first whole sentence, which is what a reader waits for.
+
+    end_s: the moment it was whole, on the clock of the moments given; None until then.
+    """
+
+    def __init__(self) -> None:
+        self.end_s: float | None = None
+        self._text = ""
+
+    def add(self, text: str, time_s: float) -> None:
+        """More of the answer."""
+        if self.end_s is None and text:
+            self._text += text
+            if _END.search(self._text.rstrip("\n")):
+                self.end_s = time_s
+
+    def finish(self, time_s: float) -> None:
+        """The answer is over: what it holds counts as a sentence, if it holds words."""
+        if self.end_s is None and self._text.strip():
+            self.end_s = time_s
 
 
 class Answer:

@@ -10,10 +10,9 @@ from functools import partial
 from time import monotonic
 from typing import cast
 
-from vlm_dlm.errors import VlmDlmError
+from vlm_dlm.errors import DeadlineError, QueueFullError, VlmDlmError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started, Stats
-from vlm_dlm.serving.queue.service import Ticket
-from vlm_dlm_app.answering.patience import patiently
+from vlm_dlm.serving.queue.service import Service, Ticket
 from vlm_dlm_app.http.auth import client_hash
 from vlm_dlm_app.http.fan_in import Group
 from vlm_dlm_app.state import Services
@@ -21,6 +20,7 @@ from vlm_dlm_app.telemetry.metrics import Metrics
 from vlm_dlm_app.telemetry.tracing import Answered
 
 logger = logging.getLogger("vlm_dlm_app.answers")
+PAUSE_S = 0.05  # between two looks for room in the queue: one takes microseconds
 LEFT = (asyncio.CancelledError, GeneratorExit)
 
 
@@ -59,6 +59,31 @@ async def tracked(
         logger.info("%s", _line(request_id, ticket, watch))
         if services.tracing is not None:
             services.tracing.note(_answered(services.tracing.model, ticket, watch))
+
+
+async def patiently(service: Service, ticket: Ticket) -> AsyncGenerator[GenerationEvent, None]:
+    """`Service.generate` for a further part of a request whose first part was accepted:
+    work that was accepted is done.
+
+    Where the queue is full it waits for room until the ticket's deadline. Raises what
+    `Service.generate` raises, but for QueueFullError.
+    """
+    limit_s = service.config.deadline_s if ticket.deadline_s is None else ticket.deadline_s
+    ends_s = None if limit_s is None else monotonic() + limit_s
+    while True:
+        stream = cast(AsyncGenerator[GenerationEvent, None], service.generate(ticket))
+        try:
+            async with aclosing(stream):
+                async for event in stream:
+                    yield event
+            return
+        except QueueFullError:  # comes before any event
+            await asyncio.sleep(PAUSE_S)
+        if ends_s is not None:
+            left_s = ends_s - monotonic()
+            if left_s <= 0:
+                raise DeadlineError("the deadline passed while the request was waiting")
+            ticket.deadline_s = left_s
 
 
 @asynccontextmanager

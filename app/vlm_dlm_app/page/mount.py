@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
@@ -17,6 +18,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vlm_dlm.errors import BadInputError
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.assets import SCRIPT_PATH, script
 from vlm_dlm_app.page.headers import add_headers
@@ -24,6 +26,8 @@ from vlm_dlm_app.page.paths import is_page_path
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from vlm_dlm_app.settings.model import Settings
 
 logger = logging.getLogger(__name__)
 _NOTE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>vlm-dlm</title>{head}
@@ -37,6 +41,14 @@ _STARTING = _NOTE.format(
 _BROKEN = _NOTE.format(
     head="", text="The page could not be built; the server's log says why. The API under /v1 works."
 )
+
+
+def check_extras(settings: Settings) -> None:
+    """Before anything is started: raise BadInputError for a setting whose package is missing."""
+    if settings.page_mcp and find_spec("mcp") is None:
+        raise BadInputError(
+            "setting page_mcp needs a package that is not installed: pip install 'vlm-dlm[mcp]'"
+        )
 
 
 class Page:

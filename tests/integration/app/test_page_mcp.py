@@ -19,7 +19,7 @@ import pytest
 from tests.e2e.server import ROOT, Server
 from tests.integration.app.page_tab import wait_for_page
 from vlm_dlm.errors import BadInputError
-from vlm_dlm_app.page.extras import check_extras
+from vlm_dlm_app.page.mount import check_extras
 from vlm_dlm_app.page.paths import is_page_path
 from vlm_dlm_app.settings.model import Settings
 
@@ -44,7 +44,7 @@ def test_its_addresses_exist_only_with_it() -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlm_dlm_app.page.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("vlm_dlm_app.page.mount.find_spec", lambda name: None)
     check_extras(Settings())
     with pytest.raises(BadInputError, match=r"pip install 'vlm-dlm\[mcp\]'"):
         check_extras(Settings(page_mcp=True))

@@ -13,7 +13,7 @@ from vlm_dlm.errors import DeadlineError, EngineError
 from vlm_dlm.events import Finished
 from vlm_dlm.request import GenerationRequest, PromptInput
 from vlm_dlm.serving.queue.service import Service, ServiceConfig, Ticket
-from vlm_dlm_app.answering.patience import patiently
+from vlm_dlm_app.answering.tracking import patiently
 from vlm_dlm_app.http.fan_in import Group, merged
 
 
