@@ -15,8 +15,9 @@ from vlm_dlm.serving.queue.service import Ticket
 from vlm_dlm_app.answering.answers import Answer, metrics_of, timings_of, usage_of
 from vlm_dlm_app.answering.chat_request import ChatAsk
 from vlm_dlm_app.answering.drafts import draft_of
-from vlm_dlm_app.answering.intake import Ask, fitted, prepare, ticket
-from vlm_dlm_app.answering.tracking import preparing, tracked
+from vlm_dlm_app.answering.intake import Ask, ticket
+from vlm_dlm_app.answering.start import prepared
+from vlm_dlm_app.answering.tracking import tracked
 from vlm_dlm_app.http.fan_in import Group, merged
 from vlm_dlm_app.http.streaming import DONE, rendered, sse
 from vlm_dlm_app.schemas.chat import ChatAnswer, ChatChoice, ChatCompletion
@@ -91,9 +92,7 @@ class ChatRun:
     async def _events(self) -> AsyncGenerator[Indexed, None]:
         """Prepares the prompt, once for all answers, and lines up."""
         ask, mode, num = self.chat.ask, self.chat.mode, self.chat.num_answers
-        async with preparing(self.services):
-            prompt = await prepare(self.services, ask, self.client)
-        ask = fitted(self.services, ask, prompt, {mode: self.chat.params})
+        ask, prompt = await prepared(self.services, ask, self.client, {mode: self.chat.params})
         tickets = [
             ticket(
                 ask,

@@ -65,7 +65,7 @@ class ModeRun:
 class Comparison:
     """tickets: by mode, in the order in which they run, all with the same prompt. deadline_s: for
     the whole comparison, None leaves it to each ticket. group: told when all modes are lost.
-    position: of a request id in the queue."""
+    position: of a request id in the queue. images: of the prompt."""
 
     def __init__(
         self,
@@ -76,9 +76,11 @@ class Comparison:
         deadline_s: float | None = None,
         group: Group | None = None,
         position: Callable[[str], int | None] = lambda _: None,
+        images: Sequence[SeenImage] = (),
     ) -> None:
         self.runs = {mode: ModeRun(ticket) for mode, ticket in tickets.items()}
         self.is_parallel = is_parallel
+        self.images = images
         self._generate = generate
         self._first = next(iter(tickets))
         self._began = monotonic()
@@ -170,13 +172,12 @@ def _has_prompt(step: Step) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Turns runs into results. to_text: the text of one token. runs_on: device and dtype of a mode.
-    images: of the prompt."""
+    """Turns runs into results. to_text: the text of one token. runs_on: device and dtype of a
+    mode."""
 
     runs: Mapping[str, ModeRun]
     to_text: Callable[[int], str]
     runs_on: Callable[[str], tuple[str, str]]
-    images: Sequence[SeenImage] = ()
 
     def result(self, mode: str) -> ModeResult:
         """What the mode has said. Its agreement is null until `ar` has finished."""
@@ -223,7 +224,7 @@ class Judge:
             is_parallel=comparison.is_parallel,
             total_ms=round(comparison.total_s * 1000, 3),
             agreement={mode: self.agreement(mode) for mode in self.runs},
-            images=list(self.images),
+            images=list(comparison.images),
         )
 
 

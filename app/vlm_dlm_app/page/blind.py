@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from vlm_dlm_app.answering.compare_run import judge_of
 from vlm_dlm_app.answering.question import ask_of
+from vlm_dlm_app.answering.start import start_comparison
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page import image_line
 from vlm_dlm_app.page.chatting import figures_line, modes_of, title_of
 from vlm_dlm_app.page.runs import Runs, Visitor, shown, visitor_of
 from vlm_dlm_app.page.speeds import speed_of
-from vlm_dlm_app.page.trial import WITH_IMAGE, begin_trial, judge_of, own_params, question_of
+from vlm_dlm_app.page.trial import WITH_IMAGE, own_params, question_of
 from vlm_dlm_app.page.votes import CHOICES, COLUMNS, MAX_VOTES, as_csv, read_votes, tally
 from vlm_dlm_app.schemas.compare import ModeResult
 from vlm_dlm_app.schemas.generate import Question
@@ -74,7 +76,8 @@ async def play(
     drawn = random.sample(offered, 2)
     yield Round(question.prompt)
     entries = {mode: (mode, params[mode]) for mode in drawn}
-    comparison = await begin_trial(services, visitor, ask_of(services, question, ()), entries)
+    ask = ask_of(services, question, ())
+    comparison = await start_comparison(services, ask, entries, visitor.client, visitor.request_id)
     num_done = 0
     async with aclosing(comparison.steps()) as steps:
         async for step in steps:

@@ -16,14 +16,11 @@ from vlm_dlm_app.answering.answers import Answer, metrics_of
 from vlm_dlm_app.answering.intake import (
     Ask,
     deadline_of,
-    fitted,
     over_limit,
-    prepare,
     resolve_mode,
     sampling_of,
-    ticket,
 )
-from vlm_dlm_app.answering.tracking import preparing, tracked
+from vlm_dlm_app.answering.start import start_answer
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.http.json_shape import check_shape
 from vlm_dlm_app.page.runs import Visitor
@@ -127,12 +124,8 @@ async def answer(
     # the slider is a wish: an answer that has less room is still one
     most = min(settings.max_tokens, services.settings.max_tokens_limit)
     ask = replace(ask_of_turns(services, turns, images, AnswerOptions()), most_tokens=most)
-    async with preparing(services):
-        prompt = await prepare(services, ask, visitor.client)
-    ask = fitted(services, ask, prompt, {name: params})
-    own = ticket(ask, prompt, visitor.client, name, params)
     found = Answer()
-    events = tracked(services, own, visitor.request_id, arrived_s=ask.arrived_s)
+    events = await start_answer(services, ask, name, params, visitor.client, visitor.request_id)
     async with aclosing(events):
         async for event in events:
             if found.add(event):

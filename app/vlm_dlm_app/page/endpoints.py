@@ -21,6 +21,8 @@ from starlette.requests import Request
 from vlm_dlm.decoding import find_mode
 from vlm_dlm_app.answering.chat_request import chat_ask
 from vlm_dlm_app.answering.chat_run import ChatRun
+from vlm_dlm_app.answering.compare_run import CompareRun, params_of
+from vlm_dlm_app.answering.generate_run import GenerateRun
 from vlm_dlm_app.answering.image_sources import Source
 from vlm_dlm_app.answering.intake import Ask, mode_options, offered_modes, resolve_mode
 from vlm_dlm_app.answering.question import ask_of
@@ -31,8 +33,6 @@ from vlm_dlm_app.page.chatting import modes_of
 from vlm_dlm_app.page.runs import Runs, Visitor, checked, invalid, told, visitor_of
 from vlm_dlm_app.page.sweeping import Progress, as_json, grid_of, sweep, sweepable
 from vlm_dlm_app.page.uploads import UploadedFile, Uploads
-from vlm_dlm_app.routes.compare import CompareRun, params_of
-from vlm_dlm_app.routes.generate import GenerateRun
 from vlm_dlm_app.routes.models import mode_detail
 from vlm_dlm_app.schemas.chat import ChatRequest
 from vlm_dlm_app.schemas.compare import CompareBody

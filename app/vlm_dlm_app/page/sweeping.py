@@ -16,11 +16,12 @@ from vlm_dlm.engine.base import ModeInfo
 from vlm_dlm.errors import ModeError
 from vlm_dlm.events import Started, Stats
 from vlm_dlm.preflight import mode_params
+from vlm_dlm_app.answering.compare_run import judge_of
 from vlm_dlm_app.answering.intake import Ask, offered_modes, over_limit
+from vlm_dlm_app.answering.start import start_comparison
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.runs import Visitor
 from vlm_dlm_app.page.speeds import speed_of
-from vlm_dlm_app.page.trial import begin_trial, judge_of
 from vlm_dlm_app.schemas.compare import Agreement
 from vlm_dlm_app.state import Services
 
@@ -155,7 +156,8 @@ async def sweep(
     by_label = {str(index): point for index, point in enumerate(grid)}
     entries = {label: (find_mode(mode).name, grid[point]) for label, point in by_label.items()}
     reference = {REFERENCE: (REFERENCE, mode_params([REFERENCE], {})[REFERENCE])}
-    comparison = await begin_trial(services, visitor, ask, {**reference, **entries})
+    entries = reference | entries
+    comparison = await start_comparison(services, ask, entries, visitor.client, visitor.request_id)
     judge = judge_of(services, comparison)
     points: list[Point] = []
     speed: float | None = None
