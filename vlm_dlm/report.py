@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vlm_dlm.events import Stats
+from vlm_dlm.request import REFERENCE_MODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def compared_to_ar(
     results: tuple[ModeResult, ...], margins: Sequence[float | None]
 ) -> tuple[ModeResult, ...]:
     """Fill in how far each is as `ar`, where that is among the results. margins: of its tokens."""
-    expected = next((result.token_ids for result in results if result.mode == "ar"), None)
+    expected = next((result.token_ids for result in results if result.mode == REFERENCE_MODE), None)
     if expected is None:
         return results
     return tuple(_compared(result, expected, margins) for result in results)

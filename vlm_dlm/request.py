@@ -9,6 +9,10 @@ from typing import Any
 
 from vlm_dlm.errors import BadInputError
 
+# What the answers of all other modes are held against: the model as it is, token by token.
+REFERENCE_MODE = "ar"
+# What writes where nobody chooses.
+DEFAULT_MODE = "linear_spec"
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 256  # of one stop string
 MAX_STOP_TOKEN_IDS = 64
@@ -160,7 +164,7 @@ class GenerationRequest:
 
     request_id: str
     prompt: PromptInput
-    mode: str = "ar"
+    mode: str = REFERENCE_MODE
     params: Any = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
     keep_prompt: bool = False

@@ -43,6 +43,8 @@ from vlm_dlm.preflight import (
 from vlm_dlm.processor.processor import PreparedPrompt
 from vlm_dlm.report import Answer, Report, compared_to_ar
 from vlm_dlm.request import (
+    DEFAULT_MODE,
+    REFERENCE_MODE,
     DecodingIds,
     GenerationRequest,
     ImageInput,
@@ -154,7 +156,7 @@ class Runtime:
     def generate(
         self,
         prompt: PreparedPrompt,
-        mode: str = "linear_spec",
+        mode: str = DEFAULT_MODE,
         options: Mapping[str, Any] | None = None,
         sampling: SamplingParams | None = None,
         on_event: OnEvent | None = None,
@@ -246,7 +248,7 @@ class Runtime:
             prefill_s=first.prefill_s,
             results=compared_to_ar(
                 tuple(answer.result(prompt_s) for answer in answers),
-                next((answer.margins for answer in answers if answer.mode == "ar"), ()),
+                next((answer.margins for answer in answers if answer.mode == REFERENCE_MODE), ()),
             ),
         )
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from vlm_dlm.cli.output import circumstances, stderr_console
 from vlm_dlm.events import Committed, Finished, GenerationEvent, Started
 from vlm_dlm.report import ModeResult, Report
+from vlm_dlm.request import REFERENCE_MODE
 
 REFRESH_S = 0.5  # drawing takes time from the run that is being measured, so it is rare
 
@@ -96,7 +97,7 @@ def comparison_table(report: Report) -> Table:
     for name in ("tokens", "forwards", "tokens/\nforward", "tokens/s", "speed-up"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("same\nas ar", no_wrap=True)
-    base = next((r.tokens_per_s for r in report.results if r.mode == "ar"), None)
+    base = next((r.tokens_per_s for r in report.results if r.mode == REFERENCE_MODE), None)
     for result in report.results:
         table.add_row(result.mode, *_figures(result, base))
     return table

@@ -12,7 +12,7 @@ from vlm_dlm.cli.output import speed_line, write_json, write_note, write_text
 from vlm_dlm.defaults import EMBEDDED, EMBEDDED_NOTE
 from vlm_dlm.events import Committed, Finished, GenerationEvent
 from vlm_dlm.preflight import parse_modes
-from vlm_dlm.request import SamplingParams
+from vlm_dlm.request import DEFAULT_MODE, SamplingParams
 
 
 def generate(
@@ -20,7 +20,7 @@ def generate(
     prompt: opt.PromptText = "Describe the image.",
     mode: Annotated[
         str, typer.Option(metavar="MODE", help="ar, diffusion, linear_spec or quadratic_spec.")
-    ] = "linear_spec",
+    ] = DEFAULT_MODE,
     max_tokens: opt.AnswerTokens = None,
     threshold: opt.Threshold = None,
     block_length: opt.BlockLength = None,

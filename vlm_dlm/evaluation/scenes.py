@@ -11,7 +11,7 @@ from vlm_dlm.evaluation.scores import CAPTION, EvaluationReport, Outcome, score
 from vlm_dlm.preflight import conversation, mode_params, parse_modes, prepare_prompt
 from vlm_dlm.processor.image_input import read_image
 from vlm_dlm.report import Answer
-from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
+from vlm_dlm.request import REFERENCE_MODE, GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.runtime import Runtime
 from vlm_dlm.scenes.language import CAPTION_PROMPTS
 from vlm_dlm.scenes.samples import encode_image, make_sample, sample_rng
@@ -77,7 +77,7 @@ def evaluate(
         seed=seed,
         batch=batch,
         results=tuple(
-            score(name, found, outcomes.get("ar"), is_timed=batch == 1)
+            score(name, found, outcomes.get(REFERENCE_MODE), is_timed=batch == 1)
             for name, found in outcomes.items()
         ),
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from vlm_dlm.report import Answer
+from vlm_dlm.request import REFERENCE_MODE
 from vlm_dlm.verify.finding import Outcome, Verdict, compared, skipped, unclear
 from vlm_dlm.verify.published import PUBLISHED, Published
 from vlm_dlm.verify.trial import LONG_LIMIT, NUM_LONG, Trial
@@ -61,7 +62,7 @@ def mask_id(trial: Trial) -> Outcome:
 
 def seeding(trial: Trial) -> Outcome:
     """Block diffusion with and without the causal head's choice in front of each block."""
-    ar = trial.answers("ar")
+    ar = trial.answers(REFERENCE_MODE)
     figures: dict[bool, tuple[float, float]] = {}
     for is_seeded in (True, False):
         answers = trial.answers("diffusion", seed_first_token=is_seeded)
@@ -96,7 +97,7 @@ def quadratic_positions(trial: Trial) -> Outcome:
     if limit + NUM_LONG + trial.max_tokens > trial.config.max_position_embeddings:
         return skipped(f"the context ends before position {limit + NUM_LONG}")
     prompt = trial.long_prompt(limit + NUM_LONG)
-    ar, quadratic = (trial.answer(prompt, mode, {}) for mode in ("ar", "quadratic_spec"))
+    ar, quadratic = (trial.answer(prompt, mode, {}) for mode in (REFERENCE_MODE, "quadratic_spec"))
     evidence = (
         f"behind {len(prompt.token_ids)} tokens, {_agreement([quadratic], [ar]):.2f} of "
         f"{len(ar.token_ids)} tokens as ar"
@@ -109,7 +110,7 @@ def quadratic_positions(trial: Trial) -> Outcome:
 def end_of_answer(trial: Trial) -> Outcome:
     """Which id the model ends its answers with."""
     special = trial.runtime.checkpoint.processor.tokenizer.special
-    ends = [answer.token_ids[-1] for answer in trial.answers("ar") if answer.token_ids]
+    ends = [answer.token_ids[-1] for answer in trial.answers(REFERENCE_MODE) if answer.token_ids]
     counts = {token: ends.count(token) for token in special.eos}
     num = sum(counts.values())
     if not num:
@@ -122,7 +123,7 @@ def no_thoughts(trial: Trial) -> Outcome:
     """With thinking off no answer opens or closes a thought."""
     special = trial.runtime.checkpoint.processor.tokenizer.special
     marks = {special.think_start, special.think_end}
-    modes = ("ar", "diffusion")
+    modes = (REFERENCE_MODE, "diffusion")
     answers = [answer for mode in modes for answer in trial.answers(mode)]
     num = sum(token in marks for answer in answers for token in answer.token_ids)
     evidence = f"{num} think markers in {len(answers)} answers of {' and '.join(modes)}"
@@ -150,7 +151,7 @@ def _canvases(trial: Trial, mask: int) -> Iterator[tuple[list[int], list[int]]]:
     """Of every prompt: the first tokens of its answer, and each row's likeliest token in a full
     forward over them with two of every four masked."""
     never = torch.tensor([trial.config.mask_token_id])
-    for index, answer in enumerate(trial.answers("ar")):
+    for index, answer in enumerate(trial.answers(REFERENCE_MODE)):
         canvas = list(answer.token_ids[:MAX_CANVAS])
         shown = [mask if i % PERIOD in PAIR else token for i, token in enumerate(canvas)]
         if canvas:
@@ -165,7 +166,7 @@ def _other_mask(trial: Trial) -> int:
 
 
 def _lossless(trial: Trial, mode: str) -> Outcome:
-    ar, own = trial.answers("ar"), trial.answers(mode)
+    ar, own = trial.answers(REFERENCE_MODE), trial.answers(mode)
     num = sum(a.token_ids == b.token_ids for a, b in zip(ar, own, strict=True))
     evidence = f"{num} of {len(ar)} answers equal, {_agreement(own, ar):.2f} of the tokens"
     return _equal(trial, num == len(ar), evidence)

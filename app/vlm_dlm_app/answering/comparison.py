@@ -13,6 +13,7 @@ from time import monotonic
 
 from vlm_dlm.errors import DeadlineError, QueueFullError, VlmDlmError
 from vlm_dlm.events import GenerationEvent, Started, Stats, is_terminal
+from vlm_dlm.request import REFERENCE_MODE
 from vlm_dlm.serving.queue.service import Ticket
 from vlm_dlm_app.answering.answers import Answer, known_ms, metrics_of, timings_of, usage_of
 from vlm_dlm_app.http.errors import ApiError, ErrorDetail, error_body, to_api_error
@@ -198,7 +199,7 @@ class Judge:
 
     def agreement(self, mode: str) -> Agreement | None:
         """With `ar`; None unless both have a whole answer."""
-        ar, own = self.runs.get("ar"), self.runs[mode]
+        ar, own = self.runs.get(REFERENCE_MODE), self.runs[mode]
         if ar is None or any(run.error or run.answer.stats is None for run in (ar, own)):
             return None
         return agreement_of(ar.answer, own.answer, self.to_text)

@@ -23,7 +23,7 @@ from vlm_dlm.errors import (
 )
 from vlm_dlm.preflight import mode_params
 from vlm_dlm.processor.prompt import Message
-from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
+from vlm_dlm.request import DEFAULT_MODE, GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.serving.queue.fair_queue import Priority
 from vlm_dlm.serving.queue.service import Ticket
 from vlm_dlm_app.answering.conversation_limits import check_conversation, check_num_images
@@ -32,7 +32,6 @@ from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.schemas.common import AnswerOptions, ModeOptions
 from vlm_dlm_app.state import Services
 
-DEFAULT_MODE = "linear_spec"
 AUTO = "auto"
 # The modes' options by the engine's names -> by the names of requests. A request sets no others.
 OPTION_FIELDS = {

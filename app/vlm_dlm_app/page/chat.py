@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from vlm_dlm_app.answering.intake import DEFAULT_MAX_TOKENS, DEFAULT_MODE
+from vlm_dlm_app.answering.intake import DEFAULT_MAX_TOKENS, default_mode
 from vlm_dlm_app.page import image_line
 from vlm_dlm_app.page.chatting import (
     STOPPED,
@@ -65,7 +65,6 @@ class _View:
 
     def __init__(self, services: Services) -> None:
         modes = [(info.title, info.name) for info in modes_of(services)]
-        names = [name for _, name in modes]
         gr.Markdown(INTRO + (EMBEDDED if services.settings.model is None else ""))
         image_line.add("chat")
         self.chatbot = gr.Chatbot(
@@ -91,7 +90,7 @@ class _View:
             )
             self.mode = gr.Dropdown(
                 modes,
-                value=DEFAULT_MODE if DEFAULT_MODE in names else names[0],
+                value=default_mode(services),
                 label="Mode",
                 scale=2,
                 min_width=240,

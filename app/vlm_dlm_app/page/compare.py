@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from vlm_dlm.request import REFERENCE_MODE
 from vlm_dlm_app.page import charts
 from vlm_dlm_app.page.aside import together
 from vlm_dlm_app.page.assets import SCRIPT_PATH
@@ -60,7 +61,7 @@ def add(services: Services) -> CompareView:
             controls = _settings(services)
         with gr.Column(scale=3, min_width=320):
             stage = gr.HTML(
-                _stage_html(services),
+                stage_html(services),
                 head=f'<script src="{SCRIPT_PATH.removeprefix("/")}"></script>',
                 js_on_load=_STAGE,
                 elem_id="stage-box",
@@ -158,7 +159,7 @@ def _settings(
     return modes, threshold, block_length, max_tokens, temperature, seed, num_runs, parallel
 
 
-def _stage_html(services: Services) -> str:
+def stage_html(services: Services) -> str:
     """Where the panels go, with what the scripts must know about the modes."""
     modes = [
         {
@@ -170,8 +171,13 @@ def _stage_html(services: Services) -> str:
         }
         for i, info in enumerate(services.engine.capabilities.modes)
     ]
-    keys = str(bool(services.settings.api_keys)).lower()
-    return f'<div id="stage" data-modes="{escape(json.dumps(modes))}" data-keys="{keys}"></div>'
+    told = {
+        "modes": json.dumps(modes),
+        "reference": REFERENCE_MODE,
+        "keys": str(bool(services.settings.api_keys)).lower(),
+    }
+    data = " ".join(f'data-{name}="{escape(value)}"' for name, value in told.items())
+    return f'<div id="stage" {data}></div>'
 
 
 def _charts(stage: gr.HTML, titles: list[str]) -> None:

@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vlm_dlm import __version__
+from vlm_dlm.request import REFERENCE_MODE
 from vlm_dlm_app.page.assets import script, style
 from vlm_dlm_app.page.record import Record, RecordedAnswer, checked_image, read_record
 from vlm_dlm_app.page.report_charts import Line, bar_chart, figure, step_chart
@@ -147,7 +148,7 @@ def _first_token(record: Record, mode: str) -> str:
 
 def _agreement(answer: RecordedAnswer) -> str:
     agreement = answer.result.agreement
-    if answer.result.mode == "ar" or agreement is None:
+    if answer.result.mode == REFERENCE_MODE or agreement is None:
         return "–"
     if agreement.is_identical:
         return "identical"

@@ -11,11 +11,11 @@ from itertools import product
 from typing import Any
 
 from vlm_dlm.decoding import find_mode
-from vlm_dlm.decoding.autoregressive import Autoregressive
 from vlm_dlm.engine.base import ModeInfo
 from vlm_dlm.errors import ModeError
 from vlm_dlm.events import Started, Stats
 from vlm_dlm.preflight import mode_params
+from vlm_dlm.request import REFERENCE_MODE
 from vlm_dlm_app.answering.compare_run import judge_of
 from vlm_dlm_app.answering.intake import Ask, offered_modes, over_limit
 from vlm_dlm_app.answering.start import start_comparison
@@ -25,7 +25,6 @@ from vlm_dlm_app.page.speeds import speed_of
 from vlm_dlm_app.schemas.compare import Agreement
 from vlm_dlm_app.state import Services
 
-REFERENCE = Autoregressive.name
 AXES = ("threshold", "block_length")
 MAX_POINTS = 64
 # Under this much agreement a fast answer is simply another answer.
@@ -155,8 +154,8 @@ async def sweep(
     yield Progress((), len(grid), "preparing the image")
     by_label = {str(index): point for index, point in enumerate(grid)}
     entries = {label: (find_mode(mode).name, grid[point]) for label, point in by_label.items()}
-    reference = {REFERENCE: (REFERENCE, mode_params([REFERENCE], {})[REFERENCE])}
-    entries = reference | entries
+    defaults = mode_params([REFERENCE_MODE], {})
+    entries = {mode: (mode, params) for mode, params in defaults.items()} | entries
     comparison = await start_comparison(services, ask, entries, visitor.client, visitor.request_id)
     judge = judge_of(services, comparison)
     points: list[Point] = []
@@ -166,7 +165,7 @@ async def sweep(
             label = step.mode
             if step.is_last:
                 run = comparison.runs[label]
-                if label != REFERENCE:
+                if label != REFERENCE_MODE:
                     points.append(_done(by_label[label], run.answer.stats, judge.agreement(label)))
                 elif run.error is not None:
                     raise run.error
@@ -204,7 +203,7 @@ def as_json(progress: Progress, mode: str) -> dict[str, Any]:
     best = progress.best
     return {
         "mode": mode,
-        "reference": {"mode": REFERENCE, "tokens_per_second": progress.reference},
+        "reference": {"mode": REFERENCE_MODE, "tokens_per_second": progress.reference},
         "least_agreement": LEAST_AGREEMENT,
         "points": [asdict(point) for point in progress.points],
         "best": None if best is None else asdict(best),

@@ -16,6 +16,7 @@ from time import monotonic, perf_counter
 
 from vlm_dlm.answer_room import fit_answer
 from vlm_dlm.decoding import MODES
+from vlm_dlm.decoding.autoregressive import Autoregressive
 from vlm_dlm.engine.base import Capabilities, ModeInfo
 from vlm_dlm.errors import EngineError, VlmDlmError
 from vlm_dlm.events import Failed, Finished, GenerationEvent
@@ -31,7 +32,7 @@ from vlm_dlm.serving.vllm.servers import VllmServer
 from vlm_dlm.serving.vllm.trial import trial
 
 logger = logging.getLogger(__name__)
-VLLM_MODES = ("ar",)
+VLLM_MODES = (Autoregressive.name,)
 MAX_RUNNING = 16
 LOST = "vLLM stopped and is being started again"
 UNSTARTABLE = "vLLM cannot be started; the server's log says why"

@@ -237,10 +237,10 @@ vlmDlm.panels = (() => {
       if (this.result?.metrics) vlmDlm.card.render(this.card, runs);
     }
 
-    /** How the answer agrees with that of `ar`. */
+    /** How the answer agrees with that of the reference. */
     showBadge(agreement) {
       this.badge.hidden = false;
-      if (this.info.name === "ar") return this.setBadge("reference", "the others are compared with this");
+      if (this.info.name === vlmDlm.compare.reference) return this.setBadge("reference", "the others are compared with this");
       if (!agreement) return this.setBadge("unknown", "nothing to compare with: no whole answer of AR");
       if (agreement.is_identical) return this.setBadge("identical", "✓ identical to AR");
       const { index, margin } = agreement.first_difference;
