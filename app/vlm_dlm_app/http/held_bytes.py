@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from sys import getsizeof
 from typing import Any, cast
@@ -10,6 +9,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from vlm_dlm.errors import QueueFullError
+from vlm_dlm.shares import Shares
 
 NODE_BYTES = 64  # of a value that is no text
 _PLAIN = (int, float, bool, type(None))
@@ -21,28 +21,25 @@ class HeldBytes:
 
     def __init__(self, max_bytes: int, max_body_bytes: int) -> None:
         self.max_bytes = max(max_bytes, max_body_bytes)
-        self.max_client_bytes = max(self.max_bytes // 2, max_body_bytes)
-        self._by_client: Counter[str] = Counter()  # without those who hold nothing
+        self._shares = Shares(self.max_bytes, least=max_body_bytes)
 
     @property
     def num_bytes(self) -> int:
-        return self._by_client.total()
+        return self._shares.total
 
     def add(self, client: str, num_bytes: int) -> None:
         """Raises QueueFullError where it would be too much; then nothing is counted."""
-        is_full = self.num_bytes + num_bytes > self.max_bytes
-        if is_full or self._by_client[client] + num_bytes > self.max_client_bytes:
+        is_full = self._shares.is_full(num_bytes)
+        if is_full or self._shares.is_over(client, num_bytes):
             whose = "" if is_full else " for one client"
             raise QueueFullError(
                 f"as much is held as fits into memory{whose} (max_held_body_bytes)"
             )
-        self._by_client[client] += num_bytes
+        self._shares.take(client, num_bytes)
 
     def take_off(self, client: str, num_bytes: int) -> None:
         """The memory is free again."""
-        self._by_client[client] -= num_bytes
-        if not self._by_client[client]:
-            del self._by_client[client]
+        self._shares.give_back(client, num_bytes)
 
 
 @dataclass(slots=True)

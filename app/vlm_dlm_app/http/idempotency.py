@@ -11,6 +11,7 @@ from time import monotonic
 
 from fastapi import Request
 
+from vlm_dlm.shares import share_of
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.http.held_bytes import Hold
 from vlm_dlm_app.http.middleware.body import HOLD_KEY
@@ -204,7 +205,8 @@ class IdempotencyStore:
     @property
     def _share(self) -> int:
         """The bytes that one client may hold: half, or an equal part where all hold too much."""
-        return self.max_bytes // max(2, len(self._held) if self._is_full else 0)
+        equal = self.max_bytes // len(self._held) if self._is_full else self.max_bytes
+        return min(share_of(self.max_bytes, least=0), equal)
 
     def _make_room(self, growing: Run) -> None:
         """Who is above the share gives way, who holds most first: its oldest answers, then one run

@@ -10,7 +10,6 @@ import asyncio
 import socket
 import ssl
 from asyncio import StreamReader, StreamWriter
-from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from vlm_dlm.errors import ImageError, ImageTooLargeError, QueueFullError
+from vlm_dlm.shares import Shares
 from vlm_dlm_app.media.http_get import (
     BadReplyError,
     Head,
@@ -74,26 +74,23 @@ class Fetcher:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="resolve")
         self._resolve = resolve or self._look_up
         self._connect = connect or _connector()
-        self._places: Counter[str] = Counter()  # by client
+        self._places = Shares(self.policy.max_concurrent)
 
     @contextmanager
     def place(self, client: str) -> Generator[None]:
         """One request's right to fetch, one picture after another. Raises QueueFullError."""
-        limit, own_limit = self.policy.max_concurrent, max(1, self.policy.max_concurrent // 2)
-        if self._places.total() >= limit:
+        places = self._places
+        if places.is_full():
             raise QueueFullError(
-                f"images of {limit} requests are being fetched, which is the limit"
+                f"images of {places.limit} requests are being fetched, which is the limit"
             )
-        if self._places[client] >= own_limit:
+        if places.is_over(client):
             raise QueueFullError(
-                f"images of {own_limit} requests of this client are being fetched, which is the "
-                "limit for one"
+                f"images of {places.limit_each} requests of this client are being fetched, which "
+                "is the limit for one"
             )
-        self._places[client] += 1
-        try:
+        with places.taken(client):
             yield
-        finally:
-            self._places -= Counter({client: 1})  # drops who holds none
 
     def new_deadline(self) -> float:
         """For the pictures of a request that begins now, on the event loop's clock."""

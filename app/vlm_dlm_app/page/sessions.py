@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from vlm_dlm.errors import QueueFullError
+from vlm_dlm.shares import share_of
 from vlm_dlm_app.http.held_bytes import HeldBytes, Hold
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Sessions:
         """Where there are too many sessions, one that was not used for long goes: the client's own,
         or of the client that has most."""
         counts = Counter(self._clients.values())
-        if counts[client] >= max(1, self._max_sessions // 2):
+        if counts[client] >= share_of(self._max_sessions):
             self._drop_oldest(client)
         elif len(self._clients) >= self._max_sessions:
             self._drop_oldest(max(counts, key=lambda name: counts[name]))

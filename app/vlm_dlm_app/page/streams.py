@@ -6,7 +6,6 @@ One ends once nothing of its session runs any more; the page opens another with 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from time import monotonic
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlm_dlm.errors import QueueFullError
+from vlm_dlm.shares import Shares
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.boundary import found_in
 from vlm_dlm_app.page.handlers import Takes
@@ -38,9 +38,8 @@ class Streams:
     def __init__(self, app: ASGIApp, blocks: Blocks, max_open: int, idle_s: float = IDLE_S) -> None:
         self.app = app
         self._blocks = blocks
-        self._max_open = max_open
+        self._open = Shares(max_open)
         self._idle_s = idle_s
-        self._open: Counter[str] = Counter()  # by client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or found_in(scope).handler.takes is not Takes.STREAM:
@@ -72,21 +71,16 @@ class Streams:
 
     @contextmanager
     def _place(self, client: str) -> Generator[None]:
-        if self._open.total() >= self._max_open:
+        if self._open.is_full():
             raise QueueFullError(
                 "as many streams of the page are open as may be (max_page_streams)"
             )
-        if self._open[client] >= max(1, self._max_open // 2):
+        if self._open.is_over(client):
             raise QueueFullError(
                 "as many streams of the page are open as one client may have (max_page_streams)"
             )
-        self._open[client] += 1
-        try:
+        with self._open.taken(client):
             yield
-        finally:
-            self._open[client] -= 1
-            if not self._open[client]:
-                del self._open[client]
 
     async def _told(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Gradio's stream, until it ends or there is nothing to tell."""

@@ -19,6 +19,7 @@ from time import monotonic
 from typing import BinaryIO
 
 from vlm_dlm.errors import ImageFormatError
+from vlm_dlm.shares import share_of
 from vlm_dlm_app.answering.image_sources import Source
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.handlers import UPLOADED
@@ -42,11 +43,11 @@ class UploadLimits:
 
     @property
     def max_client_bytes(self) -> int:
-        return max(self.max_bytes // 2, min(self.max_file_bytes, self.max_bytes))
+        return share_of(self.max_bytes, least=min(self.max_file_bytes, self.max_bytes))
 
     @property
     def max_client_files(self) -> int:
-        return max(self.max_files // 2, 1)
+        return share_of(self.max_files)
 
 
 @dataclass(slots=True, eq=False)

@@ -23,6 +23,8 @@ HOMES = {
     r"\bpreparing\(services": ["app/vlm_dlm_app/answering/start.py"],
     r"\bfitted\(services": ["app/vlm_dlm_app/answering/start.py"],
     r"\bJudge\(": ["app/vlm_dlm_app/answering/compare_run.py"],
+    # Half for one client.
+    r"\b(?:limit|whole|num_workers|max_\w+) // 2\b(?!\*)": ["vlm_dlm/shares.py"],
     # The modes have names, one of them is the reference; `page/about.py` shows a program.
     r"\"ar\"": [
         "app/vlm_dlm_app/page/about.py",

@@ -30,6 +30,7 @@ from vlm_dlm.serving.pictures.decode_worker import (
 )
 from vlm_dlm.serving.pictures.image_header import header_size
 from vlm_dlm.serving.pictures.pixel_room import PixelRoom
+from vlm_dlm.shares import share_of
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ class DecodePool:
         self._idle = list(self._workers)
         self.room = PixelRoom(room_bytes)  # of bytes, here
         self._slots = PixelRoom(num_workers)  # of children
-        self._max_per_client = max(1, num_workers // 2)
+        self._max_per_client = share_of(num_workers)
         self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._threads = ThreadPoolExecutor(num_workers, thread_name_prefix="decode")
         self._is_closed = False

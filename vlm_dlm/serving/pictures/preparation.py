@@ -6,7 +6,6 @@ Needs no torch: pixels are NumPy arrays until they reach the engine.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from vlm_dlm.processor.prompt import Message
 from vlm_dlm.request import ImageInput, PromptInput
 from vlm_dlm.serving.pictures.decode_pool import DecodePool
 from vlm_dlm.serving.pictures.pixel_room import PixelRoom
+from vlm_dlm.shares import Shares, share_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +58,15 @@ class Preparer:
         self.checkpoint = checkpoint
         self.decoder = decoder
         self.max_request_pixels = max_request_pixels
-        self.max_preparing = max_preparing
         self.keeps_pictures = keeps_pictures
-        self._by_client: Counter[str] = Counter()
+        self._max_preparing = max_preparing
+        self._places = Shares(max_preparing)
         self._room = PixelRoom(max_held_pixels)
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="prepare")
 
     @property
     def num_preparing(self) -> int:
-        return self._by_client.total()
+        return self._places.total
 
     @property
     def num_held_pixels(self) -> int:
@@ -121,22 +121,18 @@ class Preparer:
     @contextmanager
     def _place(self, client: str) -> Generator[None]:
         """Raises QueueFullError where there is none for this client."""
-        num, own, limit = self.num_preparing, self._by_client[client], self.max_preparing
-        if num >= limit:
+        places, limit = self._places, self._max_preparing
+        num, own = places.total, places.of(client)
+        if places.is_full():
             raise QueueFullError(f"{num} requests are being prepared; the limit is {limit}")
-        own_limit = max(1, limit // 2) if own < num else limit - limit // 4
+        own_limit = share_of(limit) if own < num else limit - limit // 4
         if own >= own_limit:
             raise QueueFullError(
                 f"{own} of your requests are being prepared; "
                 f"the limit for one client is {own_limit}"
             )
-        self._by_client[client] += 1
-        try:
+        with places.taken(client):
             yield
-        finally:
-            self._by_client[client] -= 1
-            if not self._by_client[client]:
-                del self._by_client[client]
 
     async def _prompt(
         self,

@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Generic, TypeVar
 
 from vlm_dlm.errors import QueueFullError
+from vlm_dlm.shares import share_of
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ class FairQueue(Generic[T]):
 
     @property
     def max_per_client(self) -> int:
-        return max(1, self.max_requests // 2)
+        return share_of(self.max_requests)
 
     def check_room(self, client: str, num_tokens: int) -> None:
         """Raises QueueFullError if `push` would."""
@@ -80,7 +81,8 @@ class FairQueue(Generic[T]):
                 f"{len(own)} of your requests are waiting; "
                 f"the limit for one client is {self.max_per_client}, half of max_waiting"
             )
-        own_tokens, limit = sum(waiting.num_tokens for waiting in own), self.max_tokens // 2
+        limit = share_of(self.max_tokens, least=0)
+        own_tokens = sum(waiting.num_tokens for waiting in own)
         if own and own_tokens + num_tokens > limit:
             raise QueueFullError(
                 f"{own_tokens} prompt tokens of yours are waiting and {num_tokens} more were "

@@ -7,7 +7,6 @@ sees to fairness.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from vlm_dlm.answer_room import fit_answer
@@ -15,6 +14,7 @@ from vlm_dlm.decoding import find_mode
 from vlm_dlm.engine.base import Capabilities
 from vlm_dlm.errors import BadInputError
 from vlm_dlm.request import GenerationRequest
+from vlm_dlm.shares import Shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,38 +29,33 @@ class Turns:
     """max_running: turns at once. max_slots: of cache, None for no limit."""
 
     def __init__(self, max_running: int, max_slots: int | None = None) -> None:
-        self.max_running = max_running
-        self.max_slots = max_slots
-        self.num_slots = 0
-        self._num_by_client: Counter[str] = Counter()
-        self._slots_by_client: Counter[str] = Counter()
+        self._places = Shares(max_running)
+        self._slots = Shares(max_slots, least=0)
 
     def __len__(self) -> int:
-        return self._num_by_client.total()
+        return self._places.total
+
+    @property
+    def num_slots(self) -> int:
+        """Of cache that is set aside."""
+        return self._slots.total
 
     def has_room(self, num_slots: int) -> bool:
-        is_free = self.max_slots is None or self.num_slots + num_slots <= self.max_slots
-        return is_free and len(self) < self.max_running
+        return not self._slots.is_full(num_slots) and not self._places.is_full()
 
     def is_over_half(self, turn: Turn) -> bool:
         """Whether its client, who has turns already, would have more than half of all with it."""
-        num, num_slots = self._num_by_client[turn.client], self._slots_by_client[turn.client]
-        if not num:
-            return False
-        is_much = self.max_slots is not None and 2 * (num_slots + turn.num_slots) > self.max_slots
-        return is_much or 2 * (num + 1) > self.max_running
+        client, num_slots = turn.client, turn.num_slots
+        is_much = self._slots.is_over(client, num_slots) or self._places.is_over(client)
+        return self._places.of(client) > 0 and is_much
 
     def take(self, turn: Turn) -> None:
-        self.num_slots += turn.num_slots
-        self._num_by_client[turn.client] += 1
-        self._slots_by_client[turn.client] += turn.num_slots
+        self._places.take(turn.client)
+        self._slots.take(turn.client, turn.num_slots)
 
     def give_back(self, turn: Turn) -> None:
-        self.num_slots -= turn.num_slots
-        self._num_by_client[turn.client] -= 1
-        self._slots_by_client[turn.client] -= turn.num_slots
-        if not self._num_by_client[turn.client]:
-            del self._num_by_client[turn.client], self._slots_by_client[turn.client]
+        self._places.give_back(turn.client)
+        self._slots.give_back(turn.client, turn.num_slots)
 
 
 def slots_needed(request: GenerationRequest, engine: Capabilities) -> int:
