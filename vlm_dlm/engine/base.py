@@ -7,9 +7,10 @@ says so in `capabilities`; nothing falls back silently.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, fields
 
+from vlm_dlm.decoding import MODES
 from vlm_dlm.events import GenerationEvent
 from vlm_dlm.request import GenerationRequest
 
@@ -22,6 +23,19 @@ class ModeInfo:
     title: str
     is_lossless: bool
     options: tuple[str, ...]
+
+
+def offered_modes(names: Iterable[str] = MODES, has_options: bool = True) -> tuple[ModeInfo, ...]:
+    """What an engine says that runs these modes. has_options: and takes their parameters."""
+    return tuple(
+        ModeInfo(
+            mode.name,
+            mode.title,
+            mode.is_lossless,
+            tuple(field.name for field in fields(mode.Params)) if has_options else (),
+        )
+        for mode in (MODES[name] for name in names)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vlm_dlm.engine.base import Capabilities, offered_modes
+
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
@@ -35,3 +37,18 @@ class EngineConfig:
     def num_pages(self) -> int:
         """Of the cache."""
         return self.max_cache_tokens // self.page_size
+
+    @property
+    def num_slots(self) -> int:
+        """Of the cache, in whole pages."""
+        return self.num_pages * self.page_size
+
+    def capabilities(self, max_context: int) -> Capabilities:
+        """Of an engine of ours within these limits. max_context: of its checkpoint."""
+        return Capabilities(
+            offered_modes(),
+            self.max_context or max_context,
+            self.max_running,
+            self.num_slots,
+            self.page_size,
+        )

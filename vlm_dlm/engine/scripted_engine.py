@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from time import perf_counter
 
-from vlm_dlm.decoding import MODES
-from vlm_dlm.engine.base import Capabilities, Engine, ModeInfo
+from vlm_dlm.engine.base import Capabilities, Engine, offered_modes
 from vlm_dlm.engine.stop_strings import StopStrings
 from vlm_dlm.errors import EngineError
 from vlm_dlm.events import Canvas, Committed, Failed, Finished, GenerationEvent, Started, Stats
@@ -46,12 +45,8 @@ class ScriptedEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        modes = (
-            ModeInfo(m.name, m.title, m.is_lossless, tuple(f.name for f in fields(m.Params)))
-            for m in MODES.values()
-        )
         script = self.script
-        return Capabilities(tuple(modes), 4096, script.max_running, script.max_cache_tokens)
+        return Capabilities(offered_modes(), 4096, script.max_running, script.max_cache_tokens)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
         if self._is_closed:

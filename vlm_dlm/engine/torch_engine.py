@@ -12,12 +12,11 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
-from vlm_dlm.decoding import MODES
-from vlm_dlm.engine.base import Capabilities, Engine, ModeInfo, Progress
+from vlm_dlm.engine.base import Capabilities, Engine, Progress
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.errors import EngineError, VlmDlmError
 from vlm_dlm.events import Failed, GenerationEvent, is_terminal
@@ -69,23 +68,7 @@ class TorchEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        modes = (
-            ModeInfo(
-                mode.name,
-                mode.title,
-                mode.is_lossless,
-                tuple(f.name for f in fields(mode.Params)),
-            )
-            for mode in MODES.values()
-        )
-        config = self._core.config
-        return Capabilities(
-            tuple(modes),
-            self._core.max_context,
-            config.max_running,
-            config.num_pages * config.page_size,
-            config.page_size,
-        )
+        return self._core.config.capabilities(self._core.max_context)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
         caller = _Caller(asyncio.get_running_loop(), asyncio.Queue())

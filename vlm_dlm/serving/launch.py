@@ -8,7 +8,6 @@ from typing import Any
 
 from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.checkpoint.resolve import resolve_checkpoint
-from vlm_dlm.decoding import MODES
 from vlm_dlm.defaults import embedded_checkpoint
 from vlm_dlm.engine.base import Capabilities
 from vlm_dlm.engine.config import EngineConfig
@@ -56,14 +55,9 @@ def read_capabilities(launch: Launch) -> Capabilities:
 
     Raises CheckpointError for a checkpoint that is missing or has no usable config.
     """
-    offered = ScriptedEngine(launch.script).capabilities
     if launch.engine == "scripted":
-        return offered
+        return ScriptedEngine(launch.script).capabilities
     folder = embedded_checkpoint() if launch.model is None else resolve_checkpoint(launch.model)
     limits = launch.limits or EngineConfig()
-    max_context = (
-        limits.max_context or ModelConfig.from_folder(Path(folder)).max_position_embeddings
-    )
-    assert len(offered.modes) == len(MODES), "every engine of ours runs every mode"
-    num_slots = limits.num_pages * limits.page_size
-    return Capabilities(offered.modes, max_context, limits.max_running, num_slots, limits.page_size)
+    max_context = ModelConfig.from_folder(Path(folder)).max_position_embeddings
+    return limits.capabilities(max_context)

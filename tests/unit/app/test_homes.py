@@ -25,6 +25,8 @@ HOMES = {
     r"\bJudge\(": ["app/vlm_dlm_app/answering/compare_run.py"],
     # Half for one client.
     r"\b(?:limit|whole|num_workers|max_\w+) // 2\b(?!\*)": ["vlm_dlm/shares.py"],
+    # What modes an engine offers.
+    r"\bModeInfo\(": ["vlm_dlm/engine/base.py"],
     # The modes have names, one of them is the reference; `page/about.py` shows a program.
     r"\"ar\"": [
         "app/vlm_dlm_app/page/about.py",
