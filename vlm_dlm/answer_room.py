@@ -1,6 +1,6 @@
 """How long an answer may be: what was asked for, and what prompt and limits leave of it.
 
-The one place that knows what prompt and answer may take of a context together.
+The one place that knows what prompt and answer may take of a context together, and of a cache.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ def fit_answer(
     sampling: SamplingParams,
     num_prompt: int,
     max_context: int,
-    max_cached: int | None = None,
+    num_slots: int | None = None,
+    max_rows: int = 0,
     limit: int = DEFAULT_MAX_TOKENS,
 ) -> SamplingParams:
     """The same with the max_tokens that the answer to a prompt of so many tokens really has.
 
     What was asked for must fit into max_context; nothing asked for takes what is left, at most
-    `limit`, or min_tokens if that is more. max_cached: tokens of prompt
-    and answer that the cache has room for. Raises ContextLengthError in the words that clients of
+    `limit`, or min_tokens if that is more. num_slots, max_rows: of the cache, None for no limit,
+    and of the mode's widest plan. Raises ContextLengthError in the words that clients of
     OpenAI's API look for, and BadInputError where min_tokens do not fit.
     """
     room = max_context - num_prompt
@@ -35,8 +36,8 @@ def fit_answer(
     wanted = sampling.max_tokens
     if wanted is None:
         bounds = [room, max(limit, sampling.min_tokens)]
-        if max_cached is not None:
-            bounds.append(max(max_cached - num_prompt, 1))
+        if num_slots is not None:
+            bounds.append(max(num_slots - cache_needed(num_prompt, 0, max_rows), 1))
         if sampling.min_tokens > min(bounds):
             raise BadInputError(
                 f"min_tokens is {sampling.min_tokens}; the prompt of {num_prompt} tokens leaves "
@@ -50,6 +51,12 @@ def fit_answer(
             "completion). Please reduce the length of the messages or completion."
         )
     return sampling
+
+
+def cache_needed(num_prompt: int, max_tokens: int, max_rows: int) -> int:
+    """Slots that a request may ever need: for its prompt, its answer, and behind them the rows of
+    its mode's widest plan, of which not all are kept."""
+    return num_prompt + max_tokens + max_rows
 
 
 def prompt_too_long(num_prompt: int, max_context: int) -> ContextLengthError:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from vlm_dlm.answer_room import cache_needed
 from vlm_dlm.decoding import MODES
 from vlm_dlm.defaults import (
     DEVICES,
@@ -267,7 +268,7 @@ def fitting_config(num_prompt: int, max_tokens: int, params: Mapping[str, Any]) 
     rows = max(MODES[mode]().max_query_len(chosen) for mode, chosen in params.items())
     default = EngineConfig()
     kept = num_prompt + default.page_size  # a table's last page may be part empty
-    live = num_prompt + max_tokens + rows + default.page_size
+    live = cache_needed(num_prompt, max_tokens, rows) + default.page_size
     return replace(
         default,
         max_cache_tokens=kept + live,

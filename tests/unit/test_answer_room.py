@@ -13,12 +13,12 @@ def test_min_tokens_raise_what_nobody_limited() -> None:
     assert fit_answer(SamplingParams(min_tokens=2000), 10, 4096).max_tokens == 2000
 
 
-@pytest.mark.parametrize(("max_cached", "room"), [(None, 4086), (1000, 990)])
+@pytest.mark.parametrize(("num_slots", "room"), [(None, 4086), (1033, 990)])
 def test_min_tokens_above_the_room_name_only_what_was_sent(
-    max_cached: int | None, room: int
+    num_slots: int | None, room: int
 ) -> None:
     with pytest.raises(BadInputError) as caught:
-        fit_answer(SamplingParams(min_tokens=4096), 10, 4096, max_cached)
+        fit_answer(SamplingParams(min_tokens=4096), 10, 4096, num_slots, 33)
     assert str(caught.value) == (
         f"min_tokens is 4096; the prompt of 10 tokens leaves room for {room}"
     )

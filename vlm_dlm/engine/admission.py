@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vlm_dlm.answer_room import fit_answer
+from vlm_dlm.answer_room import cache_needed, fit_answer
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.errors import CapacityError, PromptError
 from vlm_dlm.request import GenerationRequest, PromptInput
@@ -33,12 +33,12 @@ def reserved(
         raise CapacityError(
             f"one step needs {max_rows} rows; this engine runs {config.max_batched_tokens}"
         )
-    num_prompt, available = len(request.prompt.token_ids), config.num_pages * config.page_size
+    num_prompt, available = len(request.prompt.token_ids), config.num_slots
     max_tokens = fit_answer(
-        request.sampling, num_prompt, max_context, available - max_rows
+        request.sampling, num_prompt, max_context, available, max_rows
     ).max_tokens
     assert max_tokens is not None, "it has been fitted"
-    needed = num_prompt + max_tokens + max_rows
+    needed = cache_needed(num_prompt, max_tokens, max_rows)
     if needed > available:
         raise CapacityError(
             f"the request needs cache for {needed} tokens; this engine has {available}"

@@ -81,11 +81,11 @@ def fitted(services: Services, ask: Ask, prompt: PromptInput, params: Mapping[st
     fits: list[SamplingParams] = []
     for mode, chosen in params.items():
         engine = services.engine.capabilities_of(mode)
-        max_cached = engine.max_cache_tokens
-        if max_cached is not None:
-            max_cached -= find_mode(mode)().max_query_len(chosen)
+        num_slots, max_rows = engine.max_cache_tokens, find_mode(mode)().max_query_len(chosen)
         try:
-            own = fit_answer(ask.sampling, num_prompt, engine.max_context, max_cached, limit)
+            own = fit_answer(
+                ask.sampling, num_prompt, engine.max_context, num_slots, max_rows, limit
+            )
         except ContextLengthError as error:
             raise _too_long(ask, error) from None
         except BadInputError as error:

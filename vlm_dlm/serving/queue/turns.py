@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlm_dlm.answer_room import fit_answer
+from vlm_dlm.answer_room import cache_needed, fit_answer
 from vlm_dlm.decoding import find_mode
 from vlm_dlm.engine.base import Capabilities
 from vlm_dlm.errors import BadInputError
@@ -68,11 +68,11 @@ def slots_needed(request: GenerationRequest, engine: Capabilities) -> int:
     if engine.max_cache_tokens is None or not isinstance(params, mode.Params):
         return 0
     num_prompt, num_rows = len(request.prompt.token_ids), mode().max_query_len(params)
-    num_room = engine.max_cache_tokens - num_rows
+    num_slots = engine.max_cache_tokens
     try:
-        sampling = fit_answer(request.sampling, num_prompt, engine.max_context, num_room)
+        sampling = fit_answer(request.sampling, num_prompt, engine.max_context, num_slots, num_rows)
     except BadInputError:
         return 0
-    needed = num_prompt + (sampling.max_tokens or 0) + num_rows
-    num_slots = -(-needed // engine.page_size) * engine.page_size
-    return num_slots if num_slots <= engine.max_cache_tokens else 0
+    needed = cache_needed(num_prompt, sampling.max_tokens or 0, num_rows)
+    in_pages = -(-needed // engine.page_size) * engine.page_size
+    return in_pages if in_pages <= num_slots else 0
