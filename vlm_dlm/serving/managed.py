@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Any
 
 from vlm_dlm.engine.base import Engine
@@ -15,6 +17,33 @@ from vlm_dlm.serving.engine_state import EngineState, Phase
 OnLost = Callable[[], None]
 UNLOADABLE = "the engine cannot be loaded; the server's log says why"
 BROKEN = "the engine cannot be kept running; the server's log says why"
+
+
+@dataclass(frozen=True, slots=True)
+class RestartLimit:
+    """What was lost `max_losses` times within `window_s` seconds is not started again."""
+
+    max_losses: int = 5
+    window_s: float = 120.0
+
+
+class Losses:
+    """The moments of those within the window of a limit."""
+
+    def __init__(self, limit: RestartLimit) -> None:
+        self.limit = limit
+        self._moments: deque[float] = deque()
+
+    def add(self) -> bool:
+        """One more, now; returns whether that is one too many."""
+        now_s = monotonic()
+        self._moments.append(now_s)
+        while now_s - self._moments[0] > self.limit.window_s:
+            self._moments.popleft()
+        return len(self._moments) >= self.limit.max_losses
+
+    def __len__(self) -> int:
+        return len(self._moments)
 
 
 class ManagedEngine(Engine):

@@ -29,9 +29,10 @@ from vlm_dlm.errors import CheckpointError, UnavailableError
 from vlm_dlm.events import Failed, Finished
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.launch import Launch
+from vlm_dlm.serving.managed import RestartLimit
 from vlm_dlm.serving.process import child as engine_child
 from vlm_dlm.serving.process import engine as process_engine
-from vlm_dlm.serving.process.engine import ProcessEngine, RestartLimit
+from vlm_dlm.serving.process.engine import ProcessEngine
 from vlm_dlm.serving.process.link import EngineLink, Silence
 from vlm_dlm.serving.process.wire import Frame
 

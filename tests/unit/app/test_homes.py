@@ -27,6 +27,10 @@ HOMES = {
     r"\b(?:limit|whole|num_workers|max_\w+) // 2\b(?!\*)": ["vlm_dlm/shares.py"],
     # What modes an engine offers.
     r"\bModeInfo\(": ["vlm_dlm/engine/base.py"],
+    # Cache that a request may need.
+    r"\bnum_prompt \+ \w+ \+ \w+": ["vlm_dlm/answer_room.py"],
+    # Giving up on what is lost again and again.
+    r"\.max_losses\b": ["vlm_dlm/serving/managed.py"],
     # The modes have names, one of them is the reference; `page/about.py` shows a program.
     r"\"ar\"": [
         "app/vlm_dlm_app/page/about.py",

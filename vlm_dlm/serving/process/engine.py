@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
 from time import monotonic
 
 from vlm_dlm.engine.base import Capabilities
@@ -18,7 +16,14 @@ from vlm_dlm.events import GenerationEvent, is_terminal
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.launch import Launch, read_capabilities
-from vlm_dlm.serving.managed import BROKEN, UNLOADABLE, StatefulEngine, unavailable
+from vlm_dlm.serving.managed import (
+    BROKEN,
+    UNLOADABLE,
+    Losses,
+    RestartLimit,
+    StatefulEngine,
+    unavailable,
+)
 from vlm_dlm.serving.process.child import EngineChild
 from vlm_dlm.serving.process.link import EngineLink, Loss, Silence
 
@@ -26,14 +31,6 @@ logger = logging.getLogger(__name__)
 RESTARTING = "the engine stopped and is being started again"
 RETRY_S = 1.0  # after a process could not be started
 NO_START = (OSError, RuntimeError)  # no memory, process number or thread left
-
-
-@dataclass(frozen=True, slots=True)
-class RestartLimit:
-    """A child lost `max_losses` times within `window_s` seconds is not started again."""
-
-    max_losses: int = 5
-    window_s: float = 120.0
 
 
 class ProcessEngine(StatefulEngine):
@@ -60,7 +57,7 @@ class ProcessEngine(StatefulEngine):
         self._silence = silence or Silence()
         self.has_spare = launch.engine == "torch" if has_spare is None else has_spare
         self._close_s = close_s
-        self._losses: deque[float] = deque()
+        self._losses = Losses(self._limit)
         self._spare: EngineChild | None = None
         self._link: EngineLink | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -160,13 +157,9 @@ class ProcessEngine(StatefulEngine):
         logger.error("the engine process was lost: %s", cause)
         for line in lines:
             logger.error("it had written: %s", line)
-        limit, now_s = self._limit, monotonic()
-        self._losses.append(now_s)
-        while now_s - self._losses[0] > limit.window_s:
-            self._losses.popleft()
-        if len(self._losses) >= limit.max_losses:
+        if self._losses.add():
             self._go_down(
-                f"the engine stopped {len(self._losses)} times within {limit.window_s:g} s, "
+                f"the engine stopped {len(self._losses)} times within {self._limit.window_s:g} s, "
                 f"the last time: {loss.cause or ending}"
             )
         else:

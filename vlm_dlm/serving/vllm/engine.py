@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from time import monotonic, perf_counter
+from time import perf_counter
 
 from vlm_dlm.answer_room import fit_answer
 from vlm_dlm.decoding.autoregressive import Autoregressive
@@ -22,8 +21,7 @@ from vlm_dlm.events import Failed, Finished, GenerationEvent
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
-from vlm_dlm.serving.managed import StatefulEngine, unavailable
-from vlm_dlm.serving.process.engine import RestartLimit
+from vlm_dlm.serving.managed import Losses, RestartLimit, StatefulEngine, unavailable
 from vlm_dlm.serving.vllm.answer import VllmAnswer
 from vlm_dlm.serving.vllm.client import STOPPED, VllmClient, encoded_body
 from vlm_dlm.serving.vllm.messages import Chunk
@@ -67,14 +65,13 @@ class VllmEngine(StatefulEngine):
         self._server = server
         self._checkpoint = checkpoint
         self._pace = pace or Pace()
-        self._limit = limit or RestartLimit(window_s=900.0)
+        self._losses = Losses(limit or RestartLimit(window_s=900.0))
         self._capabilities = Capabilities(
             modes=offered_modes(VLLM_MODES, has_options=False),
             max_context=checkpoint.config.max_position_embeddings,
             max_running=max_running or MAX_RUNNING,
             needs_pictures=checkpoint.config.vision is not None,
         )
-        self._losses: deque[float] = deque()
         self._waits: set[asyncio.Timeout] = set()  # of streams, for what comes next
         self._look_now = asyncio.Event()
         self._has_served = False
@@ -250,16 +247,12 @@ class VllmEngine(StatefulEngine):
 
     def _judge(self) -> None:
         """Start again, or give up: one that never came up would not the next time either."""
-        now_s = monotonic()
-        self._losses.append(now_s)
-        while now_s - self._losses[0] > self._limit.window_s:
-            self._losses.popleft()
+        is_too_many = self._losses.add()
         if not self._has_served:
             self._go_down(UNSTARTABLE)
-        elif len(self._losses) >= self._limit.max_losses:
-            self._go_down(
-                f"vLLM stopped {len(self._losses)} times within {self._limit.window_s:g} s"
-            )
+        elif is_too_many:
+            window_s = self._losses.limit.window_s
+            self._go_down(f"vLLM stopped {len(self._losses)} times within {window_s:g} s")
         elif not self.state.is_final:
             self._set(num_restarts=self.state.num_restarts + 1)
 
