@@ -12,7 +12,6 @@ from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.checkpoint.family import FULL_MODEL
 from vlm_dlm.checkpoint.manifest import expected_tensors
 from vlm_dlm.errors import BadInputError, CheckpointError
-from vlm_dlm.memory import memory_limit
 from vlm_dlm.model.quantization import weight_bytes
 
 EMBEDDED = "embedded"
@@ -64,8 +63,3 @@ def choose_dtype(
         return "bfloat16"
     needed = weight_bytes(config, DTYPE_BYTES["float32"], quantize)
     return "float32" if ram_bytes is None or needed <= ram_bytes * RAM_SHARE else "bfloat16"
-
-
-def ram_bytes() -> int | None:
-    """Memory this process may use: that of the machine, or of its container if that is less."""
-    return memory_limit()

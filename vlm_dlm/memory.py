@@ -1,4 +1,5 @@
-"""The memory that this process may use: of the machine, or of its control group if that is less.
+"""The memory that this process may use: of the machine, or of its control group if that is less;
+and what of it is free.
 
 Free of torch. Containers limit their memory by control groups, of version 1 or 2; the limit of any
 group above counts as well.
@@ -14,6 +15,7 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
+MEMINFO = Path("/proc/meminfo")
 # A limit above this is none: version 1 writes the largest number there is.
 _NO_LIMIT = 2**60
 
@@ -40,10 +42,24 @@ def memory_limit() -> int | None:
     return min(limits, default=None)
 
 
+def free_memory() -> int | None:
+    """Bytes that are free, of the machine or of the group, None where that cannot be told."""
+    found = (_free_in_machine(), free_in_groups())
+    return min((free for free in found if free is not None), default=None)
+
+
 def free_in_groups() -> int | None:
     """Bytes that the limits leave, None without any. Cached file pages count as used there, but
     are given up on demand."""
     return min((max(0, limit - used) for limit, used in _groups()), default=None)
+
+
+def _free_in_machine() -> int | None:
+    with suppress(OSError, ValueError):  # not on every system
+        for line in MEMINFO.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
 
 
 def _groups() -> Iterator[tuple[int, int]]:

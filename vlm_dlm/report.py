@@ -96,6 +96,13 @@ class Answer:
         )
 
 
+def results_of(answers: Sequence[Answer], prompt_s: float) -> tuple[ModeResult, ...]:
+    """Each held against `ar`, where that is among them. prompt_s: as for `Answer.result`."""
+    results = tuple(answer.result(prompt_s) for answer in answers)
+    margins = next((answer.margins for answer in answers if answer.mode == REFERENCE_MODE), ())
+    return compared_to_ar(results, margins)
+
+
 def compared_to_ar(
     results: tuple[ModeResult, ...], margins: Sequence[float | None]
 ) -> tuple[ModeResult, ...]:

@@ -21,12 +21,12 @@ from vlm_dlm.defaults import (
     cache_bytes_per_token,
     check_choice,
     choose_dtype,
-    ram_bytes,
 )
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.engine.scheduler import EngineConfig
 from vlm_dlm.errors import BadInputError, EngineError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent
+from vlm_dlm.memory import memory_limit
 from vlm_dlm.model.lora_loading import load_draft_adapter
 from vlm_dlm.model.quantization import check_quantize
 from vlm_dlm.model.vlm import VlmModel
@@ -42,19 +42,18 @@ from vlm_dlm.preflight import (
     read_images,
 )
 from vlm_dlm.processor.processor import PreparedPrompt
-from vlm_dlm.report import Answer, Report, compared_to_ar
+from vlm_dlm.report import Answer, Report, results_of
 from vlm_dlm.request import (
     DEFAULT_MODE,
-    REFERENCE_MODE,
     DecodingIds,
     GenerationRequest,
     ImageInput,
     PromptInput,
     SamplingParams,
 )
+from vlm_dlm.warm_up import COMPARE_TOKENS, warm_up_sampling
 
 OnEvent = Callable[[GenerationEvent], None]
-WARM_UP_TOKENS = 8
 
 
 class Runtime:
@@ -100,7 +99,7 @@ class Runtime:
         device = choose_device(device)
         check_choice("dtype", dtype, DTYPES)
         if dtype == "auto":
-            dtype = choose_dtype(checkpoint.config, device, ram_bytes(), quantize)
+            dtype = choose_dtype(checkpoint.config, device, memory_limit(), quantize)
         limits = engine_config or EngineConfig()
         cache_bytes = limits.max_cache_tokens * cache_bytes_per_token(checkpoint.config, dtype)
         weights = load_model(
@@ -202,8 +201,7 @@ class Runtime:
         self, inputs: PromptInput, params: Mapping[str, Any], max_tokens: int | None
     ) -> None:
         """Run every mode of `params` for a few tokens, `max_tokens` at most."""
-        limit = WARM_UP_TOKENS if max_tokens is None else min(WARM_UP_TOKENS, max_tokens)
-        sampling = SamplingParams(max_tokens=limit)
+        sampling = warm_up_sampling(COMPARE_TOKENS, max_tokens)
         for mode, chosen in params.items():
             self.answers([GenerationRequest("warm-up", inputs, mode, chosen, sampling)])
 
@@ -247,10 +245,7 @@ class Runtime:
             prompt_tokens=len(prompt.token_ids),
             vision_s=first.vision_s,
             prefill_s=first.prefill_s,
-            results=compared_to_ar(
-                tuple(answer.result(prompt_s) for answer in answers),
-                next((answer.margins for answer in answers if answer.mode == REFERENCE_MODE), ()),
-            ),
+            results=results_of(answers, prompt_s),
         )
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from tests.e2e.memory_group import MemoryGroup, NoGroups
 from vlm_dlm import memory
-from vlm_dlm.defaults import ram_bytes
 
 GIB = 2**30
 LIMITS = {1: "memory.limit_in_bytes", 2: "memory.max"}
@@ -45,7 +44,7 @@ def test_the_smallest_limit_of_all_groups_above_counts(
     tree = Tree(version, "/slice/unit", tmp_path, monkeypatch)
     tree.limit("slice/unit", str(2 * GIB), used=GIB, idle=GIB // 2)
     tree.limit("slice", str(GIB), used=GIB // 4)
-    assert memory.memory_limit() == ram_bytes() == GIB
+    assert memory.memory_limit() == GIB
     assert memory.free_in_groups() == 3 * GIB // 4
     tree.limit("slice", "max" if version == 2 else "9223372036854771712")
     assert memory.memory_limit() == 2 * GIB
@@ -60,6 +59,18 @@ def test_a_container_sees_its_group_as_the_root(
     tree.limit("", str(GIB), used=GIB // 4)
     assert memory.memory_limit() == GIB
     assert memory.free_in_groups() == 3 * GIB // 4
+
+
+def test_what_is_free_is_the_smaller_of_machine_and_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = Tree(2, "/unit", tmp_path, monkeypatch)
+    tree.limit("unit", str(4 * GIB), used=GIB)
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    assert memory.free_memory() == 3 * GIB, "the machine does not say"
+    for free in (2 * GIB, 5 * GIB):
+        memory.MEMINFO.write_text(f"MemTotal: 1 kB\nMemAvailable:   {free // 1024} kB\n")
+        assert memory.free_memory() == min(free, 3 * GIB)
 
 
 def test_without_limits_it_is_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

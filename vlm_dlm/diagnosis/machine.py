@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vlm_dlm.defaults import ram_bytes
+from vlm_dlm.memory import memory_limit
 from vlm_dlm.model.placement import free_bytes
 
 
@@ -28,7 +28,7 @@ class DeviceFacts:
 def find_devices() -> tuple[DeviceFacts, ...]:
     """The CPU first, then every GPU."""
     title = platform.processor() or platform.machine()
-    cpu = DeviceFacts("cpu", title, ram_bytes(), free_bytes(torch.device("cpu")))
+    cpu = DeviceFacts("cpu", title, memory_limit(), free_bytes(torch.device("cpu")))
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return (cpu, *(_gpu(index) for index in range(count)))
 

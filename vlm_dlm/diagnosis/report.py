@@ -11,11 +11,12 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from vlm_dlm import __version__
-from vlm_dlm.defaults import choose_dtype, ram_bytes
+from vlm_dlm.defaults import choose_dtype
 from vlm_dlm.diagnosis.machine import DeviceFacts, find_devices
 from vlm_dlm.diagnosis.needs import MemoryNeed, memory_needs
 from vlm_dlm.diagnosis.subject import CheckpointFacts, Subject
 from vlm_dlm.diagnosis.verdict import Verdict, count_download, judge
+from vlm_dlm.memory import memory_limit
 from vlm_dlm.runtime import choose_device
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "pillow", "accelerate", "torchao")
@@ -43,7 +44,7 @@ def diagnose(subject: Subject) -> Diagnosis:
     needs = [
         need for place in devices for need in memory_needs(config, place.name, place.free_bytes)
     ]
-    ram, facts = ram_bytes(), subject.facts
+    ram, facts = memory_limit(), subject.facts
     offload_bytes = shutil.disk_usage(tempfile.gettempdir()).free
     verdict = judge(needs, choose_dtype(config, "cpu", ram), offload_bytes)
     return Diagnosis(

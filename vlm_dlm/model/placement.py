@@ -9,14 +9,13 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from vlm_dlm.errors import CheckpointError
-from vlm_dlm.memory import free_in_groups
+from vlm_dlm.memory import free_memory
 from vlm_dlm.model.linear import empty_weight
 
 if TYPE_CHECKING:
@@ -213,20 +212,7 @@ def _free_bytes(device: torch.device) -> int | None:
     """Free memory, or None where it cannot be told; loading is then simply tried."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if device.type != "cpu":
-        return None
-    found = (_free_in_machine(), free_in_groups())
-    return min((free for free in found if free is not None), default=None)
-
-
-def _free_in_machine() -> int | None:
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return None
-    for line in meminfo.read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
+    return free_memory() if device.type == "cpu" else None
 
 
 def set_parameter(model: nn.Module, name: str, value: Tensor) -> None:

@@ -12,9 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-from PIL import Image
-
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.base import Engine
 from vlm_dlm.engine.scripted_engine import ScriptedEngine
@@ -22,12 +19,11 @@ from vlm_dlm.errors import EngineError
 from vlm_dlm.events import Failed, GenerationEvent
 from vlm_dlm.model.quiet import quiet_imports
 from vlm_dlm.preflight import Checkpoint, open_checkpoint
-from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput, SamplingParams
+from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput
 from vlm_dlm.serving.launch import Launch
+from vlm_dlm.warm_up import warm_up_prompt, warm_up_sampling
 
 OnProgress = Callable[[float], None]  # 0 to 1, from any thread
-WARM_UP_TOKENS = 4
-WARM_UP_TEXT = "What is in the picture?"
 # Most of a start's time. The second part is what an image tower makes `Runtime.load` import.
 SLOW_IMPORTS = ("vlm_dlm.runtime", "vlm_dlm.engine.torch_engine", "accelerate")
 VISION_IMPORTS = (
@@ -80,11 +76,7 @@ def load_engine(launch: Launch, checkpoint: Checkpoint | None, progress: OnProgr
         launch.limits,
         launch.quantize,
     )
-    sees_images = checkpoint.config.vision is not None
-    # Noise: a plain picture could be answered by a shortcut that a real one does not take.
-    noise = np.random.default_rng(0).integers(0, 256, (84, 112, 3), dtype=np.uint8)
-    pictures = [Image.fromarray(noise)] if sees_images else []
-    prompt = runtime.inputs(runtime.prompt(WARM_UP_TEXT, pictures, max_tokens=WARM_UP_TOKENS))
+    prompt = runtime.inputs(warm_up_prompt(checkpoint))
     return Loaded(TorchEngine(runtime.core), prompt, runtime.device, runtime.dtype)
 
 
@@ -92,7 +84,7 @@ async def warm_up(loaded: Loaded, progress: OnProgress) -> None:
     """Run every mode for a few tokens. Raises EngineError if one cannot run."""
     if loaded.prompt is None:
         return
-    sampling = SamplingParams(max_tokens=WARM_UP_TOKENS)
+    sampling = warm_up_sampling()
     for number, mode in enumerate(MODES):
         progress(number / len(MODES))
         request = GenerationRequest(f"warm-up-{mode}", loaded.prompt, mode, sampling=sampling)

@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vlm_dlm.defaults import choose_dtype, ram_bytes
+from vlm_dlm.defaults import choose_dtype
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.scripted_engine import Script
+from vlm_dlm.memory import memory_limit
 from vlm_dlm.model.quantization import check_quantize
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.serving.launch import Launch
@@ -63,7 +64,7 @@ def _vllm_server(settings: Settings, checkpoint: Checkpoint) -> VllmServer:
     dtype = settings.dtype
     if dtype == "auto":  # as our own engine would choose on that device
         device = "cpu" if found.is_cpu else "cuda"
-        dtype = choose_dtype(checkpoint.config, device, ram_bytes())
+        dtype = choose_dtype(checkpoint.config, device, memory_limit())
     launch = ChildLaunch(
         found,
         checkpoint.folder,

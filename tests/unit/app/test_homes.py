@@ -31,6 +31,10 @@ HOMES = {
     r"\bnum_prompt \+ \w+ \+ \w+": ["vlm_dlm/answer_room.py"],
     # Giving up on what is lost again and again.
     r"\.max_losses\b": ["vlm_dlm/serving/managed.py"],
+    # How much memory there is.
+    r"/proc/meminfo|SC_PHYS_PAGES|/sys/fs/cgroup": ["vlm_dlm/memory.py"],
+    # What an engine is tried with.
+    r"\(84, 112, 3\)": ["vlm_dlm/warm_up.py"],
     # The modes have names, one of them is the reference; `page/about.py` shows a program.
     r"\"ar\"": [
         "app/vlm_dlm_app/page/about.py",
