@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
+
+from vlm_dlm.request import REFERENCE_MODE
+from vlm_dlm_app.page.speeds import LEAST_QUEUE_MS, LEAST_TOKENS, TOO_SHORT
 
 STATIC = Path(__file__).parent / "static"
 # In this order: each may use those before it.
@@ -13,12 +17,21 @@ SCRIPTS = (
 )
 STYLES = ("page", "replay")
 SCRIPT_PATH = "/page/page.js"
+# What the live view shares with the rest of the server, as `vlmDlm.told`.
+TOLD = {
+    "reference": REFERENCE_MODE,
+    "too_short": TOO_SHORT,
+    "least_tokens": LEAST_TOKENS,
+    "least_queue_ms": LEAST_QUEUE_MS,
+}
 
 
 @cache
 def script(*names: str) -> str:
-    """JavaScript of all parts, or of those named."""
-    return "\n".join((STATIC / f"{name}.js").read_text("utf-8") for name in names or SCRIPTS)
+    """JavaScript of all parts, behind what they are told, or of those named alone."""
+    parts = [(STATIC / f"{name}.js").read_text("utf-8") for name in names or SCRIPTS]
+    told = [] if names else [f"window.vlmDlm = {{told: {json.dumps(TOLD)}}};"]
+    return "\n".join([*told, *parts])
 
 
 @cache

@@ -6,8 +6,9 @@ foreign JSON: what has not the right form is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from math import isfinite
+from statistics import median
 from typing import Any, cast
 
 from pandas import DataFrame  # pyright: ignore[reportMissingTypeStubs]
@@ -36,9 +37,9 @@ def bars(record: object, figure: str) -> DataFrame:
     rows: list[tuple[str, float]] = []
     for name, title in list(titles.items())[:MAX_MODES]:
         values = [_number(_mapping(run.get(name)).get(figure)) for run in runs]
-        known = sorted(value for value in values if value is not None)
+        known = [value for value in values if value is not None]
         if known:
-            rows.append((title, _median(known)))
+            rows.append((title, median(known)))
     return DataFrame(rows, columns=list(BAR_COLUMNS))
 
 
@@ -65,11 +66,6 @@ def _points(answer: Mapping[str, Any]) -> list[tuple[float, float]]:
 def _title(name: str, answer: object) -> str:
     title = _mapping(answer).get("title")
     return title[:80] if isinstance(title, str) and title else name[:80]
-
-
-def _median(ordered: Sequence[float]) -> float:
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

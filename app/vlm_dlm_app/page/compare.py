@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from vlm_dlm.request import REFERENCE_MODE
 from vlm_dlm_app.page import charts
 from vlm_dlm_app.page.aside import together
 from vlm_dlm_app.page.assets import SCRIPT_PATH
@@ -61,7 +60,7 @@ def add(services: Services) -> CompareView:
             controls = _settings(services)
         with gr.Column(scale=3, min_width=320):
             stage = gr.HTML(
-                stage_html(services),
+                _stage_html(services),
                 head=f'<script src="{SCRIPT_PATH.removeprefix("/")}"></script>',
                 js_on_load=_STAGE,
                 elem_id="stage-box",
@@ -159,7 +158,7 @@ def _settings(
     return modes, threshold, block_length, max_tokens, temperature, seed, num_runs, parallel
 
 
-def stage_html(services: Services) -> str:
+def _stage_html(services: Services) -> str:
     """Where the panels go, with what the scripts must know about the modes."""
     modes = [
         {
@@ -171,13 +170,8 @@ def stage_html(services: Services) -> str:
         }
         for i, info in enumerate(services.engine.capabilities.modes)
     ]
-    told = {
-        "modes": json.dumps(modes),
-        "reference": REFERENCE_MODE,
-        "keys": str(bool(services.settings.api_keys)).lower(),
-    }
-    data = " ".join(f'data-{name}="{escape(value)}"' for name, value in told.items())
-    return f'<div id="stage" {data}></div>'
+    keys = str(bool(services.settings.api_keys)).lower()
+    return f'<div id="stage" data-modes="{escape(json.dumps(modes))}" data-keys="{keys}"></div>'
 
 
 def _charts(stage: gr.HTML, titles: list[str]) -> None:

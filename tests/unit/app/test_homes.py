@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from vlm_dlm.decoding import MODES
-from vlm_dlm.engine.scripted_engine import Script, ScriptedEngine
 from vlm_dlm.request import DEFAULT_MODE, REFERENCE_MODE
-from vlm_dlm_app.page.compare import stage_html
-from vlm_dlm_app.settings.model import Settings
+from vlm_dlm_app.page.assets import STATIC, TOLD, script
 
 ROOT = Path(__file__).parents[3]
 PLACES = ("app/vlm_dlm_app", "vlm_dlm")
@@ -56,14 +53,34 @@ def test_reference_and_default_are_modes() -> None:
     assert MODES[DEFAULT_MODE].is_lossless, "the default says what the reference says"
 
 
-def test_the_page_is_told_the_reference() -> None:
-    """By the server: its scripts spell none."""
-    scripts = (ROOT / "app/vlm_dlm_app/page/static").glob("*.js")
-    assert not [path.name for path in scripts if re.search("[\"']ar[\"']", path.read_text("utf-8"))]
-    services: Any = SimpleNamespace(
-        engine=ScriptedEngine(Script(())), settings=Settings(), is_lossless=lambda _: True
-    )
-    assert f'data-reference="{REFERENCE_MODE}"' in stage_html(services)
+@pytest.mark.parametrize(
+    "sign",
+    [
+        "[\"']ar[\"']",  # the reference, but for what its tokens are called
+        "too short",
+        "num_tokens < \\d",
+    ],
+)
+def test_the_page_is_told_what_the_server_decides(sign: str) -> None:
+    scripts = {path.name: path.read_text("utf-8") for path in STATIC.glob("*.js")}
+    assert not [name for name, text in scripts.items() if re.search(sign, text)]
+
+
+@pytest.mark.parametrize(
+    ("sign", "home"),
+    [(r"createElement\(tag\)", "parts.js"), (r"sorted\.length >> 1|\.sort\(.*a - b", "card.js")],
+)
+def test_a_helper_of_the_scripts_has_one_home(sign: str, home: str) -> None:
+    scripts = {path.name: path.read_text("utf-8") for path in STATIC.glob("*.js")}
+    assert [name for name, text in scripts.items() if re.search(sign, text)] == [home]
+
+
+def test_what_the_page_is_told_comes_first() -> None:
+    assert script().startswith(f"window.vlmDlm = {{told: {json.dumps(TOLD)}}};")
+    assert TOLD["reference"] == REFERENCE_MODE
+    used = set(re.findall(r"\btold\.(\w+)", script())) | {"reference"}
+    assert used == TOLD.keys()
+    assert "told" not in script("parts", "tokens"), "the report needs nothing of it"
 
 
 def places_of(sign: str) -> list[str]:

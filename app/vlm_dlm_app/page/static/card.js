@@ -2,7 +2,7 @@
 window.vlmDlm = window.vlmDlm || {};
 
 vlmDlm.card = (() => {
-  const { make } = vlmDlm.tokens;
+  const { make } = vlmDlm.parts;
   const PARTS = [
     ["vision_time_ms", "image"],
     ["prefill_time_ms", "prompt"],
@@ -13,7 +13,6 @@ vlmDlm.card = (() => {
     ...PARTS.map(([name]) => name), "tokens_per_second", "tokens_per_forward", "num_forwards", "num_positions",
     "num_wasted_positions", "time_to_first_token_ms", "time_to_first_sentence_ms", "queue_time_ms",
   ];
-  const MIN_QUEUE_MS = 5; // below it nobody waited
 
   /** A number without noise. */
   function num(value) {
@@ -97,7 +96,7 @@ vlmDlm.card = (() => {
     const isCached = runs.filter((run) => run.is_prompt_cached).length;
     const words = isCached ? [isCached === runs.length ? "prompt not included" : ""] : ["image and prompt included"];
     const queue = median(runs.map((run) => run.queue_time_ms)) ?? 0;
-    if (queue > MIN_QUEUE_MS) words.push(`${ms(queue)} of it in the queue`);
+    if (queue > vlmDlm.told.least_queue_ms) words.push(`${ms(queue)} of it in the queue`);
     return words.filter(Boolean).join(", ");
   }
 
@@ -106,7 +105,7 @@ vlmDlm.card = (() => {
     const all = (name) => runs.map((run) => run[name]);
     const positions = median(all("num_positions")), speeds = all("tokens_per_second");
     const wasted = positions == null ? "" : `of ${num(positions)} computed`;
-    const short = speeds.every((speed) => speed == null) ? "too short to measure" : "";
+    const short = speeds.every((speed) => speed == null) ? vlmDlm.told.too_short : "";
     const figures = make("dl", "vd-figures");
     figures.append(
       figure("tokens_per_second", "tokens per second", speeds, { note: short }),
@@ -123,7 +122,7 @@ vlmDlm.card = (() => {
   function runOf(result) {
     const { metrics, usage } = result;
     const run = Object.fromEntries(FIGURES.map((name) => [name, metrics[name] ?? null]));
-    if (result.num_tokens < 2) run.tokens_per_second = null; // the first token comes with the prompt
+    if (result.num_tokens < vlmDlm.told.least_tokens) run.tokens_per_second = null; // the first token comes with the prompt
     run.is_prompt_told = metrics.prefill_time_ms != null; // by its engine
     return { ...run, is_prompt_cached: (usage?.prompt_tokens_details?.cached_tokens ?? 0) > 0 };
   }

@@ -45,7 +45,7 @@ vlmDlm.code = (() => {
   /** Arguments of OpenAI's client and, apart, what only this server knows. */
   function argumentsOf(record, mode, details) {
     const plain = {}, extra = {};
-    const known = details.find(({name}) => name === mode)?.options ?? (mode === vlmDlm.compare.reference ? [] : OF_MODES);
+    const known = details.find(({name}) => name === mode)?.options ?? (mode === vlmDlm.told.reference ? [] : OF_MODES);
     const all = {...optionsOf(record), ...(record.mode_options?.[mode] || {})};
     for (const [name, value] of Object.entries(all)) {
       if (OF_OPENAI.includes(name)) plain[name] = value;

@@ -2,7 +2,7 @@
 window.vlmDlm = window.vlmDlm || {};
 
 vlmDlm.compare = (() => {
-  const { make } = vlmDlm.tokens;
+  const { make } = vlmDlm.parts, { reference } = vlmDlm.told;
   const SLOTS = ["replay", "encoder", "share"];
 
   /** Per mode the options it has, from the settings. */
@@ -22,7 +22,6 @@ vlmDlm.compare = (() => {
     image: null,
     hasKeys: false,
     modes: [],
-    reference: "", // the mode that the others are held against
     panels: new Map(),
     running: null,
     loading: null,
@@ -35,7 +34,6 @@ vlmDlm.compare = (() => {
       this.trigger = trigger;
       root.classList.add("vd");
       this.modes = JSON.parse(root.dataset.modes || "[]");
-      this.reference = root.dataset.reference;
       this.hasKeys = root.dataset.keys === "true"; // whether callers need one
       this.alert = make("div", "vd-alert");
       this.alert.setAttribute("role", "alert");
@@ -97,10 +95,10 @@ vlmDlm.compare = (() => {
     setDiff(isOn) {
       const legend = isOn ? ["differences", { withDraft: false }] : [this.colorBy];
       vlmDlm.tokens.legend(this.tools.legend, ...legend);
-      const ar = this.panels.get(this.reference);
+      const ar = this.panels.get(reference);
       const elsewhere = new Set();
       for (const [name, panel] of this.panels) {
-        if (name === this.reference || !ar) continue;
+        if (name === reference || !ar) continue;
         const isWhole = isOn && panel.state === "done" && ar.state === "done";
         const marks = isWhole ? vlmDlm.diff.compare(ar.rows, panel.rows) : null;
         marks?.lost.forEach((indices) => indices.forEach((i) => elsewhere.add(i)));
@@ -283,7 +281,7 @@ vlmDlm.compare = (() => {
     /** Everything is there: badges, cards, record. */
     complete(job) {
       vlmDlm.panels.frames.run();
-      const hasReference = this.panels.get(this.reference)?.state === "done";
+      const hasReference = this.panels.get(reference)?.state === "done";
       for (const [name, panel] of this.panels) {
         const runs = job.runs.map((run) => run[name]).filter(Boolean);
         panel.showCard(runs);

@@ -2,7 +2,7 @@
 window.vlmDlm = window.vlmDlm || {};
 
 vlmDlm.panels = (() => {
-  const { make } = vlmDlm.tokens;
+  const { make } = vlmDlm.parts;
   const FRAME_MS = 100;
   const HOW = {
     ar: "One token per forward pass, left to right. The yardstick for the others.",
@@ -240,7 +240,7 @@ vlmDlm.panels = (() => {
     /** How the answer agrees with that of the reference. */
     showBadge(agreement) {
       this.badge.hidden = false;
-      if (this.info.name === vlmDlm.compare.reference) return this.setBadge("reference", "the others are compared with this");
+      if (this.info.name === vlmDlm.told.reference) return this.setBadge("reference", "the others are compared with this");
       if (!agreement) return this.setBadge("unknown", "nothing to compare with: no whole answer of AR");
       if (agreement.is_identical) return this.setBadge("identical", "✓ identical to AR");
       const { index, margin } = agreement.first_difference;

@@ -6,7 +6,7 @@ vlmDlm.parts = (() => {
   function make(tag, name, text, ...children) {
     const element = document.createElement(tag);
     if (name) element.className = name;
-    if (text) element.textContent = text;
+    if (text !== undefined && text !== null) element.textContent = text;
     element.append(...children);
     return element;
   }

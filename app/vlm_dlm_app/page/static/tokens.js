@@ -3,6 +3,7 @@
 window.vlmDlm = window.vlmDlm || {};
 
 vlmDlm.tokens = (() => {
+  const { make } = vlmDlm.parts;
   const ORIGINS = {
     ar: "written one at a time",
     unmasked: "filled in for a mask",
@@ -14,14 +15,6 @@ vlmDlm.tokens = (() => {
   const SURE_FROM = [0.5, 0.8, 0.95, 0.99]; // below the first is shade 0
   const SURE_WORDS = ["under 50 %", "50 to 80 %", "80 to 95 %", "95 to 99 %", "99 % and more"];
   const rowOf = new WeakMap();
-
-  /** An element with a class and a text. */
-  function make(tag, className, text) {
-    const element = document.createElement(tag);
-    if (className) element.className = className;
-    if (text !== undefined) element.textContent = text;
-    return element;
-  }
 
   /** Shade of a confidence, 0 the least sure. */
   function sureShade(confidence) {
@@ -218,5 +211,5 @@ vlmDlm.tokens = (() => {
     container.addEventListener("keydown", onKey);
   }
 
-  return { ORIGINS, make, prepare, render, append, paint, draft, legend, spans, row: (element) => rowOf.get(element) };
+  return { ORIGINS, prepare, render, append, paint, draft, legend, spans, row: (element) => rowOf.get(element) };
 })();

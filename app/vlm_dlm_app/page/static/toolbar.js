@@ -2,7 +2,7 @@
 window.vlmDlm = window.vlmDlm || {};
 
 vlmDlm.toolbar = (() => {
-  const { make } = vlmDlm.tokens;
+  const { make } = vlmDlm.parts;
   const COLORS = [["origin", "Origin"], ["step", "Step"], ["confidence", "Confidence"]];
   const FIGURES = [
     ["tokens per second", "Tokens of the answer, by the time of writing alone."],
