@@ -96,6 +96,12 @@ class Answer:
         )
 
 
+def num_equal_leading(own: Sequence[int], other: Sequence[int]) -> int:
+    """Tokens before the first that differs, which may be one that only the longer has."""
+    pairs = enumerate(zip(own, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(own), len(other)))
+
+
 def results_of(answers: Sequence[Answer], prompt_s: float) -> tuple[ModeResult, ...]:
     """Each held against `ar`, where that is among them. prompt_s: as for `Answer.result`."""
     results = tuple(answer.result(prompt_s) for answer in answers)
@@ -119,8 +125,6 @@ def _compared(
     own = result.token_ids
     if own == expected:
         return replace(result, identical_to_ar=True)
-    pairs = enumerate(zip(own, expected, strict=False))
-    shorter = min(len(own), len(expected))
-    index = next((i for i, (one, other) in pairs if one != other), shorter)
+    index = num_equal_leading(own, expected)
     margin = margins[index] if index < len(margins) else None
     return replace(result, identical_to_ar=False, first_difference=index, margin=margin)

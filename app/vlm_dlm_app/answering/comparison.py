@@ -13,6 +13,7 @@ from time import monotonic
 
 from vlm_dlm.errors import DeadlineError, QueueFullError, VlmDlmError
 from vlm_dlm.events import GenerationEvent, Started, Stats, is_terminal
+from vlm_dlm.report import num_equal_leading
 from vlm_dlm.request import REFERENCE_MODE
 from vlm_dlm.serving.queue.service import Ticket
 from vlm_dlm_app.answering.answers import Answer, known_ms, metrics_of, timings_of, usage_of
@@ -233,8 +234,7 @@ def agreement_of(ar: Answer, own: Answer, to_text: Callable[[int], str]) -> Agre
     """How far two answers are the same. to_text: the text of one token."""
     sides = ar.token_ids, own.token_ids
     longest = max(map(len, sides))
-    pairs = zip(*sides, strict=False)
-    num_equal = next((i for i, (a, b) in enumerate(pairs) if a != b), min(map(len, sides)))
+    num_equal = num_equal_leading(*sides)
     difference = None
     if num_equal < longest:
         texts = [to_text(ids[num_equal]) if num_equal < len(ids) else None for ids in sides]
