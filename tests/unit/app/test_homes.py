@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -32,6 +33,8 @@ HOMES = {
     r"/proc/meminfo|SC_PHYS_PAGES|/sys/fs/cgroup": ["vlm_dlm/memory.py"],
     # What an engine is tried with.
     r"\(84, 112, 3\)": ["vlm_dlm/warm_up.py"],
+    # Where two answers first differ.
+    r"if \w+ != \w+\), ": ["vlm_dlm/report.py"],
     # The modes have names, one of them is the reference; `page/about.py` shows a program.
     r"\"ar\"": [
         "app/vlm_dlm_app/page/about.py",
@@ -81,6 +84,36 @@ def test_what_the_page_is_told_comes_first() -> None:
     used = set(re.findall(r"\btold\.(\w+)", script())) | {"reference"}
     assert used == TOLD.keys()
     assert "told" not in script("parts", "tokens"), "the report needs nothing of it"
+
+
+def homes_in_docs() -> list[tuple[str, str]]:
+    """(file, symbol) of every row of the table in docs/architecture.md."""
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    table = text.split("## Rules and their homes")[1].split("\n## ")[0]
+    found: list[tuple[str, str]] = []
+    for row in re.findall(r"^\| (?!Rule|-).* \| (.*) \|$", table, re.MULTILINE):
+        for home in row.split("; "):
+            file, symbols = home.split(": ")
+            found += [(file.strip("`"), symbol.strip("`")) for symbol in symbols.split(", ")]
+    return found
+
+
+@pytest.mark.parametrize(("file", "symbol"), homes_in_docs())
+def test_a_home_in_the_docs_holds_what_it_says(file: str, symbol: str) -> None:
+    names: set[str] = set()
+    for node in ast.parse((ROOT / file).read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    assert symbol in names
+
+
+def test_the_docs_name_every_home() -> None:
+    single = {homes[0] for homes in HOMES.values() if len(homes) == 1}
+    assert single <= {file for file, _ in homes_in_docs()}
 
 
 def places_of(sign: str) -> list[str]:
