@@ -7,15 +7,8 @@ from typing import Any
 
 from vlm_dlm_app.answering import thinking
 from vlm_dlm_app.answering.conversation import conversation_of
-from vlm_dlm_app.answering.intake import (
-    Ask,
-    deadline_of,
-    mode_options,
-    over_limit,
-    priority_of,
-    resolve_mode,
-    sampling_of,
-)
+from vlm_dlm_app.answering.intake import Ask, deadline_of, over_limit, priority_of, sampling_of
+from vlm_dlm_app.answering.modes import mode_options, resolve_mode
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.schemas.chat import ChatRequest
 from vlm_dlm_app.schemas.fields.nested import STREAM_OPTIONS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vlm_dlm.events import Canvas, Committed, Failed, Finished, Started, is_terminal
 from vlm_dlm_app.answering.comparison import Judge, Queued, Step
 from vlm_dlm_app.answering.drafts import DraftPace, draft_of, tokens_of
-from vlm_dlm_app.answering.intake import model_id
+from vlm_dlm_app.answering.modes import model_id
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.http.streaming import sse
 from vlm_dlm_app.state import Services

@@ -15,8 +15,8 @@ from vlm_dlm.preflight import parse_modes
 from vlm_dlm_app.answering.compare_events import CompareEvents
 from vlm_dlm_app.answering.comparison import Comparison, Judge
 from vlm_dlm_app.answering.drafts import DraftPace
-from vlm_dlm_app.answering.intake import (
-    Ask,
+from vlm_dlm_app.answering.intake import Ask
+from vlm_dlm_app.answering.modes import (
     check_offered,
     given_options,
     mode_options,

@@ -12,7 +12,8 @@ from uuid import uuid4
 from vlm_dlm.events import Canvas, GenerationEvent, Started
 from vlm_dlm_app.answering.answers import Answer, metrics_of, timings_of, usage_of
 from vlm_dlm_app.answering.drafts import DraftPace, draft_of
-from vlm_dlm_app.answering.intake import Ask, model_id
+from vlm_dlm_app.answering.intake import Ask
+from vlm_dlm_app.answering.modes import model_id
 from vlm_dlm_app.answering.start import start_answer
 from vlm_dlm_app.http.streaming import rendered, sse
 from vlm_dlm_app.schemas.generate import GenerateReply

@@ -1,4 +1,4 @@
-"""From what a client asks for to what the service takes: limits, images, modes, tickets.
+"""From what a client asks for to what the service takes: limits, images, tickets.
 
 Order: what is refused by looking at the request alone, then whether there is room, and only then
 work on images and text.
@@ -14,31 +14,24 @@ from typing import Any
 from uuid import uuid4
 
 from vlm_dlm.answer_room import DEFAULT_MAX_TOKENS, fit_answer
-from vlm_dlm.decoding import MODES, find_mode
+from vlm_dlm.decoding import find_mode
 from vlm_dlm.errors import (
     BadInputError,
     ContextLengthError,
     DeadlineError,
-    ModeError,
+    ImageError,
+    PromptError,
 )
-from vlm_dlm.preflight import mode_params
-from vlm_dlm.processor.prompt import Message
-from vlm_dlm.request import DEFAULT_MODE, GenerationRequest, PromptInput, SamplingParams
+from vlm_dlm.preflight import conversation
+from vlm_dlm.processor.prompt import Message, TextPart
+from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.serving.queue.fair_queue import Priority
 from vlm_dlm.serving.queue.service import Ticket
-from vlm_dlm_app.answering.conversation_limits import check_conversation, check_num_images
 from vlm_dlm_app.answering.image_sources import Source, fetch_place, image_contents
 from vlm_dlm_app.http.errors import ApiError
-from vlm_dlm_app.schemas.common import AnswerOptions, ModeOptions
+from vlm_dlm_app.schemas.common import AnswerOptions
+from vlm_dlm_app.schemas.generate import Question
 from vlm_dlm_app.state import Services
-
-AUTO = "auto"
-# The modes' options by the engine's names -> by the names of requests. A request sets no others.
-OPTION_FIELDS = {
-    "threshold": "threshold",
-    "block_length": "block_length",
-    "steps": "max_denoising_steps",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +61,34 @@ class Ask:
         if self.deadline_s is None:
             return None
         return max(self.deadline_s - (monotonic() - self.arrived_s), 0.001)
+
+
+def ask_of(services: Services, body: Question, files: Sequence[bytes]) -> Ask:
+    """The question with its images: a form's files, or a JSON body's data URIs.
+
+    Raises ApiError or BadInputError for what is over a limit.
+    """
+    options = body.options
+    num_images = len(files) + len(body.images)
+    sampling = sampling_of(services, options)
+    if options.max_thinking_tokens is not None:
+        if not options.enable_thinking:
+            raise ApiError(
+                400,
+                "bad_input",
+                "max_thinking_tokens needs enable_thinking",
+                "options.max_thinking_tokens",
+            )
+        sampling = replace(sampling, max_thinking_tokens=options.max_thinking_tokens)
+    return Ask(
+        messages=conversation(body.prompt, num_images, body.system),
+        images=(*files, *body.images),
+        sampling=sampling,
+        priority=priority_of(options),
+        deadline_s=deadline_of(services, options),
+        enable_thinking=options.enable_thinking,
+        prompt_field="prompt",
+    )
 
 
 def fitted(services: Services, ask: Ask, prompt: PromptInput, params: Mapping[str, Any]) -> Ask:
@@ -101,8 +122,8 @@ async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput
     where there is no room now for this client, in the queue or to fetch its images, before any of
     them is touched; then ImageError and PromptError, or DeadlineError.
     """
-    check_conversation(services, ask.messages)
-    check_num_images(services, len(ask.images))
+    _check_conversation(services, ask.messages)
+    _check_num_images(services, len(ask.images))
     services.service.check_room(client)
     try:
         async with asyncio.timeout(ask.rest_s):
@@ -148,70 +169,6 @@ def ticket(
     return Ticket(request, client, ask.priority, ask.rest_s)
 
 
-def resolve_mode(services: Services, model: str | None, generation_mode: str | None = None) -> str:
-    """The mode that a model id (NAME, NAME:MODE) and a mode's name or alias ask for.
-
-    Neither, or 'auto', means `linear_spec`, or the first mode where that is not there. Raises
-    ApiError: 404 for a model that is not served, 400 for a contradiction or a mode
-    that is not offered; ModeError for an unknown one.
-    """
-    by_model = _mode_of_model(services, model)
-    wanted = None
-    if generation_mode not in (None, AUTO):
-        wanted = find_mode(generation_mode, offered_modes(services)).name
-    if by_model is not None and wanted is not None and by_model != wanted:
-        raise ApiError(
-            400,
-            ModeError.code,
-            f"the model asks for mode {by_model} and generation_mode for {wanted}",
-            "generation_mode",
-        )
-    mode = by_model or wanted or default_mode(services)
-    check_offered(services, mode)
-    return mode
-
-
-def offered_modes(services: Services) -> tuple[str, ...]:
-    """Those that the engine has, in its order."""
-    return tuple(info.name for info in services.engine.capabilities.modes)
-
-
-def default_mode(services: Services) -> str:
-    """What writes where a request does not choose."""
-    offered = offered_modes(services)
-    return DEFAULT_MODE if DEFAULT_MODE in offered else offered[0]
-
-
-def check_offered(services: Services, *modes: str) -> None:
-    """Raise ApiError, 400, for the first mode that the engine lacks."""
-    offered = offered_modes(services)
-    for mode in modes:
-        if mode not in offered:
-            message = f"mode {mode} is not offered here; the modes are {', '.join(offered)}"
-            raise ApiError(400, "mode_not_offered", message)
-
-
-def model_id(services: Services, mode: str | None = None) -> str:
-    """The id under which clients know a mode; without one, the model itself."""
-    name = services.settings.model_name
-    return name if mode is None else f"{name}:{mode}"
-
-
-def mode_options(options: ModeOptions, *modes: str) -> Mapping[str, Any]:
-    """Checked Params per mode from threshold, block_length and max_denoising_steps.
-
-    Of several modes each takes what it has. Raises ModeError for an option that none has, or a
-    value that cannot be run.
-    """
-    return mode_params(modes, given_options(options), is_shared=len(modes) > 1)
-
-
-def given_options(options: ModeOptions) -> dict[str, Any]:
-    """What a request sets of the modes' options, by the engine's names."""
-    values = {name: getattr(options, field) for name, field in OPTION_FIELDS.items()}
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def sampling_of(
     services: Services, options: AnswerOptions, max_tokens: int | None = None
 ) -> SamplingParams:
@@ -254,15 +211,28 @@ def over_limit(param: str, found: str, limit: int, setting: str | None = None) -
     return ApiError(400, "over_limit", f"{param} {found}; the limit is {limit}{named}", param)
 
 
-def _mode_of_model(services: Services, model: str | None) -> str | None:
-    if model is None:
-        return None
-    name, _, suffix = model.partition(":")
-    is_mode = not suffix or any(suffix == m.name or suffix in m.aliases for m in MODES.values())
-    if name != services.settings.model_name or not is_mode or model.endswith(":"):
-        message = f"there is no model {model[:100]!r} here; the model is {model_id(services)}"
-        raise ApiError(404, "model_not_found", message, "model")
-    return find_mode(suffix).name if suffix else None
+def _check_num_images(services: Services, num_images: int) -> None:
+    """Raise ImageError for more images than one request may bring."""
+    limit = services.settings.max_images
+    if num_images > limit:
+        raise ImageError(f"{num_images} images were given; the limit is {limit} (max_images)")
+
+
+def _check_conversation(services: Services, messages: Sequence[Message]) -> None:
+    """Raise PromptError for too many messages or too much text."""
+    limits = services.settings
+    if len(messages) > limits.max_messages:
+        raise PromptError(
+            f"{len(messages)} messages were given; "
+            f"the limit is {limits.max_messages} (max_messages)"
+        )
+    parts = (part for message in messages for part in message.parts)
+    num_chars = sum(len(part.text) for part in parts if isinstance(part, TextPart))
+    if num_chars > limits.max_prompt_chars:
+        raise PromptError(
+            f"the messages have {num_chars} characters; "
+            f"the limit is {limits.max_prompt_chars} (max_prompt_chars)"
+        )
 
 
 def _stop_of(services: Services, stop: Sequence[str] | None) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from vlm_dlm_app.answering.compare_run import judge_of
-from vlm_dlm_app.answering.question import ask_of
+from vlm_dlm_app.answering.intake import ask_of
 from vlm_dlm_app.answering.start import start_comparison
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page import image_line

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from vlm_dlm_app.answering.intake import DEFAULT_MAX_TOKENS, default_mode
+from vlm_dlm_app.answering.intake import DEFAULT_MAX_TOKENS
+from vlm_dlm_app.answering.modes import default_mode
 from vlm_dlm_app.page import image_line
 from vlm_dlm_app.page.chatting import (
     STOPPED,

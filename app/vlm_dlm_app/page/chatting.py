@@ -13,13 +13,8 @@ from vlm_dlm.engine.base import ModeInfo
 from vlm_dlm.errors import ImageError
 from vlm_dlm.processor.prompt import ImagePart, Message, TextPart
 from vlm_dlm_app.answering.answers import Answer, metrics_of
-from vlm_dlm_app.answering.intake import (
-    Ask,
-    deadline_of,
-    over_limit,
-    resolve_mode,
-    sampling_of,
-)
+from vlm_dlm_app.answering.intake import Ask, deadline_of, over_limit, sampling_of
+from vlm_dlm_app.answering.modes import resolve_mode
 from vlm_dlm_app.answering.start import start_answer
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.http.json_shape import check_shape

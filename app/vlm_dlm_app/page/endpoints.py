@@ -24,8 +24,8 @@ from vlm_dlm_app.answering.chat_run import ChatRun
 from vlm_dlm_app.answering.compare_run import CompareRun, params_of
 from vlm_dlm_app.answering.generate_run import GenerateRun
 from vlm_dlm_app.answering.image_sources import Source
-from vlm_dlm_app.answering.intake import Ask, mode_options, offered_modes, resolve_mode
-from vlm_dlm_app.answering.question import ask_of
+from vlm_dlm_app.answering.intake import Ask, ask_of
+from vlm_dlm_app.answering.modes import mode_options, offered_modes, resolve_mode
 from vlm_dlm_app.http.disconnect import while_connected
 from vlm_dlm_app.http.held_bytes import Hold
 from vlm_dlm_app.http.parsing import SMALL_BYTES

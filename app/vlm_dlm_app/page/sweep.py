@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from vlm_dlm_app.answering.question import ask_of
+from vlm_dlm_app.answering.intake import ask_of
 from vlm_dlm_app.page import image_line
 from vlm_dlm_app.page.runs import Runs, shown, visitor_of
 from vlm_dlm_app.page.speeds import TOO_SHORT

@@ -17,7 +17,8 @@ from vlm_dlm.events import Started, Stats
 from vlm_dlm.preflight import mode_params
 from vlm_dlm.request import REFERENCE_MODE
 from vlm_dlm_app.answering.compare_run import judge_of
-from vlm_dlm_app.answering.intake import Ask, offered_modes, over_limit
+from vlm_dlm_app.answering.intake import Ask, over_limit
+from vlm_dlm_app.answering.modes import offered_modes
 from vlm_dlm_app.answering.start import start_comparison
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.runs import Visitor

@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from vlm_dlm import __version__
-from vlm_dlm_app.answering.intake import offered_modes
+from vlm_dlm_app.answering.modes import offered_modes
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.http.held_bytes import Hold
 from vlm_dlm_app.http.middleware.body import HOLD_KEY, replay, with_body

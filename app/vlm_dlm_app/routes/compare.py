@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from vlm_dlm_app.answering.compare_run import CompareRun, params_of
 from vlm_dlm_app.answering.drafts import DraftPace
-from vlm_dlm_app.answering.question import ask_of
+from vlm_dlm_app.answering.intake import ask_of
 from vlm_dlm_app.http.auth import ClientDep
 from vlm_dlm_app.http.bodies import FormFields, read_body, request_body
 from vlm_dlm_app.routes.replying import replies, reply_of

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, Response
 
 from vlm_dlm_app.answering.drafts import DraftPace
 from vlm_dlm_app.answering.generate_run import GenerateRun
-from vlm_dlm_app.answering.intake import mode_options, resolve_mode
-from vlm_dlm_app.answering.question import ask_of
+from vlm_dlm_app.answering.intake import ask_of
+from vlm_dlm_app.answering.modes import mode_options, resolve_mode
 from vlm_dlm_app.http.auth import ClientDep
 from vlm_dlm_app.http.bodies import FormFields, read_body, request_body
 from vlm_dlm_app.routes.replying import replies, reply_of

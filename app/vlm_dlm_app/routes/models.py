@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
 from vlm_dlm.engine.base import ModeInfo
-from vlm_dlm_app.answering.intake import OPTION_FIELDS
+from vlm_dlm_app.answering.modes import OPTION_FIELDS
 from vlm_dlm_app.http.auth import ClientDep
 from vlm_dlm_app.http.errors import ApiError, error_responses
 from vlm_dlm_app.state import Services, ServicesDep
