@@ -26,8 +26,8 @@ from rich.table import Table
 from tests.twins.mistral3 import mistral3_twin
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.core import EngineCore
-from vlm_dlm.engine.kv_cache import PageTable
 from vlm_dlm.engine.packing import PackedRows
+from vlm_dlm.engine.pages import PageTable
 from vlm_dlm.events import Failed, Finished
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.runtime import Runtime

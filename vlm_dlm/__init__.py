@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlm_dlm.decoding import MODES
+    from vlm_dlm.engine.config import EngineConfig
     from vlm_dlm.engine.core import EngineCore
-    from vlm_dlm.engine.scheduler import EngineConfig
     from vlm_dlm.errors import BadInputError, CheckpointError, VlmDlmError
     from vlm_dlm.processor.prompt import ImagePart, Message, TextPart
     from vlm_dlm.report import ModeResult, Report
@@ -25,7 +25,7 @@ _HOMES = {
     "MODES": "vlm_dlm.decoding",
     "BadInputError": "vlm_dlm.errors",
     "CheckpointError": "vlm_dlm.errors",
-    "EngineConfig": "vlm_dlm.engine.scheduler",
+    "EngineConfig": "vlm_dlm.engine.config",
     "EngineCore": "vlm_dlm.engine.core",
     "GenerationRequest": "vlm_dlm.request",
     "ImagePart": "vlm_dlm.processor.prompt",

@@ -22,8 +22,8 @@ from vlm_dlm.defaults import (
     check_choice,
     choose_dtype,
 )
+from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
-from vlm_dlm.engine.scheduler import EngineConfig
 from vlm_dlm.errors import BadInputError, EngineError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent
 from vlm_dlm.memory import memory_limit

@@ -7,8 +7,8 @@ import torch
 
 from tests.integration.engine.harness import IDS, LaggingDetokenizer, fresh_model, tiny_model
 from vlm_dlm.decoding import MODES
+from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
-from vlm_dlm.engine.scheduler import EngineConfig
 from vlm_dlm.events import Committed, Finished
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from vlm_dlm.decoding import MODES, ModeRequest, find_mode
-from vlm_dlm.engine.admission import check_prompt, reserved
 from vlm_dlm.engine.bookkeeping import book, failed, finished, started
+from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.execution import Execution
 from vlm_dlm.engine.features import FeatureCache
-from vlm_dlm.engine.kv_cache import KvCache, PageAllocator, PageTable
+from vlm_dlm.engine.kv_cache import KvCache
 from vlm_dlm.engine.model_runner import ModelRunner
 from vlm_dlm.engine.packing import rows_of
+from vlm_dlm.engine.pages import PageAllocator, PageTable
 from vlm_dlm.engine.prompt_cache import KeptPrompt, PromptCache
-from vlm_dlm.engine.scheduler import EngineConfig, Grant, Scheduler
+from vlm_dlm.engine.scheduler import Grant, Scheduler, check_prompt, reserved
 from vlm_dlm.engine.sequence import Clock, Detokenizer, Sequence
 from vlm_dlm.engine.stop_strings import StopStrings
 from vlm_dlm.errors import BadInputError, ModeError
@@ -61,11 +62,6 @@ class EngineCore:
     @property
     def has_work(self) -> bool:
         return self.scheduler.has_work
-
-    @property
-    def cache_bytes_used(self) -> int:
-        """Bytes of the cache that somebody owns."""
-        return self.allocator.num_used * self.config.page_size * self.cache.slot_bytes
 
     def submit(self, request: GenerationRequest) -> None:
         """Queue a request. Raises BadInputError or CapacityError if it can never run."""

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from vlm_dlm.engine.kv_cache import PageTable
+from vlm_dlm.engine.pages import PageTable
 from vlm_dlm.engine.scheduler import Grant
 from vlm_dlm.model.attention import RowGroup, visibility_mask
 from vlm_dlm.step import StepPlan, Visibility

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-from vlm_dlm.engine.kv_cache import PageTable
+from vlm_dlm.engine.pages import PageTable
 
 
 @dataclass(slots=True)

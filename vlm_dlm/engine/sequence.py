@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vlm_dlm.decoding import DecodingMode
-from vlm_dlm.engine.kv_cache import PageTable
+from vlm_dlm.engine.pages import PageTable
 from vlm_dlm.engine.stop_strings import StopStrings
 from vlm_dlm.events import Stats
 from vlm_dlm.request import GenerationRequest, ImageInput

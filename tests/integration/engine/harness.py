@@ -18,8 +18,8 @@ from tests.twins.linear_speculation import linear_spec_generate
 from tests.twins.quadratic_speculation import self_spec_generate
 from vlm_dlm.checkpoint.config import ModelConfig, RopeConfig
 from vlm_dlm.decoding import MODES
+from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
-from vlm_dlm.engine.scheduler import EngineConfig
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.model.weights import new_model

@@ -24,8 +24,8 @@ from tests.invariants import assert_no_pages_held, assert_one_ending, events_of
 from tests.twins.forward import DenseForward
 from vlm_dlm.checkpoint.config import VisionConfig
 from vlm_dlm.decoding import MODES
+from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
-from vlm_dlm.engine.scheduler import EngineConfig
 from vlm_dlm.errors import PromptError
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput, SamplingParams

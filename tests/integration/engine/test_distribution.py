@@ -20,8 +20,8 @@ from tests.twins.statistics import chi_square_p
 from vlm_dlm.decoding import MODES
 from vlm_dlm.decoding.linear_speculation import LinearSpeculation
 from vlm_dlm.decoding.quadratic_speculation import QuadraticSpeculation
+from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
-from vlm_dlm.engine.scheduler import EngineConfig
 from vlm_dlm.events import Committed
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import DecodingIds, GenerationRequest, PromptInput, SamplingParams

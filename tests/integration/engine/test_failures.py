@@ -21,8 +21,8 @@ from tests.integration.engine.harness import (
 )
 from tests.invariants import assert_no_pages_held, assert_one_ending, events_of
 from vlm_dlm.decoding import MODES
+from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
-from vlm_dlm.engine.scheduler import EngineConfig
 from vlm_dlm.errors import EngineError, UnavailableError
 from vlm_dlm.events import Failed, GenerationEvent
 from vlm_dlm.request import GenerationRequest

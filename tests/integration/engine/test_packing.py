@@ -7,9 +7,10 @@ import torch
 
 from tests.integration.engine.harness import IMAGE, MASK, prompt_of, tiny_model
 from vlm_dlm.decoding.quadratic_speculation import branch_offsets, branch_visibility
-from vlm_dlm.engine.kv_cache import KvCache, PageAllocator, PageTable
+from vlm_dlm.engine.kv_cache import KvCache
 from vlm_dlm.engine.model_runner import ModelRunner
 from vlm_dlm.engine.packing import PackedRows, grouped
+from vlm_dlm.engine.pages import PageAllocator, PageTable
 from vlm_dlm.step import StepPlan, Visibility
 
 CPU = torch.device("cpu")

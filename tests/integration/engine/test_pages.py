@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from tests.integration.engine.harness import (
     Answer,
@@ -17,7 +16,6 @@ from tests.integration.engine.harness import (
 from tests.invariants import assert_no_pages_held, assert_pages_consistent
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.core import EngineCore
-from vlm_dlm.engine.kv_cache import PageAllocator, PageTable
 from vlm_dlm.request import GenerationRequest
 
 
@@ -94,33 +92,3 @@ def test_accounts_balance_after_every_step() -> None:
         assert num_steps < 2000
     core.close()
     assert_no_pages_held(core)
-    assert core.cache_bytes_used == 0
-
-
-def test_pages_lie_in_a_row_where_they_can() -> None:
-    allocator = PageAllocator(num_pages=8, page_size=8)
-    assert [allocator.pages_for(n) for n in (0, 1, 8, 9)] == [0, 1, 1, 2]
-    first, second, third = (allocator.take(2) for _ in range(3))
-    assert (first, second, third) == ([0, 1], [2, 3], [4, 5])
-    allocator.give_back([0, 1])
-    assert allocator.take(1, is_highest=True) == [7]
-    assert allocator.take(4) is None
-    assert (allocator.num_available, allocator.num_used) == (3, 5), "a refusal changes nothing"
-    allocator.give_back([3])
-    assert allocator.take(3) == [0, 1, 3], "no gap is wide enough"
-    allocator.give_back([3, 4])
-    assert allocator.take(2) == [3, 4]
-
-
-def test_a_table_knows_its_slots_and_gives_them_back_once() -> None:
-    allocator = PageAllocator(num_pages=5, page_size=2)
-    pages = allocator.take(5)
-    assert pages == [0, 1, 2, 3, 4]
-    whole, torn = PageTable(allocator, [1, 2, 3]), PageTable(allocator, [0, 4])
-    assert (whole.first_slot, whole.num_slots, whole.is_contiguous) == (2, 6, True)
-    assert not torn.is_contiguous
-    assert torn.slots(torch.device("cpu")).tolist() == [0, 1, 8, 9]
-    for table in (whole, torn, whole):
-        table.release()
-    assert allocator.num_used == 0
-    assert allocator.take(5) == pages

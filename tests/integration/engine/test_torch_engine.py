@@ -11,8 +11,8 @@ import pytest
 from tests.integration.engine.harness import IDS, LaggingDetokenizer, tiny_model
 from tests.invariants import assert_stream
 from vlm_dlm.decoding import MODES
+from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
-from vlm_dlm.engine.scheduler import EngineConfig
 from vlm_dlm.engine.torch_engine import TorchEngine
 from vlm_dlm.errors import EngineError, ModeError, PromptError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent

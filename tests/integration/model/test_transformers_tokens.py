@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.twins.mistral3 import IMAGE_TOKEN_ID, mistral3_twin, tiny_config
+from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
-from vlm_dlm.engine.scheduler import EngineConfig
 from vlm_dlm.events import Committed
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.model.weights import new_model
