@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from time import perf_counter
 
-from vlm_dlm.engine.health import is_out_of_memory
+from vlm_dlm.engine.execution import is_out_of_memory
 from vlm_dlm.engine.sequence import Sequence
 from vlm_dlm.errors import EngineError, UnavailableError, VlmDlmError
 from vlm_dlm.events import Canvas, Committed, Failed, Finished, GenerationEvent, Started

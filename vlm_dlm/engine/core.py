@@ -7,6 +7,7 @@ one terminal event, whatever fails.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 
 import torch
@@ -130,28 +131,25 @@ class EngineCore:
             events.append(started(sequence))
             kept = self.prompts.find(sequence.request.prompt.key)
             if kept is not None:
-                events += self._guard(sequence, lambda s=sequence, k=kept: self._reuse(s, k))
+                with self._ending_on_failure(sequence, events):
+                    events += self._reuse(sequence, kept)
         return events
 
     def _encode(self) -> list[GenerationEvent]:
         """Features for one request and of one picture, as everybody waits for them."""
-        sequence = self.scheduler.next_with_image
+        events: list[GenerationEvent] = []
+        sequence, began = self.scheduler.next_with_image, perf_counter()
         if sequence is None:
-            return []
-        kept = self.prompts.find(sequence.request.prompt.key)  # by whoever was before it
-        if kept is not None:
-            return self._guard(sequence, lambda: self._reuse(sequence, kept))
-        return self._guard(sequence, lambda: self._encode_next(sequence))
-
-    def _encode_next(self, sequence: Sequence) -> list[GenerationEvent]:
-        began = perf_counter()
-        error = self.execution.encode(sequence)
-        if error is not None:
-            raise error
-        self.runner.synchronize()
-        sequence.clock.features_ready = perf_counter()
-        sequence.clock.vision_s += sequence.clock.features_ready - began
-        return []
+            return events
+        with self._ending_on_failure(sequence, events):
+            kept = self.prompts.find(sequence.request.prompt.key)  # by whoever was before it
+            if kept is not None:
+                return self._reuse(sequence, kept)
+            self.execution.encode(sequence)
+            self.runner.synchronize()
+            sequence.clock.features_ready = perf_counter()
+            sequence.clock.vision_s += sequence.clock.features_ready - began
+        return events
 
     def _reuse(self, sequence: Sequence, kept: KeptPrompt) -> list[GenerationEvent]:
         """Copy a kept prompt instead of computing it."""
@@ -175,12 +173,8 @@ class EngineCore:
             if isinstance(result, Exception):
                 events.append(self._fail(sequence, result))
             elif sequence.is_prefilling:
-                events += self._guard(
-                    sequence,
-                    lambda g=grant, r=result: self._advance_prompt(
-                        g.sequence, g.num_rows, r, began
-                    ),
-                )
+                with self._ending_on_failure(sequence, events):
+                    events += self._advance_prompt(sequence, grant.num_rows, result, began)
             else:
                 by_mode.setdefault(sequence.mode.name, []).append((sequence, result))
         for members in by_mode.values():
@@ -235,9 +229,8 @@ class EngineCore:
             return [event for member in members for event in self._advance_mode([member])]
         events: list[GenerationEvent] = []
         for (sequence, _), choice in zip(members, choices, strict=True):
-            events += self._guard(
-                sequence, lambda s=sequence, c=choice: self._book(s, s.mode.advance(s.state, c))
-            )
+            with self._ending_on_failure(sequence, events):
+                events += self._book(sequence, mode.advance(sequence.state, choice))
         return events
 
     def _book(self, sequence: Sequence, result: StepResult) -> list[GenerationEvent]:
@@ -245,23 +238,22 @@ class EngineCore:
         events, reason = book(sequence, result)
         if reason is not None:
             return [*events, self._finish(sequence, reason)]
-        try:
+        with self._ending_on_failure(sequence, events):  # what is booked must still be delivered
             plan = sequence.mode.plan(sequence.state)
             num_rows = len(plan.token_ids)
             assert num_rows <= sequence.max_rows, f"{num_rows} rows, {sequence.max_rows} announced"
-        except Exception as error:  # what is booked is final and must still be delivered
-            return [*events, self._fail(sequence, error)]
-        sequence.plan = plan
+            sequence.plan = plan
         return events
 
-    def _guard(
-        self, sequence: Sequence, work: Callable[[], list[GenerationEvent]]
-    ) -> list[GenerationEvent]:
-        """Whatever fails inside ends this request and no other."""
+    @contextmanager
+    def _ending_on_failure(
+        self, sequence: Sequence, events: list[GenerationEvent]
+    ) -> Iterator[None]:
+        """Whatever fails inside ends this request and no other; its ending joins the events."""
         try:
-            return work()
+            yield
         except Exception as error:
-            return [self._fail(sequence, error)]
+            events.append(self._fail(sequence, error))
 
     def _finish(self, sequence: Sequence, reason: str) -> GenerationEvent:
         try:

@@ -1,27 +1,28 @@
 """Runs what a step is made of, and makes the best of what fails: the forward once for each request,
-both after giving up what is kept where memory is short. Nothing in here raises but `end_step`.
+both after giving up what is kept where memory is short. Tells a bad request from a broken device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 from vlm_dlm.engine.features import FeatureCache
-from vlm_dlm.engine.health import Health, is_out_of_memory
 from vlm_dlm.engine.model_runner import ModelRunner
 from vlm_dlm.engine.packing import PackedRows
 from vlm_dlm.engine.prompt_cache import PromptCache
 from vlm_dlm.engine.sequence import Sequence as Request
+from vlm_dlm.errors import EngineError
 
-ArgT = TypeVar("ArgT")
-ResultT = TypeVar("ResultT")
+MAX_BAD_STEPS = 3
+_FULL = ("out of memory", "can't allocate memory")
 
 
 class Execution:
-    """Errors are handed back as values, so that each ends the request it belongs to."""
+    """What fails for one request never ends another."""
 
     def __init__(self, runner: ModelRunner, features: FeatureCache, prompts: PromptCache) -> None:
         self.runner = runner
@@ -30,47 +31,90 @@ class Execution:
         self.health = Health()
 
     def forward(self, packed: Sequence[PackedRows]) -> list[Tensor | Exception]:
-        """Logits of each. If one forward for all fails, each runs alone, so that only the one at
-        fault ends."""
-        together = _try(self.runner.run, packed)
-        if isinstance(together, Exception):
-            if is_out_of_memory(together):
-                together.__traceback__ = None  # its frames hold tensors
-                self._make_room()
-            results = [self._alone(rows) for rows in packed]
-        else:
-            results = list[Tensor | Exception](together)
+        """Logits of each. If one forward for all fails, each runs alone, and those at fault get
+        their error instead."""
+        results: list[Tensor | Exception] = []
+        try:
+            results += self.runner.run(packed)
+        except Exception as error:
+            self._has_made_room(error)
+        if not results:
+            results += (self._alone(rows) for rows in packed)
         for result in results:
             self.health.note(result)
         return results
 
-    def encode(self, request: Request) -> Exception | None:
-        """One picture more."""
-        error = _try(self.features.advance, request)
-        if error is not None and is_out_of_memory(error):
-            error.__traceback__ = None
-            self._make_room()
-            error = _try(self.features.advance, request)
-        self.health.note(error)
-        return error
+    def encode(self, request: Request) -> None:
+        """One picture more. Raises what is wrong with it."""
+        with self.health.noting():
+            try:
+                self.features.advance(request)
+            except Exception as error:
+                if not self._has_made_room(error):
+                    raise
+                self.features.advance(request)
 
     def end_step(self) -> None:
         """Raises EngineError if the device looks broken."""
         self.health.end_step()
 
     def _alone(self, rows: PackedRows) -> Tensor | Exception:
-        result = _try(self.runner.run, [rows])
-        return result if isinstance(result, Exception) else result[0]
+        try:
+            return self.runner.run([rows])[0]
+        except Exception as error:
+            return error
 
-    def _make_room(self) -> None:
-        """Give up what is kept for later requests, so that those of now find memory."""
+    def _has_made_room(self, error: Exception) -> bool:
+        """Whether memory was missing. Then what is kept for later requests is given up, so that
+        those of now find some."""
+        if not is_out_of_memory(error):
+            return False
+        error.__traceback__ = None  # its frames hold tensors
         self.features.clear()
         self.prompts.clear()
         self.runner.free_unused()
+        return True
 
 
-def _try(work: Callable[[ArgT], ResultT], argument: ArgT) -> ResultT | Exception:
-    try:
-        return work(argument)
-    except Exception as error:
-        return error
+class Health:
+    """Counts steps in a row in which nothing could be run at all, not even one by one."""
+
+    def __init__(self, max_bad_steps: int = MAX_BAD_STEPS) -> None:
+        self.max_bad_steps = max_bad_steps
+        self._num_bad = 0
+        self._errors: list[Exception | None] = []
+
+    def note(self, result: object) -> None:
+        """What came of one piece of a step's work, an error or anything else."""
+        self._errors.append(result if isinstance(result, Exception) else None)
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Note what comes of the work inside, and raise it."""
+        try:
+            yield
+        except Exception as error:
+            self.note(error)
+            raise
+        self.note(None)
+
+    def end_step(self) -> None:
+        """Raises EngineError where the device looks broken: its errors stay until the process
+        ends."""
+        errors, self._errors = self._errors, []
+        if not errors:
+            return
+        if any(error is None or is_out_of_memory(error) for error in errors):
+            self._num_bad = 0
+            return
+        self._num_bad += 1
+        if self._num_bad >= self.max_bad_steps:
+            raise EngineError(f"nothing could be run in {self._num_bad} steps") from errors[-1]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory is all that was missing, of the device or the machine."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _FULL)
