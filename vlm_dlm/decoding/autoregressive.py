@@ -77,13 +77,18 @@ def _pick(rows: Sequence[Tensor], states: Sequence[AutoregressiveState]) -> list
 
 def _commit(state: AutoregressiveState, picked: Picked, num_kv_kept: int) -> StepResult:
     token_id, budget = picked.token_ids[0], state.budget
-    if budget.is_open and budget.limit is not None and budget.num_tokens >= budget.limit:
+    if budget.is_spent(budget.num_tokens + 1):
         token_id = budget.forced_id
     state.pending = token_id
     state.num_steps += 1
     budget.note([token_id])
     margin = None if picked.margins is None else picked.margins[0]
     token = Token(
-        token_id, state.num_steps - 1, state.num_steps, picked.confidences[0], Origin.AR, margin
+        id=token_id,
+        block=state.num_steps - 1,
+        step=state.num_steps,
+        confidence=picked.confidences[0],
+        origin=Origin.AR,
+        margin=margin,
     )
     return StepResult(committed=(token,), num_kv_kept=num_kv_kept)

@@ -33,15 +33,22 @@ class ThinkingBudget:
     def of(cls, sampling: SamplingParams, ids: DecodingIds) -> ThinkingBudget:
         return cls(sampling.max_thinking_tokens, ids.end_think)
 
+    def is_spent(self, num_tokens: int) -> bool:
+        """Whether a thought that has not ended would be above the limit with an answer of
+        `num_tokens`. Never without a limit, or where the checkpoint has no end of a thought."""
+        is_set = self.limit is not None and self.end_id is not None
+        return is_set and not self.has_ended and num_tokens > self.forced_place
+
     @property
-    def is_open(self) -> bool:
-        """A budget is set and the thought has not ended yet."""
-        return self.limit is not None and self.end_id is not None and not self.has_ended
+    def forced_place(self) -> int:
+        """Which token of the answer the end of the thought is at the latest, from 0."""
+        assert self.limit is not None, "only for a budget that is spent"
+        return self.limit
 
     @property
     def forced_id(self) -> int:
-        """The end of the thought. Only for an open budget."""
-        assert self.end_id is not None, "an open budget has an end"
+        """The end of the thought."""
+        assert self.end_id is not None, "only for a budget that is spent"
         return self.end_id
 
     def note(self, token_ids: Sequence[int]) -> None:
@@ -152,7 +159,7 @@ class Draft:
         self.steps = [0] * len(self.token_ids)
         self.confidences = [1.0] * len(self.token_ids)
 
-    def fill(self, position: int, token_id: int, step: int, confidence: float) -> None:
+    def fill(self, position: int, token_id: int, *, step: int, confidence: float) -> None:
         self.token_ids[position] = token_id
         self.steps[position] = step
         self.confidences[position] = confidence

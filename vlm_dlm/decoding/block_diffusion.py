@@ -168,10 +168,12 @@ def _begin_block(state: BlockDiffusionState) -> None:
     state.block += 1
     state.canvas = Draft([state.ids.mask] * params.block_length)
     if state.seed is not None:
-        state.canvas.fill(0, state.seed.token_ids[0], state.num_steps, state.seed.confidences[0])
+        token_id, confidence = state.seed.token_ids[0], state.seed.confidences[0]
+        state.canvas.fill(0, token_id, step=state.num_steps, confidence=confidence)
     start = state.block * params.block_length
-    if budget.is_open and budget.limit is not None and start + params.block_length > budget.limit:
-        state.canvas.fill(max(0, budget.limit - start), budget.forced_id, state.num_steps, 1.0)
+    if budget.is_spent(start + params.block_length):
+        place = max(0, budget.forced_place - start)
+        state.canvas.fill(place, budget.forced_id, step=state.num_steps, confidence=1.0)
     num_masked, num_steps = len(state.masked), params.num_steps
     share, extra = divmod(num_masked, num_steps)
     state.schedule = tuple(share + (i < extra) for i in range(num_steps))
@@ -193,7 +195,8 @@ def _denoise(state: BlockDiffusionState, picked: Picked) -> StepResult:
         confident = [p for p in by_confidence if picked.confidences[p] >= limit]
         chosen = confident or by_confidence[:1]
     for p in chosen:
-        state.canvas.fill(p, picked.token_ids[p], state.num_steps, picked.confidences[p])
+        token_id, confidence = picked.token_ids[p], picked.confidences[p]
+        state.canvas.fill(p, token_id, step=state.num_steps, confidence=confidence)
     state.num_denoised += 1
     state.is_committing = is_last or _is_settled(state)
     return StepResult(canvas=tuple(state.canvas.token_ids))
@@ -215,8 +218,14 @@ def _commit(state: BlockDiffusionState, picked: Picked) -> StepResult:
     tokens: list[Token] = []
     for p, token_id in enumerate(canvas.token_ids):
         is_seed = p == 0 and state.seed is not None
-        origin = Origin.AR if is_seed else Origin.UNMASKED
-        tokens.append(Token(token_id, state.block, canvas.steps[p], canvas.confidences[p], origin))
+        token = Token(
+            id=token_id,
+            block=state.block,
+            step=canvas.steps[p],
+            confidence=canvas.confidences[p],
+            origin=Origin.AR if is_seed else Origin.UNMASKED,
+        )
+        tokens.append(token)
         if token_id in state.ending_ids:
             break
     state.budget.note([token.id for token in tokens])

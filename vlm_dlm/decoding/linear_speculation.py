@@ -92,7 +92,13 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
         )
         rows = [prompt_logits.clone()[None]]
         picked = pick_rows(rows, [state.sampler], [(0,)], exclude=state.mask_id)[0]
-        token = Token(picked.token_ids[0], 0, 0, picked.confidences[0], Origin.AR)
+        token = Token(
+            id=picked.token_ids[0],
+            block=0,
+            step=0,
+            confidence=picked.confidences[0],
+            origin=Origin.AR,
+        )
         state.budget.note([token.id])
         _begin_draft(state, token.id)
         return state, StepResult(committed=(token,), canvas=state.drafts, num_forwards=0)
@@ -140,7 +146,8 @@ def _draft(state: LinearSpeculationState, picked: Picked) -> StepResult:
     if not chosen:
         chosen = [max(masked, key=lambda p: picked.drawn_confidences[p])]
     for p in chosen:
-        state.canvas.fill(p, picked.token_ids[p], state.num_steps, picked.confidences[p])
+        token_id, confidence = picked.token_ids[p], picked.confidences[p]
+        state.canvas.fill(p, token_id, step=state.num_steps, confidence=confidence)
     state.is_verifying = len(chosen) == len(masked)
     return StepResult(canvas=state.drafts)
 
@@ -152,12 +159,18 @@ def _verify(state: LinearSpeculationState, picked: Picked) -> StepResult:
     last_origin = Origin.BONUS if num_accepted == len(drafts) else Origin.CORRECTED
     origins = [Origin.DRAFTED] * num_accepted + [last_origin]
     tokens = tuple(
-        Token(picked.token_ids[i], state.block, state.num_steps, picked.confidences[i], origin)
+        Token(
+            id=picked.token_ids[i],
+            block=state.block,
+            step=state.num_steps,
+            confidence=picked.confidences[i],
+            origin=origin,
+        )
         for i, origin in enumerate(origins)
     )
     budget, pending = state.budget, tokens[-1].id
     budget.note([token.id for token in tokens])
-    if budget.is_open and budget.limit is not None and budget.num_tokens > budget.limit:
+    if budget.is_spent(budget.num_tokens):
         # As in the reference: the forced token conditions what follows but is not written out.
         pending = budget.forced_id
     _begin_draft(state, pending)

@@ -78,7 +78,13 @@ class QuadraticSpeculation(
         )
         rows = [prompt_logits.clone()[None]]
         picked = pick_rows(rows, [state.sampler], [(0,)], exclude=state.mask_id)[0]
-        token = Token(picked.token_ids[0], 0, 0, picked.confidences[0], Origin.AR)
+        token = Token(
+            id=picked.token_ids[0],
+            block=0,
+            step=0,
+            confidence=picked.confidences[0],
+            origin=Origin.AR,
+        )
         state.pending = token.id
         state.budget.note([token.id])
         return state, StepResult(committed=(token,), num_forwards=0)
@@ -132,7 +138,13 @@ def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> 
     origins = [Origin.DRAFTED] * num_accepted + [_last_origin(state.drafts, num_accepted)]
     step = state.num_steps + 1
     tokens = [
-        Token(head.token_ids[i], state.num_steps, step, head.confidences[i], origin)
+        Token(
+            id=head.token_ids[i],
+            block=state.num_steps,
+            step=step,
+            confidence=head.confidences[i],
+            origin=origin,
+        )
         for i, origin in enumerate(origins)
     ]
     state.num_steps = step
@@ -142,11 +154,11 @@ def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> 
     drafts = branch.token_ids[start + 1 : start + length]
     budget = state.budget
     budget.note([token.id for token in tokens])
-    if budget.is_open and budget.limit is not None and budget.num_tokens - 1 > budget.limit:
+    if budget.is_spent(budget.num_tokens - 1):
         # As in the reference: the end of the thought is put in front of the next round's drafts.
         # The reference counts a head once it is accepted, one round after it was chosen here.
         drafts = [tokens[-1].id, *drafts][: length - 1]
-        tokens[-1] = Token(budget.forced_id, step - 1, step, 1.0, Origin.AR)
+        tokens[-1] = replace(tokens[-1], id=budget.forced_id, confidence=1.0, origin=Origin.AR)
         budget.has_ended = True
     state.pending, state.drafts = tokens[-1].id, drafts
     return StepResult(

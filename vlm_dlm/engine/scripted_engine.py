@@ -80,7 +80,7 @@ class ScriptedEngine(Engine):
                 return
             if script.has_canvas:
                 yield Canvas(name, (index,) * 4, index + 1, perf_counter())
-            token = Token(index, index, index + 1, 1.0, Origin.AR)
+            token = Token(id=index, block=index, step=index + 1, confidence=1.0, origin=Origin.AR)
             yield Committed(name, (token,), stops.push(word), index + 1, perf_counter())
             if stops.is_found:
                 num_tokens = index + 1

@@ -82,8 +82,11 @@ def test_a_budget_needs_an_end_token(mode: str) -> None:
 def test_the_budget_counts_and_closes() -> None:
     budget = ThinkingBudget(2, END_THINK)
     budget.note([1, 2, 3])
-    assert (budget.num_tokens, budget.is_open) == (3, True)
+    assert budget.num_tokens == 3
+    assert [budget.is_spent(num_tokens) for num_tokens in (1, 2, 3)] == [False, False, True]
+    assert (budget.forced_place, budget.forced_id) == (2, END_THINK)
     budget.note([4, END_THINK])
-    assert (budget.num_tokens, budget.is_open) == (5, False)
-    assert not ThinkingBudget(None, END_THINK).is_open
-    assert not ThinkingBudget(2, None).is_open
+    assert budget.num_tokens == 5
+    assert not budget.is_spent(5), "the thought has ended by itself"
+    assert not ThinkingBudget(None, END_THINK).is_spent(5)
+    assert not ThinkingBudget(2, None).is_spent(5)
