@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from torch import Tensor
-
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.events import (
     Canvas,
@@ -19,7 +17,7 @@ from vlm_dlm.events import (
     to_dict,
 )
 from vlm_dlm.request import DecodingIds
-from vlm_dlm.step import StepPlan
+from vlm_dlm.step import Pattern, StepPlan
 
 
 def events_of(events: Iterable[GenerationEvent], request_id: str) -> list[GenerationEvent]:
@@ -88,6 +86,7 @@ def assert_plan_is_sound(plan: StepPlan, max_rows: int) -> None:
         assert len(plan.offsets) == size
         assert plan.offsets[0] == 0
         assert min(plan.offsets) >= 0
-    if isinstance(plan.visibility, Tensor):
-        assert plan.visibility.shape == (size, size)
-        assert bool(plan.visibility.diagonal().all()), "every row sees itself"
+    if isinstance(plan.visibility, Pattern):
+        mask = plan.visibility.mask()
+        assert mask.shape == (size, size)
+        assert bool(mask.diagonal().all()), "every row sees itself"

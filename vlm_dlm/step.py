@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING
@@ -15,6 +16,15 @@ class Visibility(Enum):
 
     CAUSAL = "causal"
     FULL = "full"
+
+
+class Pattern(ABC):
+    """The same, of a mode's own kind. A frozen dataclass: requests whose patterns are equal are
+    attended together."""
+
+    @abstractmethod
+    def mask(self) -> Tensor:
+        """bool [Q, Q], True = visible."""
 
 
 class Origin(StrEnum):
@@ -52,7 +62,7 @@ class StepPlan:
     """What one request puts through the next forward; Q = len(token_ids).
 
     token_ids: [Q], may contain mask ids.
-    visibility: CAUSAL, FULL, or bool [Q, Q] with True = visible.
+    visibility: CAUSAL, FULL, or a pattern of the mode for these Q rows.
     offsets: [Q] position of every row relative to the first uncached position, may repeat;
         None means 0..Q-1.
     use_draft_adapter: per request, so drafts and verifies may share a batch.
@@ -61,7 +71,7 @@ class StepPlan:
     """
 
     token_ids: list[int]
-    visibility: Visibility | Tensor = Visibility.CAUSAL
+    visibility: Visibility | Pattern = Visibility.CAUSAL
     offsets: list[int] | None = None
     use_draft_adapter: bool = False
     num_logits: int | None = None

@@ -18,7 +18,7 @@ from torch import Tensor
 from tests.twins.forward import Mode, square
 from vlm_dlm.decoding import MODES, ModeRequest
 from vlm_dlm.request import DecodingIds, SamplingParams
-from vlm_dlm.step import StepPlan, Visibility
+from vlm_dlm.step import Pattern, StepPlan, Visibility
 
 VOCAB, MASK, EOS, END_THINK = 24, 23, 22, 21
 TOY_IDS = DecodingIds(MASK, frozenset([EOS]), END_THINK)
@@ -160,9 +160,10 @@ def run_toy(toy: Toy, jobs: list[Job]) -> list[Job]:
 def _forward(toy: Toy, job: Job, plan: StepPlan) -> Tensor:
     job.plans.append(plan)
     size = len(plan.token_ids)
-    seen = plan.visibility
-    if isinstance(seen, Visibility):
-        seen = square(size, Mode.C if seen is Visibility.CAUSAL else Mode.D)
+    if isinstance(plan.visibility, Pattern):
+        seen = plan.visibility.mask()
+    else:
+        seen = square(size, Mode.C if plan.visibility is Visibility.CAUSAL else Mode.D)
     positions = [len(job.cache) + offset for offset in plan.offsets or range(size)]
     logits = toy.rows(plan.token_ids, job.cache, positions, seen)
     return logits if plan.num_logits is None else logits[-plan.num_logits :]

@@ -20,7 +20,7 @@ from vlm_dlm.decoding.base import (
     check_block_length,
 )
 from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows
-from vlm_dlm.step import ForwardKind, Origin, StepPlan, StepResult, Token
+from vlm_dlm.step import ForwardKind, Origin, Pattern, StepPlan, StepResult, Token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +35,17 @@ class QuadraticSpeculationParams:
 
     def __post_init__(self) -> None:
         check_block_length(QuadraticSpeculation.name, self.block_length, 2, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Branches(Pattern):
+    """Who sees whom among `num_heads` heads and the branch of `length` masks behind each."""
+
+    num_heads: int
+    length: int
+
+    def mask(self) -> Tensor:
+        return branch_visibility(self.num_heads, self.length)
 
 
 @dataclass(slots=True)
@@ -94,7 +105,7 @@ class QuadraticSpeculation(
         token_ids = [state.pending, *state.drafts] + [state.mask_id] * (num_heads * length)
         return StepPlan(
             token_ids,
-            branch_visibility(num_heads, length),
+            Branches(num_heads, length),
             list(branch_offsets(num_heads, length)),
             kind=ForwardKind.VERIFY,
         )

@@ -16,7 +16,7 @@ from torch import Tensor
 from vlm_dlm.engine.pages import PageTable
 from vlm_dlm.engine.scheduler import Grant
 from vlm_dlm.model.attention import RowGroup, visibility_mask
-from vlm_dlm.step import StepPlan, Visibility
+from vlm_dlm.step import Pattern, StepPlan, Visibility
 
 # Scores computed for padding that cost as much as one more group (measured on two CPU cores; on a
 # GPU it is the launches that cost).
@@ -68,11 +68,9 @@ def rows_of(grant: Grant, image_token_id: int | None) -> PackedRows:
 
 def grouped(batch: Sequence[PackedRows], device: torch.device) -> list[list[int]]:
     """Indices of the requests that are attended together; every index once."""
-    kinds: dict[object, list[int]] = {}
+    kinds: dict[tuple[int, Visibility | Pattern], list[int]] = {}
     for i, rows in enumerate(batch):
-        seen = rows.plan.visibility
-        kind = seen if isinstance(seen, Visibility) else id(seen)
-        kinds.setdefault((rows.num_rows, kind), []).append(i)
+        kinds.setdefault((rows.num_rows, rows.plan.visibility), []).append(i)
     max_waste = _CPU_WASTE if device.type == "cpu" else _GPU_WASTE
     return [group for members in kinds.values() for group in _by_length(batch, members, max_waste)]
 
@@ -118,7 +116,8 @@ def row_group(
     mask = None
     if is_padded or (seen is not Visibility.FULL and num_rows > 1):
         cache_lens = torch.tensor([rows.cache_len for rows in chosen], device=device)
-        mask = visibility_mask(seen, cache_lens, num_rows, length, repeats, dtype=dtype)
+        sees = seen.mask() if isinstance(seen, Pattern) else seen
+        mask = visibility_mask(sees, cache_lens, num_rows, length, repeats, dtype=dtype)
     return RowGroup(start, end, num_rows, first, length, slots, mask)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.integration.engine.harness import IMAGE, MASK, prompt_of, tiny_model
-from vlm_dlm.decoding.quadratic_speculation import branch_offsets, branch_visibility
+from vlm_dlm.decoding.quadratic_speculation import Branches, branch_offsets
 from vlm_dlm.engine.kv_cache import KvCache
 from vlm_dlm.engine.model_runner import ModelRunner
 from vlm_dlm.engine.packing import PackedRows, grouped
@@ -50,22 +50,23 @@ def test_requests_of_very_different_length_are_kept_apart(
 
 
 def test_groups_share_rows_and_visibility() -> None:
+    """Equal patterns share one, though each request made its own."""
     allocator = PageAllocator(64, 8)
     plans = [
         StepPlan([1]),
         StepPlan([1, 2]),
         StepPlan([1, 2], FULL),
         StepPlan([1]),
-        StepPlan([1, 2, 3, 4], branch_visibility(2, 1)),
-        StepPlan([1, 2, 3, 4], branch_visibility(1, 3)),
-        StepPlan([1, 2, 3, 4], branch_visibility(2, 1)),
+        StepPlan([1, 2, 3, 4], Branches(2, 1)),
+        StepPlan([1, 2, 3, 4], Branches(1, 3)),
+        StepPlan([1, 2, 3, 4], Branches(2, 1)),
     ]
     batch = [packed(allocator, 5, plan) for plan in plans]
     assert grouped(batch, CPU) == [[0, 3], [1], [2], [4, 6], [5]]
 
 
 def mixture(allocator: PageAllocator) -> list[PackedRows]:
-    branches = StepPlan([3, 4, *[MASK] * 6], branch_visibility(2, 3), list(branch_offsets(2, 3)))
+    branches = StepPlan([3, 4, *[MASK] * 6], Branches(2, 3), list(branch_offsets(2, 3)))
     plans: list[tuple[int, StepPlan]] = [
         *((cached, StepPlan([cached % 7])) for cached in (3, 170, 9, 12, 200, 4, 30, 8, 5, 20)),
         *((cached, StepPlan([5, MASK, MASK], FULL)) for cached in (0, 40, 41)),
