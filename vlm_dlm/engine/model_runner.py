@@ -149,7 +149,7 @@ class ModelRunner:
         for members in groups:
             chosen = batch[first : first + len(members)]
             row_groups.append(row_group(chosen, start, repeats, model.device, model.dtype))
-            first, start = first + len(members), row_groups[-1].end
+            first, start = first + len(members), row_groups[-1].bounds.end
         return CachedAttention(self.cache.data, write_slots(batch, model.device), row_groups)
 
     def _adapter(self, batch: Sequence[PackedRows], starts: Sequence[int]) -> AdapterRows | None:

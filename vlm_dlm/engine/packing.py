@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vlm_dlm.engine.pages import PageTable
 from vlm_dlm.engine.scheduler import Grant
-from vlm_dlm.model.attention import RowGroup, visibility_mask
+from vlm_dlm.model.attention import Bounds, RowGroup, visibility_mask
 from vlm_dlm.step import Pattern, StepPlan, Visibility
 
 # Scores computed for padding that cost as much as one more group (measured on two CPU cores; on a
@@ -118,7 +118,7 @@ def row_group(
         cache_lens = torch.tensor([rows.cache_len for rows in chosen], device=device)
         sees = seen.mask() if isinstance(seen, Pattern) else seen
         mask = visibility_mask(sees, cache_lens, num_rows, length, repeats, dtype=dtype)
-    return RowGroup(start, end, num_rows, first, length, slots, mask)
+    return RowGroup(Bounds(start, end, num_rows, first, length), slots, mask)
 
 
 def _read_slots(chosen: Sequence[PackedRows], length: int, device: torch.device) -> Tensor:

@@ -4,8 +4,7 @@ Grouped queries are folded into the row dimension ([K, G * Q] rows against K key
 values are never repeated.
 """
 
-from __future__ import annotations
-
+# Without postponed annotations: TorchScript reads those of `Bounds` as they stand.
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,12 +15,14 @@ from torch import Tensor
 from vlm_dlm.step import Visibility
 
 
-class RowGroup(NamedTuple):
-    """Requests of one packed forward that are attended in one call.
+class Bounds(NamedTuple):
+    """Which rows a group has, and how many slots they read. Also compiled by TorchScript.
 
-    start, end: packed rows of the group. num_rows: Q of each request. length: L, slots that each
-    request reads. slots: int64 [R * L], or None for one request whose slots are adjacent, from
-    `first` on. mask: additive [R, 1, G * Q, L], or None when every row sees every slot.
+    start: first packed row of the group.
+    end: packed row after its last one.
+    num_rows: Q, rows of each request.
+    first: slot from which on one request reads; meant for groups without `slots`.
+    length: L, slots that each request reads.
     """
 
     start: int
@@ -29,6 +30,17 @@ class RowGroup(NamedTuple):
     num_rows: int
     first: int
     length: int
+
+
+class RowGroup(NamedTuple):
+    """Requests of one packed forward that are attended in one call.
+
+    bounds: rows, and slots in numbers.
+    slots: int64 [R * L], or None for one request whose slots are adjacent.
+    mask: additive [R, 1, G * Q, L], or None when every row sees every slot.
+    """
+
+    bounds: Bounds
     slots: Tensor | None
     mask: Tensor | None
 
@@ -60,15 +72,15 @@ class CachedAttention:
         self.data = data
         self.write_slots = write_slots
         # As lists side by side, which TorchScript takes as they are.
-        self.bounds = [group[:5] for group in groups]
+        self.bounds = [group.bounds for group in groups]
         self.slots = [group.slots for group in groups]
         self.masks = [group.mask for group in groups]
         self.window: Window | None = None
-        only = groups[0]
-        if len(groups) == 1 and only.slots is None and isinstance(write_slots, slice):
+        bounds, slots, mask = groups[0]
+        if len(groups) == 1 and slots is None and isinstance(write_slots, slice):
             flat = data.flatten(0, 1)  # [2 * layers, num_slots, K, Dh]
-            seen = flat[:, None, only.first : only.first + only.length].transpose(2, 3)
-            self.window = Window(flat[:, write_slots], seen, only.mask)
+            seen = flat[:, None, bounds.first : bounds.first + bounds.length].transpose(2, 3)
+            self.window = Window(flat[:, write_slots], seen, mask)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [T, H, Dh], k and v [T, K, Dh] -> [T, H, Dh]."""
@@ -82,12 +94,12 @@ def attend_groups(
     q: Tensor,
     keys: Tensor,
     values: Tensor,
-    bounds: list[tuple[int, int, int, int, int]],
+    bounds: list[Bounds],
     slots: list[Tensor | None],
     masks: list[Tensor | None],
 ) -> Tensor:
-    """q [T, H, Dh], keys and values [num_slots, K, Dh] -> [T, H, Dh]. bounds: start, end, num_rows,
-    first and length of every `RowGroup`. Also compiled by TorchScript."""
+    """q [T, H, Dh], keys and values [num_slots, K, Dh] -> [T, H, Dh]. bounds, slots and masks: of
+    every `RowGroup`. Also compiled by TorchScript."""
     outs: list[Tensor] = []
     for i in range(len(bounds)):
         start, end, num_rows, first, length = bounds[i]

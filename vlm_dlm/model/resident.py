@@ -8,17 +8,16 @@ the draft adapter; everything else (training, offloaded weights, adapters) runs 
 the tests compare this with.
 """
 
-from __future__ import annotations
-
+# Without postponed annotations: TorchScript reads that of `_Stack.layers` as it stands.
 import logging
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlm_dlm.model.attention import CachedAttention, attend_groups, attend_to
+from vlm_dlm.model.attention import Bounds, CachedAttention, attend_groups, attend_to
 from vlm_dlm.model.linear import product
 from vlm_dlm.model.text_decoder import RotaryInputs, TextDecoder
 
@@ -68,13 +67,30 @@ class ResidentDecoder:
         return product(hidden, self._head)
 
 
+class LayerWeights(NamedTuple):
+    """Of one layer, each [out, in]; F is the width of the MLP.
+
+    attention_norm: [D], for `_rms_norm`.
+    qkv: [(H + 2K) * Dh, D].
+    out: [D, H * Dh].
+    mlp_norm: [D], for `_rms_norm`.
+    gate_up: [2F, D].
+    down: [D, F].
+    """
+
+    attention_norm: Tensor
+    qkv: Tensor
+    out: Tensor
+    mlp_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
 class _Stack(nn.Module):
     """What TorchScript compiles. Matrices are shared with the decoder's modules; the norms of
-    float32 weights are scaled copies, so the weights must be final.
+    float32 weights are scaled copies, so the weights must be final."""
 
-    layers: of each layer the attention norm, qkv [(H + 2K) * Dh, D], out, mlp norm, gate and up
-    [2F, D], down.
-    """
+    layers: list[LayerWeights]
 
     def __init__(self, decoder: TextDecoder, head: Tensor) -> None:
         super().__init__()
@@ -108,7 +124,7 @@ class _Stack(nn.Module):
         turns: Turns,
         data: Tensor,
         write_slots: Tensor,
-        bounds: list[tuple[int, int, int, int, int]],
+        bounds: list[Bounds],
         slots: list[Tensor | None],
         masks: list[Tensor | None],
     ) -> Tensor:
@@ -147,7 +163,7 @@ class _Stack(nn.Module):
         weights = self.layers[index]
         cos, sin, query_scale = turns
         num_rotated = self.num_heads + self.num_kv_heads
-        rows = product(_rms_norm(x, weights[0], self.eps), weights[1])
+        rows = product(_rms_norm(x, weights.attention_norm, self.eps), weights.qkv)
         rows = rows.view(x.shape[0], num_rotated + self.num_kv_heads, -1)
         qk, v = rows.split_with_sizes([num_rotated, self.num_kv_heads], 1)
         # Half-split rotation; the sine carries the sign, as in `rotary.rotate`.
@@ -161,9 +177,10 @@ class _Stack(nn.Module):
     def after_attention(self, index: int, x: Tensor, seen: Tensor) -> Tensor:
         """Residual x [T, D] and what attention saw [T, H, Dh] to the layer's output [T, D]."""
         weights = self.layers[index]
-        x = product(seen.flatten(1), weights[2]).add_(x)
-        gate, up = product(_rms_norm(x, weights[3], self.eps), weights[4]).chunk(2, -1)  # [T, F]
-        return product(F.silu(gate).mul_(up), weights[5]).add_(x)
+        x = product(seen.flatten(1), weights.out).add_(x)
+        normed = _rms_norm(x, weights.mlp_norm, self.eps)
+        gate, up = product(normed, weights.gate_up).chunk(2, -1)  # [T, F]
+        return product(F.silu(gate).mul_(up), weights.down).add_(x)
 
     @torch.jit.export
     def last_norm(self, x: Tensor) -> Tensor:
@@ -186,16 +203,16 @@ def _norm_weight(weight: Tensor) -> Tensor:
     return weight * weight.numel() ** 0.5 if weight.dtype == torch.float32 else weight
 
 
-def _weights_of(layer: Any) -> list[Tensor]:
+def _weights_of(layer: Any) -> LayerWeights:
     attention, mlp = layer.self_attn, layer.mlp
-    return [
-        _norm_weight(layer.input_layernorm.weight.detach()),
-        attention.qkv_proj.weight.detach(),
-        attention.o_proj.weight.detach(),
-        _norm_weight(layer.post_attention_layernorm.weight.detach()),
-        mlp.gate_up_proj.weight.detach(),
-        mlp.down_proj.weight.detach(),
-    ]
+    return LayerWeights(
+        attention_norm=_norm_weight(layer.input_layernorm.weight.detach()),
+        qkv=attention.qkv_proj.weight.detach(),
+        out=attention.o_proj.weight.detach(),
+        mlp_norm=_norm_weight(layer.post_attention_layernorm.weight.detach()),
+        gate_up=mlp.gate_up_proj.weight.detach(),
+        down=mlp.down_proj.weight.detach(),
+    )
 
 
 def _scripted(stack: _Stack) -> Any:

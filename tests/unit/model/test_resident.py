@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.twins.mistral3 import tiny_config
 from vlm_dlm.model import resident
-from vlm_dlm.model.attention import CachedAttention, RowGroup, visibility_mask
+from vlm_dlm.model.attention import Bounds, CachedAttention, RowGroup, visibility_mask
 from vlm_dlm.model.linear import empty_weight, product
 from vlm_dlm.model.resident import ResidentDecoder
 from vlm_dlm.model.text_decoder import TextDecoder
@@ -46,7 +46,7 @@ def _attention(data: Tensor, num_rows: int, seen: Visibility, is_alone: bool) ->
         slots = torch.arange(3, 3 + length)
     first = 3 if slots is None else 0
     return CachedAttention(
-        data, write, [RowGroup(0, num_rows, num_rows, first, length, slots, mask)]
+        data, write, [RowGroup(Bounds(0, num_rows, num_rows, first, length), slots, mask)]
     )
 
 
@@ -125,7 +125,7 @@ def test_weights_are_shared() -> None:
     decoder, head = _parts(torch.float32)
     stack = resident._Stack(decoder, head)
     first: Any = decoder.layers[0]
-    assert stack.layers[0][1].data_ptr() == first.self_attn.qkv_proj.weight.data_ptr()
+    assert stack.layers[0].qkv.data_ptr() == first.self_attn.qkv_proj.weight.data_ptr()
 
 
 @pytest.mark.parametrize("num_rows", [1, 3, 40])
