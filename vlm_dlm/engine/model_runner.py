@@ -18,7 +18,7 @@ from vlm_dlm.engine.packing import PackedRows, grouped, row_group, write_slots
 from vlm_dlm.model.attention import CachedAttention, RowGroup
 from vlm_dlm.model.lora import AdapterRows
 from vlm_dlm.model.resident import ResidentDecoder
-from vlm_dlm.model.text_decoder import RotaryInputs
+from vlm_dlm.model.rotary import RotaryInputs
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.step import Visibility
 

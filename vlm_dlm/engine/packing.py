@@ -103,7 +103,7 @@ def row_group(
 ) -> RowGroup:
     """chosen: requests of one group, whose rows are packed from `start` on. repeats: query heads
     per key head."""
-    num_rows, seen = chosen[0].num_rows, chosen[0].plan.visibility
+    num_rows, visibility = chosen[0].num_rows, chosen[0].plan.visibility
     length = max(rows.length for rows in chosen)
     end = start + len(chosen) * num_rows
     first, table = 0, chosen[0].table
@@ -114,9 +114,9 @@ def row_group(
         slots = _read_slots(chosen, length, device)
     is_padded = any(rows.length < length for rows in chosen)
     mask = None
-    if is_padded or (seen is not Visibility.FULL and num_rows > 1):
+    if is_padded or (visibility is not Visibility.FULL and num_rows > 1):
         cache_lens = torch.tensor([rows.cache_len for rows in chosen], device=device)
-        sees = seen.mask() if isinstance(seen, Pattern) else seen
+        sees = visibility.mask() if isinstance(visibility, Pattern) else visibility
         mask = visibility_mask(sees, cache_lens, num_rows, length, repeats, dtype=dtype)
     return RowGroup(Bounds(start, end, num_rows, first, length), slots, mask)
 

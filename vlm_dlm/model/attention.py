@@ -45,25 +45,27 @@ class RowGroup(NamedTuple):
     mask: Tensor | None
 
 
-class Window(NamedTuple):
+class KvViews(NamedTuple):
     """Where one request alone writes and reads, in all layers at once: keys and values of layer i
     are items 2i and 2i + 1.
 
-    written: [2 * layers, Q, K, Dh], the slots of the rows. seen: [2 * layers, 1, K, L, Dh], the
-    cache with the rows. mask: see `RowGroup`.
+    new_kv: [2 * layers, Q, K, Dh], the slots of the rows.
+    kv: [2 * layers, 1, K, L, Dh], all that is cached, and the rows.
+    mask: see `RowGroup`.
     """
 
-    written: Tensor
-    seen: Tensor
+    new_kv: Tensor
+    kv: Tensor
     mask: Tensor | None
 
 
 class CachedAttention:
     """Attention of one packed forward over the cache. Writes the new keys and values first.
 
-    data: keys and values of all layers, [layers, 2, num_slots, K, Dh]; write_slots: slice or int64
-    [T]. groups: in the order of their rows. window: set where one group reads and writes adjacent
-    slots, as one request alone does.
+    data: keys and values of all layers, [layers, 2, num_slots, K, Dh].
+    write_slots: slice or int64 [T].
+    groups: in the order of their rows.
+    views: set where one group reads and writes adjacent slots, as one request alone does.
     """
 
     def __init__(
@@ -75,12 +77,12 @@ class CachedAttention:
         self.bounds = [group.bounds for group in groups]
         self.slots = [group.slots for group in groups]
         self.masks = [group.mask for group in groups]
-        self.window: Window | None = None
+        self.views: KvViews | None = None
         bounds, slots, mask = groups[0]
         if len(groups) == 1 and slots is None and isinstance(write_slots, slice):
             flat = data.flatten(0, 1)  # [2 * layers, num_slots, K, Dh]
-            seen = flat[:, None, bounds.first : bounds.first + bounds.length].transpose(2, 3)
-            self.window = Window(flat[:, write_slots], seen, mask)
+            kv = flat[:, None, bounds.first : bounds.first + bounds.length].transpose(2, 3)
+            self.views = KvViews(flat[:, write_slots], kv, mask)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [T, H, Dh], k and v [T, K, Dh] -> [T, H, Dh]."""
@@ -144,7 +146,7 @@ def _unfold(out: Tensor, num_rows: int) -> Tensor:
 
 
 def visibility_mask(
-    seen: Visibility | Tensor,
+    visibility: Visibility | Tensor,
     cache_lens: Tensor,
     num_rows: int,
     length: int,
@@ -154,19 +156,22 @@ def visibility_mask(
 ) -> Tensor:
     """Additive mask [R, 1, G * Q, L] for requests that put Q rows of one visibility through.
 
-    seen: who sees whom among the Q rows. cache_lens: int64 [R]; slot l of request r holds a cached
-    token below cache_lens[r], then its Q rows, then padding nobody sees. repeats: G, query heads
-    per key head.
+    visibility: who sees whom among the Q rows.
+    cache_lens: int64 [R]; slot l of request r holds a cached token below cache_lens[r], then its Q
+        rows, then padding nobody sees.
+    num_rows: Q.
+    length: L.
+    repeats: G, query heads per key head.
     """
     device = cache_lens.device
     row = torch.arange(length, device=device)[None, :] - cache_lens[:, None]  # [R, L]
     is_cached = (row < 0)[:, None, :]  # [R, 1, L]
-    if isinstance(seen, Tensor):
+    if isinstance(visibility, Tensor):
         is_row = ((row >= 0) & (row < num_rows))[:, None, :]  # [R, 1, L]
         index = row.clamp(0, num_rows - 1)  # [R, L]
-        sees_row = seen.to(device).T[index].transpose(1, 2)  # [R, Q, L]
+        sees_row = visibility.to(device).T[index].transpose(1, 2)  # [R, Q, L]
         visible = is_cached | (is_row & sees_row)
-    elif seen is Visibility.CAUSAL:
+    elif visibility is Visibility.CAUSAL:
         query = torch.arange(num_rows, device=device)[None, :, None]  # [1, Q, 1]
         visible = row[:, None, :] <= query
     else:

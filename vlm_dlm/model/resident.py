@@ -19,11 +19,10 @@ from torch import Tensor, nn
 
 from vlm_dlm.model.attention import Bounds, CachedAttention, attend_groups, attend_to
 from vlm_dlm.model.linear import product
-from vlm_dlm.model.text_decoder import RotaryInputs, TextDecoder
+from vlm_dlm.model.rotary import RotaryInputs
+from vlm_dlm.model.text_decoder import TextDecoder
 
 log = logging.getLogger(__name__)
-
-Turns = tuple[Tensor, Tensor, Tensor | None]  # the fields of RotaryInputs
 
 
 class ResidentDecoder:
@@ -37,13 +36,11 @@ class ResidentDecoder:
         self._stack: Any = _scripted(stack) if stack.norm.device.type == "cpu" else stack
 
     def __call__(self, embeds: Tensor, rotary: RotaryInputs, attend: CachedAttention) -> Tensor:
-        turns = (rotary.cos, rotary.sin, rotary.query_scale)
-        window = attend.window
-        if window is not None:
-            return self._stack.forward(embeds, turns, window.written, window.seen, window.mask)
+        if attend.views is not None:
+            return self._stack.forward(embeds, rotary, *attend.views)
         return self._stack.packed(
             embeds,
-            turns,
+            rotary,
             attend.data,
             attend.write_slots,
             attend.bounds,
@@ -59,8 +56,7 @@ class ResidentDecoder:
         ids: int64 [Q]. tables: of every position. data: the cache, [layers, 2, num_slots, K, Dh];
         the request owns the slots from `first` on, and `num_cached` of them are filled.
         """
-        turns = (tables.cos, tables.sin, tables.query_scale)
-        return self._stack.logits_alone(ids, turns, data, first, num_cached)
+        return self._stack.logits_alone(ids, tables, data, first, num_cached)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [N, D] -> [N, V]."""
@@ -106,14 +102,14 @@ class _Stack(nn.Module):
         self.layers = [_weights_of(layer) for layer in decoder.layers]
 
     def forward(
-        self, x: Tensor, turns: Turns, written: Tensor, seen: Tensor, mask: Tensor | None
+        self, x: Tensor, rotary: RotaryInputs, new_kv: Tensor, kv: Tensor, mask: Tensor | None
     ) -> Tensor:
-        """All layers for one request alone. written, seen and mask: see `attention.Window`."""
+        """All layers for one request alone. new_kv, kv and mask: see `attention.KvViews`."""
         for index in range(len(self.layers)):
-            q, k, v = self.before_attention(index, x, turns)
-            written[2 * index].copy_(k)
-            written[2 * index + 1].copy_(v)
-            out = attend_to(q, seen[2 * index], seen[2 * index + 1], mask, x.shape[0])
+            q, k, v = self.before_attention(index, x, rotary)
+            new_kv[2 * index].copy_(k)
+            new_kv[2 * index + 1].copy_(v)
+            out = attend_to(q, kv[2 * index], kv[2 * index + 1], mask, x.shape[0])
             x = self.after_attention(index, x, out)
         return self.last_norm(x)
 
@@ -121,7 +117,7 @@ class _Stack(nn.Module):
     def packed(
         self,
         x: Tensor,
-        turns: Turns,
+        rotary: RotaryInputs,
         data: Tensor,
         write_slots: Tensor,
         bounds: list[Bounds],
@@ -131,7 +127,7 @@ class _Stack(nn.Module):
         """All layers for several requests. data and write_slots: see `CachedAttention`; bounds,
         slots and masks: see `attend_groups`."""
         for index in range(len(self.layers)):
-            q, k, v = self.before_attention(index, x, turns)
+            q, k, v = self.before_attention(index, x, rotary)
             keys, values = data[index].unbind()  # [num_slots, K, Dh]
             keys.index_copy_(0, write_slots, k)
             values.index_copy_(0, write_slots, v)
@@ -141,43 +137,43 @@ class _Stack(nn.Module):
 
     @torch.jit.export
     def logits_alone(
-        self, ids: Tensor, turns: Turns, data: Tensor, first: int, num_cached: int
+        self, ids: Tensor, tables: RotaryInputs, data: Tensor, first: int, num_cached: int
     ) -> Tensor:
-        """See `ResidentDecoder.logits_alone`; turns: of every position."""
-        cos, sin, query_scale = turns
+        """See `ResidentDecoder.logits_alone`; tables: of every position."""
+        cos, sin, query_scale = tables
         end = num_cached + ids.shape[0]
         if query_scale is not None:
             query_scale = query_scale[num_cached:end]
-        here = (cos[num_cached:end], sin[num_cached:end], query_scale)
+        here = RotaryInputs(cos[num_cached:end], sin[num_cached:end], query_scale)
         flat = data.flatten(0, 1)  # [2 * layers, num_slots, K, Dh]
-        written = flat[:, first + num_cached : first + end]
-        seen = flat[:, first : first + end].unsqueeze(1).transpose(2, 3)
-        x = self.forward(F.embedding(ids, self.embeddings), here, written, seen, None)
+        new_kv = flat[:, first + num_cached : first + end]
+        kv = flat[:, first : first + end].unsqueeze(1).transpose(2, 3)
+        x = self.forward(F.embedding(ids, self.embeddings), here, new_kv, kv, None)
         return product(x, self.head)
 
     @torch.jit.export
     def before_attention(
-        self, index: int, x: Tensor, turns: Turns
+        self, index: int, x: Tensor, rotary: RotaryInputs
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x [T, D] to rotated queries [T, H, Dh], rotated keys and values [T, K, Dh]."""
         weights = self.layers[index]
-        cos, sin, query_scale = turns
+        cos, sin, query_scale = rotary
         num_rotated = self.num_heads + self.num_kv_heads
         rows = product(_rms_norm(x, weights.attention_norm, self.eps), weights.qkv)
         rows = rows.view(x.shape[0], num_rotated + self.num_kv_heads, -1)
         qk, v = rows.split_with_sizes([num_rotated, self.num_kv_heads], 1)
         # Half-split rotation; the sine carries the sign, as in `rotary.rotate`.
-        turned = torch.addcmul(qk * cos, qk.roll(qk.shape[-1] // 2, -1), sin)
-        q, k = turned.split_with_sizes([self.num_heads, self.num_kv_heads], 1)
+        rotated = torch.addcmul(qk * cos, qk.roll(qk.shape[-1] // 2, -1), sin)
+        q, k = rotated.split_with_sizes([self.num_heads, self.num_kv_heads], 1)
         if query_scale is not None:
             q = q * query_scale
         return q, k, v
 
     @torch.jit.export
-    def after_attention(self, index: int, x: Tensor, seen: Tensor) -> Tensor:
-        """Residual x [T, D] and what attention saw [T, H, Dh] to the layer's output [T, D]."""
+    def after_attention(self, index: int, x: Tensor, attended: Tensor) -> Tensor:
+        """Residual x [T, D] and what attention gave [T, H, Dh] to the layer's output [T, D]."""
         weights = self.layers[index]
-        x = product(seen.flatten(1), weights.out).add_(x)
+        x = product(attended.flatten(1), weights.out).add_(x)
         normed = _rms_norm(x, weights.mlp_norm, self.eps)
         gate, up = product(normed, weights.gate_up).chunk(2, -1)  # [T, F]
         return product(F.silu(gate).mul_(up), weights.down).add_(x)

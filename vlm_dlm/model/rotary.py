@@ -1,13 +1,26 @@
 """YaRN rotary embedding and the llama-4 query scale (docs/checkpoint.md, section 3)."""
 
-from __future__ import annotations
-
+# Without postponed annotations: TorchScript reads those of `RotaryInputs` as they stand.
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vlm_dlm.checkpoint.config import RopeConfig
+
+
+class RotaryInputs(NamedTuple):
+    """What a forward needs to know about positions, computed once for all layers.
+
+    cos: [..., T, 1, Dh], in the dtype of the activations.
+    sin: the same, with the sign of rotate_half, see `rotary_tables`.
+    query_scale: [..., T, 1, 1], or None where it is 1 for all.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    query_scale: Tensor | None
 
 
 def yarn_inverse_frequencies(rope: RopeConfig, head_dim: int) -> Tensor:

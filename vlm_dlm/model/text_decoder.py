@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.model.lora import AdapterRows, RowLora
 from vlm_dlm.model.rotary import (
+    RotaryInputs,
     attention_factor,
     query_scale,
     rotary_tables,
@@ -108,17 +109,6 @@ class DecoderLayer(nn.Module):
     ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rotary, attend, adapter)
         return x + self.mlp(self.post_attention_layernorm(x))
-
-
-class RotaryInputs:
-    """What a forward needs to know about positions, computed once for all layers."""
-
-    __slots__ = ("cos", "query_scale", "sin")
-
-    def __init__(self, cos: Tensor, sin: Tensor, query_scale: Tensor | None) -> None:
-        self.cos = cos
-        self.sin = sin
-        self.query_scale = query_scale
 
 
 class TextDecoder(nn.Module):

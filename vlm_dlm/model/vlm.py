@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.model.lora import AdapterRows
-from vlm_dlm.model.text_decoder import Attention, RotaryInputs, TextDecoder
+from vlm_dlm.model.rotary import RotaryInputs
+from vlm_dlm.model.text_decoder import Attention, TextDecoder
 from vlm_dlm.model.vision import VisionEncoder
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlm_dlm.model.text_decoder import DecoderLayer, RotaryInputs
+from vlm_dlm.model.rotary import RotaryInputs
+from vlm_dlm.model.text_decoder import DecoderLayer
 from vlm_dlm.model.vision import VisionEncoder
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.training import masks
