@@ -10,13 +10,13 @@ from itertools import accumulate
 from operator import itemgetter
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vlm_dlm.engine.kv_cache import KvCache
 from vlm_dlm.engine.packing import PackedRows, grouped, row_group, write_slots
 from vlm_dlm.model.attention import CachedAttention, RowGroup
 from vlm_dlm.model.lora import AdapterRows
+from vlm_dlm.model.module_decoder import ModuleDecoder
 from vlm_dlm.model.resident import ResidentDecoder
 from vlm_dlm.model.rotary import RotaryInputs
 from vlm_dlm.model.vlm import VlmModel
@@ -30,18 +30,17 @@ class ModelRunner:
         self.model = model
         self.cache = cache
         self.image_token_id = image_token_id
-        # None where weights are offloaded or quantized: only the modules know how to use them.
-        self._resident: ResidentDecoder | None = None
-        if model.main_device is None and model.quantize is None:
-            self._resident = ResidentDecoder(model.decoder, model.diffusion_head.weight)
+        # Only the modules know how to use weights that are offloaded or quantized.
+        is_plain = model.main_device is None and model.quantize is None
+        self._decoder = ResidentDecoder(model) if is_plain else ModuleDecoder(model)
         self._rotary_table: RotaryInputs | None = None
         self._num_positions = 0
 
     @torch.inference_mode()
     def run(self, batch: Sequence[PackedRows]) -> list[Tensor]:
         """One forward over all rows of all requests. Returns logits [logit_rows_i, V] of each."""
-        if self._resident is not None and len(batch) == 1 and self._is_plain(batch[0]):
-            return [self._run_alone(self._resident, batch[0])]
+        if len(batch) == 1 and self._is_plain(batch[0]):
+            return [self._run_alone(batch[0])]
         if len(batch) == 1:
             return self._run_packed(batch, [[0]])
         groups = grouped(batch, self.model.device)
@@ -57,10 +56,7 @@ class ModelRunner:
         embeds = self._embed(batch, starts)  # [T, D]
         attention = self._attention(batch, groups)
         rotary, adapter = self._rotary(batch), self._adapter(batch, starts)
-        if self._resident is not None and adapter is None:
-            hidden = self._resident(embeds, rotary, attention)
-        else:
-            hidden = self.model.hidden(embeds, rotary, attention, adapter)
+        hidden = self._decoder.hidden(embeds, rotary, attention, adapter)  # [T, D]
         return self._logits(hidden, batch, starts)
 
     def synchronize(self) -> None:
@@ -86,24 +82,18 @@ class ModelRunner:
             and not (plan.use_draft_adapter and self.model.has_draft_adapter)
         )
 
-    def _run_alone(self, resident: ResidentDecoder, rows: PackedRows) -> Tensor:
+    def _run_alone(self, rows: PackedRows) -> Tensor:
         """Logits [Q, V] of rows that `_is_plain` describes."""
-        last = rows.cache_len + rows.num_rows - 1
-        tables = self._positions_up_to(last)
-        if last < self.model.config.rope.original_max_position_embeddings:
-            tables = RotaryInputs(tables.cos, tables.sin, None)
+        tables = self._positions_up_to(rows.length - 1)
         ids = torch.tensor(rows.plan.token_ids, device=self.model.device)
-        return resident.logits_alone(
+        return self._decoder.logits_alone(
             ids, tables, self.cache.data, rows.table.first_slot, rows.cache_len
         )
 
     def _embed(self, batch: Sequence[PackedRows], starts: Sequence[int]) -> Tensor:
         token_ids = [token for rows in batch for token in rows.plan.token_ids]
         ids = torch.tensor(token_ids, device=self.model.device)
-        if self._resident is not None:
-            embeds = F.embedding(ids, self.model.decoder.embed_tokens.weight)  # [T, D]
-        else:
-            embeds = self.model.embed(ids)
+        embeds = self._decoder.embed(ids)  # [T, D]
         for rows, start in zip(batch, starts, strict=False):
             if rows.features is not None:
                 span = slice(start, start + rows.num_rows)
@@ -123,19 +113,17 @@ class ModelRunner:
         else:
             positions = [rows.cache_len + o for rows, offset in pairs for o in offset]
             index = torch.tensor(positions, device=self.model.device)
-        scale = table.query_scale
-        if max_position < self.model.config.rope.original_max_position_embeddings:
-            scale = None
-        return RotaryInputs(
-            table.cos[index], table.sin[index], None if scale is None else scale[index]
-        )
+        return table.at(index)
 
     def _positions_up_to(self, position: int) -> RotaryInputs:
-        """Tables for every position seen so far, doubled when they run out."""
+        """Tables for every position seen so far, doubled when they run out; without the query scale
+        where it is 1."""
         if self._rotary_table is None or position >= self._num_positions:
             self._num_positions = max(1024, 2 * position)
             positions = torch.arange(self._num_positions, device=self.model.device)
             self._rotary_table = self.model.decoder.rotary_inputs(positions, self.model.dtype)
+        if position < self.model.config.rope.original_max_position_embeddings:
+            return self._rotary_table._replace(query_scale=None)
         return self._rotary_table
 
     def _attention(
@@ -171,8 +159,4 @@ class ModelRunner:
             if not spans:
                 return [hidden.new_empty(0, self.model.config.vocab_size) for _ in batch]
             hidden = torch.cat(spans)
-        if self._resident is not None:
-            logits = self._resident.logits(hidden)
-        else:
-            logits = self.model.logits(hidden)
-        return list(logits.split(counts))
+        return list(self._decoder.logits(hidden).split(counts))

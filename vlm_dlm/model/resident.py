@@ -19,23 +19,38 @@ from torch import Tensor, nn
 
 from vlm_dlm.model.attention import Bounds, CachedAttention, attend_groups, attend_to
 from vlm_dlm.model.linear import product
+from vlm_dlm.model.lora import AdapterRows
+from vlm_dlm.model.module_decoder import ModuleDecoder
 from vlm_dlm.model.rotary import RotaryInputs
 from vlm_dlm.model.text_decoder import TextDecoder
+from vlm_dlm.model.vlm import VlmModel
 
 log = logging.getLogger(__name__)
 
 
-class ResidentDecoder:
-    """Token embeddings [T, D] to normed hidden states [T, D], or token ids to logits."""
+class ResidentDecoder(ModuleDecoder):
+    """For plain weights on one device. Rows with the draft adapter go to the modules."""
 
-    def __init__(self, decoder: TextDecoder, head: Tensor) -> None:
-        """head: weights of the vocabulary head, [V, D]."""
-        self._head = head.detach()
-        stack = _Stack(decoder, self._head)
+    def __init__(self, model: VlmModel) -> None:
+        super().__init__(model)
+        self._embeddings = model.decoder.embed_tokens.weight.detach()
+        self._head = model.diffusion_head.weight.detach()
+        stack = _Stack(model.decoder, self._head)
         # On a GPU the kernels take the time, and TorchScript would fuse and round them differently.
         self._stack: Any = _scripted(stack) if stack.norm.device.type == "cpu" else stack
 
-    def __call__(self, embeds: Tensor, rotary: RotaryInputs, attend: CachedAttention) -> Tensor:
+    def embed(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self._embeddings)
+
+    def hidden(
+        self,
+        embeds: Tensor,
+        rotary: RotaryInputs,
+        attend: CachedAttention,
+        adapter: AdapterRows | None = None,
+    ) -> Tensor:
+        if adapter is not None:
+            return super().hidden(embeds, rotary, attend, adapter)
         if attend.views is not None:
             return self._stack.forward(embeds, rotary, *attend.views)
         return self._stack.packed(
@@ -48,19 +63,13 @@ class ResidentDecoder:
             attend.masks,
         )
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        return product(hidden, self._head)
+
     def logits_alone(
         self, ids: Tensor, tables: RotaryInputs, data: Tensor, first: int, num_cached: int
     ) -> Tensor:
-        """Logits [Q, V] of one request whose Q rows see each other and all that is cached.
-
-        ids: int64 [Q]. tables: of every position. data: the cache, [layers, 2, num_slots, K, Dh];
-        the request owns the slots from `first` on, and `num_cached` of them are filled.
-        """
         return self._stack.logits_alone(ids, tables, data, first, num_cached)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """hidden [N, D] -> [N, V]."""
-        return product(hidden, self._head)
 
 
 class LayerWeights(NamedTuple):
@@ -139,7 +148,7 @@ class _Stack(nn.Module):
     def logits_alone(
         self, ids: Tensor, tables: RotaryInputs, data: Tensor, first: int, num_cached: int
     ) -> Tensor:
-        """See `ResidentDecoder.logits_alone`; tables: of every position."""
+        """See `ModuleDecoder.logits_alone`."""
         cos, sin, query_scale = tables
         end = num_cached + ids.shape[0]
         if query_scale is not None:

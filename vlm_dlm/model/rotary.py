@@ -22,6 +22,11 @@ class RotaryInputs(NamedTuple):
     sin: Tensor
     query_scale: Tensor | None
 
+    def at(self, positions: slice | Tensor) -> "RotaryInputs":
+        """Of some of the T positions: a slice, or int64 [N]."""
+        scale = None if self.query_scale is None else self.query_scale[positions]
+        return RotaryInputs(self.cos[positions], self.sin[positions], scale)
+
 
 def yarn_inverse_frequencies(rope: RopeConfig, head_dim: int) -> Tensor:
     """Inverse frequencies in float32, shape [head_dim / 2].

@@ -12,22 +12,21 @@ from tests.twins.mistral3 import tiny_config
 from vlm_dlm.model import resident
 from vlm_dlm.model.attention import Bounds, CachedAttention, RowGroup, visibility_mask
 from vlm_dlm.model.linear import empty_weight, product
+from vlm_dlm.model.module_decoder import ModuleDecoder
 from vlm_dlm.model.resident import ResidentDecoder
-from vlm_dlm.model.text_decoder import TextDecoder
+from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.model.weights import new_model
 from vlm_dlm.step import Visibility
 
 NUM_CACHED = 20  # past `original_max_position_embeddings`, so that queries are scaled
 
 
-def _parts(dtype: torch.dtype) -> tuple[TextDecoder, Tensor]:
-    """A decoder and its vocabulary head [V, D]."""
+def _model(dtype: torch.dtype) -> VlmModel:
     model = new_model(tiny_config(), seed=5)
     for number, parameter in enumerate(model.parameters()):
         if parameter.dim() == 1:  # norms that do something
             parameter.data += 0.1 * torch.sin(torch.arange(len(parameter)) + number)
-    model = model.to(dtype).requires_grad_(False)
-    return model.decoder, model.diffusion_head.weight
+    return model.to(dtype).requires_grad_(False)
 
 
 def _attention(data: Tensor, num_rows: int, seen: Visibility, is_alone: bool) -> CachedAttention:
@@ -63,16 +62,17 @@ def test_equals_the_modules(
     dtype: torch.dtype,
     tolerance: float,
 ) -> None:
-    decoder, head = _parts(dtype)
+    model = _model(dtype)
     embeds = torch.randn(num_rows, 32, generator=torch.Generator().manual_seed(1)).to(dtype)
     before = torch.randn(3, 2, 64, 2, 16, generator=torch.Generator().manual_seed(2)).to(dtype)
     positions = torch.arange(NUM_CACHED, NUM_CACHED + num_rows)
-    rotary = decoder.rotary_inputs(positions, dtype, max_position)
+    rotary = model.decoder.rotary_inputs(positions, dtype, max_position)
     outputs, caches = [], []
-    for run in (decoder, ResidentDecoder(decoder, head)):
+    for decoder in (ModuleDecoder(model), ResidentDecoder(model)):
         data = before.clone()
         with torch.inference_mode():
-            outputs.append(run(embeds, rotary, _attention(data, num_rows, seen, is_alone)))
+            attention = _attention(data, num_rows, seen, is_alone)
+            outputs.append(decoder.hidden(embeds, rotary, attention))
         caches.append(data)
     torch.testing.assert_close(outputs[1], outputs[0], rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(caches[1], caches[0], rtol=tolerance, atol=tolerance)
@@ -85,34 +85,39 @@ def test_equals_the_modules(
 def test_ids_to_logits_equal_the_modules(
     num_rows: int, max_position: int | None, dtype: torch.dtype, tolerance: float
 ) -> None:
-    decoder, head = _parts(dtype)
+    model = _model(dtype)
     ids = torch.arange(7, 7 + num_rows)
     before = torch.randn(3, 2, 64, 2, 16, generator=torch.Generator().manual_seed(2)).to(dtype)
     everywhere = torch.arange(NUM_CACHED + num_rows + 9)
-    tables = decoder.rotary_inputs(everywhere, dtype, max_position)
-    here = decoder.rotary_inputs(everywhere[NUM_CACHED:][:num_rows], dtype, max_position)
-    wanted_data, data = before.clone(), before.clone()
+    tables = model.decoder.rotary_inputs(everywhere, dtype, max_position)
+    here = model.decoder.rotary_inputs(everywhere[NUM_CACHED:][:num_rows], dtype, max_position)
+    wanted_data = before.clone()
     with torch.inference_mode():
         attention = _attention(wanted_data, num_rows, Visibility.FULL, True)
-        wanted = decoder(decoder.embed_tokens(ids), here, attention) @ head.T
-        logits = ResidentDecoder(decoder, head).logits_alone(ids, tables, data, 3, NUM_CACHED)
-    torch.testing.assert_close(logits, wanted, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(data, wanted_data, rtol=tolerance, atol=tolerance)
-    assert not torch.equal(data, before)
+        wanted = model.logits(model.hidden(model.embed(ids), here, attention))
+    for decoder in (ModuleDecoder(model), ResidentDecoder(model)):
+        data = before.clone()
+        with torch.inference_mode():
+            logits = decoder.logits_alone(ids, tables, data, 3, NUM_CACHED)
+        torch.testing.assert_close(logits, wanted, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(data, wanted_data, rtol=tolerance, atol=tolerance)
+        assert not torch.equal(data, before)
 
 
 def test_runs_without_torchscript(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoder, head = _parts(torch.float32)
+    model = _model(torch.float32)
     embeds = torch.randn(2, 32, generator=torch.Generator().manual_seed(1))
-    rotary = decoder.rotary_inputs(torch.arange(NUM_CACHED, NUM_CACHED + 2), torch.float32)
-    scripted = ResidentDecoder(decoder, head)
+    rotary = model.decoder.rotary_inputs(torch.arange(NUM_CACHED, NUM_CACHED + 2), torch.float32)
+    scripted = ResidentDecoder(model)
     assert isinstance(scripted._stack, torch.jit.ScriptModule)
     monkeypatch.setattr(torch.jit, "script", _refuse)
-    plain = ResidentDecoder(decoder, head)
+    plain = ResidentDecoder(model)
     assert not isinstance(plain._stack, torch.jit.ScriptModule)
     outputs = [
-        run(embeds, rotary, _attention(torch.zeros(3, 2, 64, 2, 16), 2, Visibility.CAUSAL, True))
-        for run in (scripted, plain)
+        decoder.hidden(
+            embeds, rotary, _attention(torch.zeros(3, 2, 64, 2, 16), 2, Visibility.CAUSAL, True)
+        )
+        for decoder in (scripted, plain)
     ]
     assert torch.equal(*outputs)
 
@@ -122,9 +127,9 @@ def _refuse(module: object) -> None:
 
 
 def test_weights_are_shared() -> None:
-    decoder, head = _parts(torch.float32)
-    stack = resident._Stack(decoder, head)
-    first: Any = decoder.layers[0]
+    model = _model(torch.float32)
+    stack = resident._Stack(model.decoder, model.diffusion_head.weight)
+    first: Any = model.decoder.layers[0]
     assert stack.layers[0].qkv.data_ptr() == first.self_attn.qkv_proj.weight.data_ptr()
 
 
