@@ -67,14 +67,14 @@ def assert_no_pages_held(core: EngineCore, *, kept: int = 0) -> None:
 
 def assert_pages_consistent(core: EngineCore) -> None:
     """Between steps: every request has room for its worst case, and no page two owners."""
-    tables = [sequence.table for sequence in core.scheduler.running]
+    tables = [state.table for state in core.scheduler.running]
     assert all(table is not None for table in tables)
     owned = [page for table in tables if table is not None for page in table.pages]
     assert len(owned) == len(set(owned))
     assert len(owned) <= core.allocator.num_used <= core.allocator.num_pages
-    for sequence in core.scheduler.running:
-        assert sequence.table is not None
-        assert sequence.table.num_slots >= sequence.max_cache_len >= sequence.cache_len
+    for state in core.scheduler.running:
+        assert state.table is not None
+        assert state.table.num_slots >= state.max_cache_len >= state.cache_len
 
 
 def assert_plan_is_sound(plan: StepPlan, max_rows: int) -> None:

@@ -23,8 +23,8 @@ from vlm_dlm.engine.model_runner import ModelRunner
 from vlm_dlm.engine.packing import rows_of
 from vlm_dlm.engine.pages import PageAllocator, PageTable
 from vlm_dlm.engine.prompt_cache import KeptPrompt, PromptCache
+from vlm_dlm.engine.request_state import Clock, Detokenizer, RequestState
 from vlm_dlm.engine.scheduler import Grant, Scheduler, check_prompt, reserved
-from vlm_dlm.engine.sequence import Clock, Detokenizer, Sequence
 from vlm_dlm.engine.stop_strings import StopStrings
 from vlm_dlm.errors import BadInputError, ModeError
 from vlm_dlm.events import GenerationEvent
@@ -58,7 +58,7 @@ class EngineCore:
         self.runner = ModelRunner(model, self.cache, image_token_id)
         self.modes = {name: mode() for name, mode in MODES.items()}
         self.execution = Execution(self.runner, self.features, self.prompts)
-        self._live: dict[str, Sequence] = {}
+        self._live: dict[str, RequestState] = {}
 
     @property
     def has_work(self) -> bool:
@@ -75,7 +75,7 @@ class EngineCore:
         check_prompt(request.prompt, self.runner.image_token_id)
         sampling, max_rows = request.sampling, mode.max_query_len(params)
         max_tokens, max_cache_len = reserved(request, max_rows, self.max_context, self.config)
-        sequence = Sequence(
+        state = RequestState(
             request,
             mode,
             params,
@@ -87,13 +87,13 @@ class EngineCore:
             max_rows,
             stops=StopStrings(sampling.stop) if sampling.stop else None,
         )
-        self._live[request.request_id] = sequence
-        self.scheduler.waiting.append(sequence)
+        self._live[request.request_id] = state
+        self.scheduler.waiting.append(state)
 
     def abort(self, request_id: str) -> list[GenerationEvent]:
         """End a request in any state and free what it holds. No event if it has ended already."""
-        sequence = self._live.get(request_id)
-        return [] if sequence is None else [self._finish(sequence, "abort")]
+        state = self._live.get(request_id)
+        return [] if state is None else [self._finish(state, "abort")]
 
     def run(self, requests: Iterable[GenerationRequest]) -> Iterator[GenerationEvent]:
         """Submit, then yield every event until all requests have ended."""
@@ -126,148 +126,148 @@ class EngineCore:
     def _admit(self) -> list[GenerationEvent]:
         """Start work on requests that fit; those whose prompt is kept are past it already."""
         events: list[GenerationEvent] = []
-        for sequence in self.scheduler.admit():
-            sequence.clock.started = sequence.clock.features_ready = perf_counter()
-            events.append(started(sequence))
-            kept = self.prompts.find(sequence.request.prompt.key)
+        for state in self.scheduler.admit():
+            state.clock.started = state.clock.features_ready = perf_counter()
+            events.append(started(state))
+            kept = self.prompts.find(state.request.prompt.key)
             if kept is not None:
-                with self._ending_on_failure(sequence, events):
-                    events += self._reuse(sequence, kept)
+                with self._ending_on_failure(state, events):
+                    events += self._reuse(state, kept)
         return events
 
     def _encode(self) -> list[GenerationEvent]:
         """Features for one request and of one picture, as everybody waits for them."""
         events: list[GenerationEvent] = []
-        sequence, began = self.scheduler.next_with_image, perf_counter()
-        if sequence is None:
+        state, began = self.scheduler.next_with_image, perf_counter()
+        if state is None:
             return events
-        with self._ending_on_failure(sequence, events):
-            kept = self.prompts.find(sequence.request.prompt.key)  # by whoever was before it
+        with self._ending_on_failure(state, events):
+            kept = self.prompts.find(state.request.prompt.key)  # by whoever was before it
             if kept is not None:
-                return self._reuse(sequence, kept)
-            self.execution.encode(sequence)
+                return self._reuse(state, kept)
+            self.execution.encode(state)
             self.runner.synchronize()
-            sequence.clock.features_ready = perf_counter()
-            sequence.clock.vision_s += sequence.clock.features_ready - began
+            state.clock.features_ready = perf_counter()
+            state.clock.vision_s += state.clock.features_ready - began
         return events
 
-    def _reuse(self, sequence: Sequence, kept: KeptPrompt) -> list[GenerationEvent]:
+    def _reuse(self, state: RequestState, kept: KeptPrompt) -> list[GenerationEvent]:
         """Copy a kept prompt instead of computing it."""
         began = perf_counter()
-        assert sequence.table is not None, "admitted requests own pages"
-        self.cache.copy(kept.table, sequence.table, kept.num_tokens)
-        sequence.cache_len = kept.num_tokens
-        sequence.request = sequence.request.without_pixels()
-        sequence.is_prompt_reused = True
-        sequence.clock.prefill_s = perf_counter() - began
-        return self._start(sequence, kept.logits)
+        assert state.table is not None, "admitted requests own pages"
+        self.cache.copy(kept.table, state.table, kept.num_tokens)
+        state.cache_len = kept.num_tokens
+        state.request = state.request.without_pixels()
+        state.is_prompt_reused = True
+        state.clock.prefill_s = perf_counter() - began
+        return self._start(state, kept.logits)
 
     def _update(
         self, grants: list[Grant], results: list[Tensor | Exception], began: float
     ) -> list[GenerationEvent]:
         """Prompts move on, modes take their logits. Nothing behind this knows which mode ran."""
         events: list[GenerationEvent] = []
-        by_mode: dict[str, list[tuple[Sequence, Tensor]]] = {}
+        by_mode: dict[str, list[tuple[RequestState, Tensor]]] = {}
         for grant, result in zip(grants, results, strict=True):
-            sequence = grant.sequence
+            state = grant.state
             if isinstance(result, Exception):
-                events.append(self._fail(sequence, result))
-            elif sequence.is_prefilling:
-                with self._ending_on_failure(sequence, events):
-                    events += self._advance_prompt(sequence, grant.num_rows, result, began)
+                events.append(self._fail(state, result))
+            elif state.is_prefilling:
+                with self._ending_on_failure(state, events):
+                    events += self._advance_prompt(state, grant.num_rows, result, began)
             else:
-                by_mode.setdefault(sequence.mode.name, []).append((sequence, result))
+                by_mode.setdefault(state.mode.name, []).append((state, result))
         for members in by_mode.values():
             events += self._advance_mode(members)
         return events
 
     def _advance_prompt(
-        self, sequence: Sequence, num_rows: int, logits: Tensor, began: float
+        self, state: RequestState, num_rows: int, logits: Tensor, began: float
     ) -> list[GenerationEvent]:
-        prompt, clock = sequence.request.prompt.token_ids, sequence.clock
-        chunk = prompt[sequence.cache_len : sequence.cache_len + num_rows]
-        sequence.num_pads_done += chunk.count(self.runner.image_token_id)
-        sequence.cache_len += num_rows
-        sequence.num_prefill_forwards += 1
+        prompt, clock = state.request.prompt.token_ids, state.clock
+        chunk = prompt[state.cache_len : state.cache_len + num_rows]
+        state.num_pads_done += chunk.count(self.runner.image_token_id)
+        state.cache_len += num_rows
+        state.num_prefill_forwards += 1
         self.runner.synchronize()
         clock.prefill_s += perf_counter() - max(began, clock.features_ready)
-        if sequence.cache_len < len(prompt):
+        if state.cache_len < len(prompt):
             return []
-        sequence.features = None
-        if sequence.request.keep_prompt:
-            self._keep_prompt(sequence, logits[-1])
-        return self._start(sequence, logits[-1])
+        state.features = None
+        if state.request.keep_prompt:
+            self._keep_prompt(state, logits[-1])
+        return self._start(state, logits[-1])
 
-    def _keep_prompt(self, sequence: Sequence, logits: Tensor) -> None:
+    def _keep_prompt(self, state: RequestState, logits: Tensor) -> None:
         """Leave a copy of the prompt behind, if there is room for one."""
-        assert sequence.table is not None, "a running request owns pages"
+        assert state.table is not None, "a running request owns pages"
         # At the far end, so that it lies in nobody's way.
-        num_pages = self.allocator.pages_for(sequence.cache_len)
+        num_pages = self.allocator.pages_for(state.cache_len)
         pages = self.allocator.take(num_pages, is_highest=True)
         if pages is None:
             return
         table = PageTable(self.allocator, pages)
-        self.cache.copy(sequence.table, table, sequence.cache_len)
-        entry = KeptPrompt(table, sequence.cache_len, logits.clone())
-        self.prompts.keep(sequence.request.prompt.key, entry)
+        self.cache.copy(state.table, table, state.cache_len)
+        entry = KeptPrompt(table, state.cache_len, logits.clone())
+        self.prompts.keep(state.request.prompt.key, entry)
 
-    def _start(self, sequence: Sequence, logits: Tensor) -> list[GenerationEvent]:
+    def _start(self, state: RequestState, logits: Tensor) -> list[GenerationEvent]:
         """The prompt is cached: hand its last logits to the mode."""
-        sequence.clock.prefilled = perf_counter()
-        request = ModeRequest(sequence.params, sequence.request.sampling, self.ids)
-        sequence.state, result = sequence.mode.start(request, logits)
-        return self._book(sequence, result)
+        state.clock.prefilled = perf_counter()
+        request = ModeRequest(state.params, state.request.sampling, self.ids)
+        state.mode_state, result = state.mode.start(request, logits)
+        return self._book(state, result)
 
-    def _advance_mode(self, members: list[tuple[Sequence, Tensor]]) -> list[GenerationEvent]:
+    def _advance_mode(self, members: list[tuple[RequestState, Tensor]]) -> list[GenerationEvent]:
         """All requests of one mode at once; if choosing fails, one by one."""
         mode = members[0][0].mode
         try:
-            choices = mode.choose([s.state for s, _ in members], [x for _, x in members])
+            choices = mode.choose([s.mode_state for s, _ in members], [x for _, x in members])
         except Exception as error:
             if len(members) == 1:
                 return [self._fail(members[0][0], error)]
             return [event for member in members for event in self._advance_mode([member])]
         events: list[GenerationEvent] = []
-        for (sequence, _), choice in zip(members, choices, strict=True):
-            with self._ending_on_failure(sequence, events):
-                events += self._book(sequence, mode.advance(sequence.state, choice))
+        for (state, _), choice in zip(members, choices, strict=True):
+            with self._ending_on_failure(state, events):
+                events += self._book(state, mode.advance(state.mode_state, choice))
         return events
 
-    def _book(self, sequence: Sequence, result: StepResult) -> list[GenerationEvent]:
+    def _book(self, state: RequestState, result: StepResult) -> list[GenerationEvent]:
         """Events of one step, and the plan of the next one."""
-        events, reason = book(sequence, result)
+        events, reason = book(state, result)
         if reason is not None:
-            return [*events, self._finish(sequence, reason)]
-        with self._ending_on_failure(sequence, events):  # what is booked must still be delivered
-            plan = sequence.mode.plan(sequence.state)
+            return [*events, self._finish(state, reason)]
+        with self._ending_on_failure(state, events):  # what is booked must still be delivered
+            plan = state.mode.plan(state.mode_state)
             num_rows = len(plan.token_ids)
-            assert num_rows <= sequence.max_rows, f"{num_rows} rows, {sequence.max_rows} announced"
-            sequence.plan = plan
+            assert num_rows <= state.max_rows, f"{num_rows} rows, {state.max_rows} announced"
+            state.plan = plan
         return events
 
     @contextmanager
     def _ending_on_failure(
-        self, sequence: Sequence, events: list[GenerationEvent]
+        self, state: RequestState, events: list[GenerationEvent]
     ) -> Iterator[None]:
         """Whatever fails inside ends this request and no other; its ending joins the events."""
         try:
             yield
         except Exception as error:
-            events.append(self._fail(sequence, error))
+            events.append(self._fail(state, error))
 
-    def _finish(self, sequence: Sequence, reason: str) -> GenerationEvent:
+    def _finish(self, state: RequestState, reason: str) -> GenerationEvent:
         try:
-            event = finished(sequence, reason)
+            event = finished(state, reason)
         except Exception as error:  # the last piece of text; an abort must still free the pages
-            event = failed(sequence, error)
-        self._forget(sequence)
+            event = failed(state, error)
+        self._forget(state)
         return event
 
-    def _fail(self, sequence: Sequence, error: Exception) -> GenerationEvent:
-        event = failed(sequence, error)
-        self._forget(sequence)
+    def _fail(self, state: RequestState, error: Exception) -> GenerationEvent:
+        event = failed(state, error)
+        self._forget(state)
         return event
 
-    def _forget(self, sequence: Sequence) -> None:
-        self._live.pop(sequence.id, None)
-        self.scheduler.remove(sequence)
+    def _forget(self, state: RequestState) -> None:
+        self._live.pop(state.id, None)
+        self.scheduler.remove(state)

@@ -14,7 +14,7 @@ from vlm_dlm.engine.features import FeatureCache
 from vlm_dlm.engine.model_runner import ModelRunner
 from vlm_dlm.engine.packing import PackedRows
 from vlm_dlm.engine.prompt_cache import PromptCache
-from vlm_dlm.engine.sequence import Sequence as Request
+from vlm_dlm.engine.request_state import RequestState
 from vlm_dlm.errors import EngineError
 
 MAX_BAD_STEPS = 3
@@ -44,15 +44,15 @@ class Execution:
             self.health.note(result)
         return results
 
-    def encode(self, request: Request) -> None:
+    def encode(self, state: RequestState) -> None:
         """One picture more. Raises what is wrong with it."""
         with self.health.noting():
             try:
-                self.features.advance(request)
+                self.features.advance(state)
             except Exception as error:
                 if not self._has_made_room(error):
                     raise
-                self.features.advance(request)
+                self.features.advance(state)
 
     def end_step(self) -> None:
         """Raises EngineError if the device looks broken."""

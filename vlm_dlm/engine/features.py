@@ -7,7 +7,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor
 
-from vlm_dlm.engine.sequence import Sequence
+from vlm_dlm.engine.request_state import RequestState
 from vlm_dlm.errors import EngineError
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import ImageInput
@@ -25,12 +25,12 @@ class FeatureCache:
     def num_entries(self) -> int:
         return len(self._entries)
 
-    def advance(self, sequence: Sequence) -> None:
+    def advance(self, state: RequestState) -> None:
         """Give a request the features of its next images: those that are here, and at most one
         that must be computed."""
-        images = sequence.request.prompt.images
-        found: list[Tensor] = [] if sequence.features is None else [sequence.features]
-        num_encoded, is_computed = sequence.num_encoded, False
+        images = state.request.prompt.images
+        found: list[Tensor] = [] if state.features is None else [state.features]
+        num_encoded, is_computed = state.num_encoded, False
         for image in images[num_encoded:]:
             if image.content_hash not in self._entries:
                 if is_computed:
@@ -38,9 +38,9 @@ class FeatureCache:
                 is_computed = True
             found.append(self._encode(image))
             num_encoded += 1
-        sequence.features, sequence.num_encoded = torch.cat(found), num_encoded
+        state.features, state.num_encoded = torch.cat(found), num_encoded
         if num_encoded == len(images):
-            sequence.request = sequence.request.without_pixels()
+            state.request = state.request.without_pixels()
 
     def clear(self) -> None:
         """Free everything."""

@@ -50,20 +50,20 @@ class PackedRows:
 
 def rows_of(grant: Grant, image_token_id: int | None) -> PackedRows:
     """A piece of the prompt as a causal plan, or the mode's own plan."""
-    sequence = grant.sequence
-    assert sequence.table is not None, "a running request owns pages"
-    if sequence.plan is not None:
-        plan = sequence.plan
+    state = grant.state
+    assert state.table is not None, "a running request owns pages"
+    if state.plan is not None:
+        plan = state.plan
         num_logits = grant.num_rows if plan.num_logits is None else plan.num_logits
-        return PackedRows(plan, sequence.cache_len, sequence.table, num_logits)
-    start, end = sequence.cache_len, sequence.cache_len + grant.num_rows
-    chunk = list(sequence.request.prompt.token_ids[start:end])
+        return PackedRows(plan, state.cache_len, state.table, num_logits)
+    start, end = state.cache_len, state.cache_len + grant.num_rows
+    chunk = list(state.request.prompt.token_ids[start:end])
     features = None
-    if sequence.features is not None and image_token_id is not None:
-        first = sequence.num_pads_done
-        features = sequence.features[first : first + chunk.count(image_token_id)]
-    is_last = end == sequence.num_prompt_tokens
-    return PackedRows(StepPlan(chunk), start, sequence.table, int(is_last), features)
+    if state.features is not None and image_token_id is not None:
+        first = state.num_pads_done
+        features = state.features[first : first + chunk.count(image_token_id)]
+    is_last = end == state.num_prompt_tokens
+    return PackedRows(StepPlan(chunk), start, state.table, int(is_last), features)
 
 
 def grouped(batch: Sequence[PackedRows], device: torch.device) -> list[list[int]]:

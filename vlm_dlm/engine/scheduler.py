@@ -14,7 +14,7 @@ from vlm_dlm.answer_room import cache_needed, fit_answer
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.pages import PageAllocator, PageTable
 from vlm_dlm.engine.prompt_cache import PromptCache
-from vlm_dlm.engine.sequence import Sequence
+from vlm_dlm.engine.request_state import RequestState
 from vlm_dlm.errors import CapacityError, PromptError
 from vlm_dlm.request import GenerationRequest, PromptInput
 
@@ -25,7 +25,7 @@ WIDE = 4  # times the rows of the narrowest plan, and more
 class Grant:
     """Rows of one request in the next forward: a piece of its prompt, or its whole plan."""
 
-    sequence: Sequence
+    state: RequestState
     num_rows: int
 
 
@@ -38,8 +38,8 @@ class Scheduler:
         self.config = config
         self.allocator = allocator
         self.prompts = prompts
-        self.waiting: deque[Sequence] = deque()
-        self.running: list[Sequence] = []
+        self.waiting: deque[RequestState] = deque()
+        self.running: list[RequestState] = []
         self._is_share_due = False
 
     @property
@@ -47,21 +47,21 @@ class Scheduler:
         return bool(self.waiting or self.running)
 
     @property
-    def next_with_image(self) -> Sequence | None:
+    def next_with_image(self) -> RequestState | None:
         """Whose images are to be encoded next, in the order of arrival."""
         return next((s for s in self.running if s.next_image is not None), None)
 
-    def admit(self) -> list[Sequence]:
+    def admit(self) -> list[RequestState]:
         """Move waiting requests to running while their worst case fits into the cache."""
-        admitted: list[Sequence] = []
+        admitted: list[RequestState] = []
         while self.waiting and len(self.running) < self.config.max_running:
-            sequence = self.waiting[0]
-            pages = self._take_pages(self.allocator.pages_for(sequence.max_cache_len))
+            state = self.waiting[0]
+            pages = self._take_pages(self.allocator.pages_for(state.max_cache_len))
             if pages is None:
                 break
-            sequence.table = PageTable(self.allocator, pages)
+            state.table = PageTable(self.allocator, pages)
             self.running.append(self.waiting.popleft())
-            admitted.append(sequence)
+            admitted.append(state)
         return admitted
 
     def _take_pages(self, num_pages: int) -> list[int] | None:
@@ -77,12 +77,12 @@ class Scheduler:
         Where the plans left the prompts short of their share, up to half of the budget, that share
         is set aside in the next step.
         """
-        plans = [sequence for sequence in self.running if not sequence.is_prefilling]
-        prompts = [sequence for sequence in self.running if sequence.is_prefilling]
+        plans = [state for state in self.running if not state.is_prefilling]
+        prompts = [state for state in self.running if state.is_prefilling]
         budget, limit = self.config.max_batched_tokens, self.config.max_prompt_rows
         if plans:
             limit = min(limit, self.config.max_prompt_rows_beside)
-        wanted = sum(sequence.num_rows_wanted for sequence in prompts)
+        wanted = sum(state.num_rows_wanted for state in prompts)
         share = min(wanted, limit, max(1, budget // 2))
         grants = self._grant_plans(plans, budget - share if self._is_share_due else budget)
         budget -= sum(grant.num_rows for grant in grants)
@@ -90,48 +90,48 @@ class Scheduler:
         self._is_share_due = sum(piece.num_rows for piece in pieces) < share
         return grants + pieces
 
-    def _grant_plans(self, plans: list[Sequence], budget: int) -> list[Grant]:
+    def _grant_plans(self, plans: list[RequestState], budget: int) -> list[Grant]:
         """Whole plans; who is left out comes first in the next step.
 
         Wide ones take turns while a narrow one writes, so that its tokens do not wait for all.
         """
         grants: list[Grant] = []
-        left_out: list[Sequence] = []
-        narrow = WIDE * min((sequence.num_rows_wanted for sequence in plans), default=0)
+        left_out: list[RequestState] = []
+        narrow = WIDE * min((state.num_rows_wanted for state in plans), default=0)
         num_wide = 0  # rows; one plan always goes
-        for sequence in plans:
-            num_rows = sequence.num_rows_wanted
+        for state in plans:
+            num_rows = state.num_rows_wanted
             wide = num_rows if num_rows > narrow else 0
             is_in_turn = not num_wide or num_wide + wide <= self.config.max_plan_rows_beside
             if num_rows <= budget and (is_in_turn or not wide):
                 budget -= num_rows
                 num_wide += wide
-                grants.append(Grant(sequence, num_rows))
+                grants.append(Grant(state, num_rows))
             else:
-                left_out.append(sequence)
+                left_out.append(state)
         if left_out:
-            self.running.sort(key=lambda sequence: sequence not in left_out)
+            self.running.sort(key=lambda state: state not in left_out)
         return grants
 
-    def remove(self, sequence: Sequence) -> None:
+    def remove(self, state: RequestState) -> None:
         """Forget a request in any state and free what it holds."""
-        if sequence in self.running:
-            self.running.remove(sequence)
-        elif sequence in self.waiting:
-            self.waiting.remove(sequence)
-        sequence.release()
+        if state in self.running:
+            self.running.remove(state)
+        elif state in self.waiting:
+            self.waiting.remove(state)
+        state.release()
 
 
-def _grant_pieces(prompts: list[Sequence], budget: int) -> list[Grant]:
+def _grant_pieces(prompts: list[RequestState], budget: int) -> list[Grant]:
     """As much of each prompt as there is budget for."""
     grants: list[Grant] = []
-    for sequence in prompts:
+    for state in prompts:
         if budget <= 0:
             break
-        num_rows = min(budget, sequence.num_rows_wanted)
+        num_rows = min(budget, state.num_rows_wanted)
         if num_rows:
             budget -= num_rows
-            grants.append(Grant(sequence, num_rows))
+            grants.append(Grant(state, num_rows))
     return grants
 
 

@@ -63,9 +63,9 @@ def test_while_its_prompt_is_computed(mode: str) -> None:
     core = make_core(max_prompt_rows=4)
     core.submit(endless("a", mode, 30))
     step(core, 3)
-    (sequence,) = core.scheduler.running
-    assert sequence.is_prefilling
-    assert sequence.cache_len == 12
+    (state,) = core.scheduler.running
+    assert state.is_prefilling
+    assert state.cache_len == 12
     abort(core)
     assert_no_pages_held(core)
 

@@ -115,9 +115,9 @@ def test_nobody_starves_when_rows_are_scarce() -> None:
         options = {"block_length": 6, "threshold": 1.0}
         core.submit(ask(str(i), "diffusion", prompt_of(9, 2 + i), options, max_tokens=100))
     core.step()
-    while any(sequence.is_prefilling for sequence in core.scheduler.running):
+    while any(state.is_prefilling for state in core.scheduler.running):
         core.step()
-    before = {sequence.id: sequence.num_forwards for sequence in core.scheduler.running}
+    before = {state.id: state.num_forwards for state in core.scheduler.running}
     assert len(before) == 5, "none has ended yet"
     for _ in range(25):
         core.step()

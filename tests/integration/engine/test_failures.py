@@ -138,8 +138,8 @@ def test_a_forward_that_raises_with_one_request_in_it(
     def run(rows: Any) -> Any:
         running = {id(s.table): s for s in core.scheduler.running}
         for one in rows:
-            sequence = running[id(one.table)]
-            if sequence.id == "bad" and sequence.cache_len >= (3 if is_early else 7):
+            state = running[id(one.table)]
+            if state.id == "bad" and state.cache_len >= (3 if is_early else 7):
                 raise RuntimeError(SECRET)
         return run_rows(rows)
 

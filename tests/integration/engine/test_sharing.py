@@ -143,9 +143,9 @@ def test_pixels_are_let_go_once_they_are_features(model: VlmModel) -> None:
     core.submit(picture_request("a", "ar"))
     core.step()
     core.step()
-    (sequence,) = core.scheduler.running
-    assert [one.pixels for one in sequence.request.prompt.images] == [None] * 3
-    assert sequence.request.prompt.key == picture_prompt().key
+    (state,) = core.scheduler.running
+    assert [one.pixels for one in state.request.prompt.images] == [None] * 3
+    assert state.request.prompt.key == picture_prompt().key
     core.close()
 
 
@@ -154,7 +154,7 @@ def test_plans_that_fill_the_budget_leave_prompts_their_share() -> None:
     for name in ("a", "b"):
         core.submit(endless(name, "diffusion"))
     core.step()
-    while any(sequence.is_prefilling for sequence in core.scheduler.running):
+    while any(state.is_prefilling for state in core.scheduler.running):
         core.step()
     core.submit(endless("late", "diffusion"))
     for _ in range(6):

@@ -35,7 +35,7 @@ class Clock:
 
 
 @dataclass(slots=True, eq=False)
-class Sequence:
+class RequestState:
     """State of one request. `cache_len` tokens are cached; `plan` is what it wants to run next.
 
     ending_ids: tokens that end the answer, max_tokens: most that it may have. stops: None where no
@@ -56,7 +56,7 @@ class Sequence:
     num_encoded: int = 0  # images
     num_pads_done: int = 0
     cache_len: int = 0
-    state: Any = None
+    mode_state: Any = None
     plan: StepPlan | None = None
     num_tokens: int = 0
     num_forwards: int = 0
@@ -87,7 +87,7 @@ class Sequence:
 
     @property
     def is_prefilling(self) -> bool:
-        return self.state is None
+        return self.mode_state is None
 
     @property
     def next_image(self) -> ImageInput | None:
