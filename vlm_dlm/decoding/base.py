@@ -145,10 +145,12 @@ def check_threshold(mode: str, value: float | None, *, is_optional: bool = False
 
 
 @dataclass(slots=True)
-class Draft:
-    """A block under construction: ids, and where each position came from.
+class Block:
+    """A block under construction.
 
-    steps and confidences are indexed like `token_ids`.
+    token_ids: what stands there, masks included.
+    steps: forwards that had run when each position was filled.
+    confidences: probability of what it was filled with, 1 where nothing was chosen.
     """
 
     token_ids: list[int]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from vlm_dlm.decoding.base import (
+    Block,
     DecodingMode,
-    Draft,
     ModeRequest,
     ThinkingBudget,
     check_block_length,
@@ -69,7 +69,7 @@ class BlockDiffusionState:
     ending_ids: frozenset[int]
     sampler: RowSampler
     budget: ThinkingBudget
-    canvas: Draft
+    canvas: Block
     seed: Picked | None
     block: int = -1
     num_steps: int = 0
@@ -105,7 +105,7 @@ class BlockDiffusion(DecodingMode[BlockDiffusionParams, BlockDiffusionState, Pic
             request.ending_ids,
             RowSampler(request.sampling, ids.eos),
             ThinkingBudget.of(request.sampling, ids),
-            Draft([]),
+            Block([]),
             None,
         )
         if params.seed_first_token:
@@ -166,7 +166,7 @@ def _pick(
 def _begin_block(state: BlockDiffusionState) -> None:
     params, budget = state.params, state.budget
     state.block += 1
-    state.canvas = Draft([state.ids.mask] * params.block_length)
+    state.canvas = Block([state.ids.mask] * params.block_length)
     if state.seed is not None:
         token_id, confidence = state.seed.token_ids[0], state.seed.confidences[0]
         state.canvas.fill(0, token_id, step=state.num_steps, confidence=confidence)

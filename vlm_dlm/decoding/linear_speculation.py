@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from vlm_dlm.decoding.base import (
+    Block,
     DecodingMode,
-    Draft,
     ModeRequest,
     ThinkingBudget,
     check_block_length,
@@ -53,7 +53,7 @@ class LinearSpeculationState:
     mask_id: int
     sampler: RowSampler
     budget: ThinkingBudget
-    canvas: Draft
+    canvas: Block
     block: int = -1
     num_steps: int = 0
     is_verifying: bool = False
@@ -88,7 +88,7 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
             request.ids.mask,
             RowSampler(request.sampling, request.ids.eos),
             ThinkingBudget.of(request.sampling, request.ids),
-            Draft([]),
+            Block([]),
         )
         rows = [prompt_logits.clone()[None]]
         picked = pick_rows(rows, [state.sampler], [(0,)], exclude=state.mask_id)[0]
@@ -135,7 +135,7 @@ def _places(state: LinearSpeculationState) -> range:
 
 def _begin_draft(state: LinearSpeculationState, pending: int) -> None:
     state.block += 1
-    state.canvas = Draft([pending] + [state.mask_id] * (state.params.block_length - 1))
+    state.canvas = Block([pending] + [state.mask_id] * (state.params.block_length - 1))
     state.is_verifying = False
 
 
