@@ -23,12 +23,12 @@ import asyncio
 import base64
 import json
 import statistics
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import count
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
 import uvloop
 from rich.console import Console
@@ -41,7 +41,7 @@ from tests.e2e.faults.disconnect import CHAT
 from tests.e2e.server import Server
 from tests.e2e.workload import PROMPT, chat, pictures
 from vlm_dlm.engine.torch_engine import TorchEngine
-from vlm_dlm.events import Committed, GenerationEvent
+from vlm_dlm.events import Committed
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.runtime import Runtime
 
@@ -149,7 +149,7 @@ async def _engine(engine: TorchEngine, prompt: PromptInput) -> float:
     sampling = SamplingParams(max_tokens=MAX_TOKENS)
     request = GenerationRequest(f"direct-{next(_numbers)}", prompt, "ar", None, sampling)
     began_s, first_s = perf_counter(), 0.0
-    events = cast(AsyncGenerator[GenerationEvent, None], engine.generate(request))
+    events = engine.generate(request)
     async with aclosing(events):
         async for event in events:
             if isinstance(event, Committed) and event.text and not first_s:

@@ -7,10 +7,10 @@ import io
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import openai
@@ -65,9 +65,9 @@ class PlayedEngine(StatefulEngine):
     async def start(self) -> None:
         self._set(phase=Phase.READY, progress=1.0, device="cpu", dtype="float32")
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         self.requests.append(request)
-        events = cast("AsyncGenerator[GenerationEvent, None]", self.inner.generate(request))
+        events = self.inner.generate(request)
         async with aclosing(events):
             async for event in events:
                 yield event

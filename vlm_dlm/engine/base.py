@@ -7,7 +7,7 @@ says so in `capabilities`; nothing falls back silently.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, fields
 
 from vlm_dlm.decoding import MODES
@@ -56,8 +56,12 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Whether an engine gets on. num_steps: done so far. is_busy: in one now. longest_s: what the
-    longest took."""
+    """Whether an engine gets on.
+
+    num_steps: done so far.
+    is_busy: in one now.
+    longest_s: seconds that the longest took.
+    """
 
     num_steps: int
     is_busy: bool
@@ -78,7 +82,7 @@ class Engine(ABC):
         return self.capabilities
 
     @abstractmethod
-    def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """Events of one request, ending in exactly one Finished or Failed.
 
         Closing the iterator aborts the request and frees what it holds. A request that can never

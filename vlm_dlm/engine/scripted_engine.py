@@ -5,7 +5,7 @@ engine, and for work on the page without weights.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -48,7 +48,7 @@ class ScriptedEngine(Engine):
         script = self.script
         return Capabilities(offered_modes(), 4096, script.max_running, script.max_cache_tokens)
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         if self._is_closed:
             raise EngineError("the engine is shutting down")
         self.num_running += 1

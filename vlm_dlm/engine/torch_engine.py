@@ -10,7 +10,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -70,7 +70,7 @@ class TorchEngine(Engine):
     def capabilities(self) -> Capabilities:
         return self._core.config.capabilities(self._core.max_context)
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         caller = _Caller(asyncio.get_running_loop(), asyncio.Queue())
         name = request.request_id
         with self._closing:

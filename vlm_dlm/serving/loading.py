@@ -6,17 +6,17 @@ Blocking parts are for a worker thread; `warm_up` runs in the engine's own event
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.base import Engine
 from vlm_dlm.engine.scripted_engine import ScriptedEngine
 from vlm_dlm.errors import EngineError
-from vlm_dlm.events import Failed, GenerationEvent
+from vlm_dlm.events import Failed
 from vlm_dlm.model.quiet import quiet_imports
 from vlm_dlm.preflight import Checkpoint, open_checkpoint
 from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput
@@ -88,7 +88,7 @@ async def warm_up(loaded: Loaded, progress: OnProgress) -> None:
     for number, mode in enumerate(MODES):
         progress(number / len(MODES))
         request = GenerationRequest(f"warm-up-{mode}", loaded.prompt, mode, sampling=sampling)
-        events = cast(AsyncGenerator[GenerationEvent, None], loaded.engine.generate(request))
+        events = loaded.engine.generate(request)
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Failed):

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
-from typing import cast
 
 from vlm_dlm.engine.base import Capabilities, Engine
 from vlm_dlm.errors import EngineError, VlmDlmError
@@ -46,12 +45,12 @@ class LocalEngine(StatefulEngine):
     async def start(self) -> None:
         self._loading = asyncio.create_task(self._load())
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         if self._engine is None or self.state.phase is not Phase.READY:
             raise unavailable(self.state)
         if self._launch.engine == "torch":
             request = with_tensors(request)
-        events = cast(AsyncGenerator[GenerationEvent, None], self._engine.generate(request))
+        events = self._engine.generate(request)
         del request  # its pixels are the engine's
         async with aclosing(events):
             async for event in events:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import cast
 
 from vlm_dlm.engine.base import Capabilities
 from vlm_dlm.errors import ModeError, VlmDlmError
@@ -79,9 +78,9 @@ class RoutedEngine(ManagedEngine):
         for part in self._parts:
             part.on_broken(callback)
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         part = self._route(request.mode)
-        events = cast(AsyncGenerator[GenerationEvent, None], part.generate(request))
+        events = part.generate(request)
         del request  # its pixels are the part's
         async with aclosing(events):
             async for event in events:

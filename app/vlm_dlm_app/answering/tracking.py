@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from time import monotonic
-from typing import cast
 
 from vlm_dlm.errors import DeadlineError, QueueFullError, VlmDlmError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started, Stats
@@ -42,7 +41,7 @@ async def tracked(
     """
     watch = _Watch(services.metrics, ticket.request.mode, arrived_s)
     generate = partial(patiently, services.service) if is_patient else services.service.generate
-    stream = cast(AsyncGenerator[GenerationEvent, None], generate(ticket))
+    stream = generate(ticket)
     try:
         async with aclosing(stream):
             async for event in stream:
@@ -71,7 +70,7 @@ async def patiently(service: Service, ticket: Ticket) -> AsyncGenerator[Generati
     limit_s = service.config.deadline_s if ticket.deadline_s is None else ticket.deadline_s
     ends_s = None if limit_s is None else monotonic() + limit_s
     while True:
-        stream = cast(AsyncGenerator[GenerationEvent, None], service.generate(ticket))
+        stream = service.generate(ticket)
         try:
             async with aclosing(stream):
                 async for event in stream:

@@ -11,7 +11,7 @@ import signal
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from vlm_dlm.engine.scripted_engine import Script
 from vlm_dlm.events import Failed, Finished, GenerationEvent
@@ -37,7 +37,7 @@ async def collect(engine: ProcessEngine, wanted: GenerationRequest) -> list[Gene
 def open_stream(
     engine: ProcessEngine, wanted: GenerationRequest
 ) -> AsyncGenerator[GenerationEvent, None]:
-    return cast(AsyncGenerator[GenerationEvent, None], engine.generate(wanted))
+    return engine.generate(wanted)
 
 
 @asynccontextmanager

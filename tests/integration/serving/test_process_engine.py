@@ -10,11 +10,9 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
@@ -34,7 +32,7 @@ from tests.integration.serving.process_harness import (
     until,
 )
 from vlm_dlm.errors import UnavailableError
-from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started
+from vlm_dlm.events import Committed, Failed, Finished, Started
 from vlm_dlm.request import ImageInput, PromptInput
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.process import child as engine_child
@@ -126,7 +124,7 @@ def test_the_server_holds_no_pixels_once_they_are_sent() -> None:
             prompt = PromptInput((1, 2, 3), (ImageInput(pixels, "hash", 1),))
             ticket = Ticket(replace(request(), prompt=prompt))
             del pixels, prompt
-            stream = cast(AsyncGenerator[GenerationEvent, None], service.generate(ticket))
+            stream = service.generate(ticket)
             async with aclosing(stream):
                 await anext(stream)
                 await until(lambda: gone() is None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 from contextlib import aclosing
 from typing import cast
 
@@ -16,7 +16,7 @@ from PIL import Image
 from tests.fake_vllm import END, GENERATE, FakeVllm, Play, chunk, fake_vllm
 from tests.integration.serving.vllm_harness import PATIENCE_S, PROMPT, asked, events_of, run, until
 from vlm_dlm.errors import EngineError, ModeError, PromptError, UnavailableError, VlmDlmError
-from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started
+from vlm_dlm.events import Committed, Failed, Finished, Started
 from vlm_dlm.preflight import Checkpoint, open_checkpoint
 from vlm_dlm.processor.image import Grid
 from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput, SamplingParams
@@ -122,7 +122,7 @@ def test_who_leaves_ends_vllms_work(vllm: FakeVllm, checkpoint: Checkpoint) -> N
     play = Play(token_ids=(1300,) * 500, step_s=0.01)
 
     async def test(engine: VllmEngine) -> None:
-        stream = cast(AsyncGenerator[GenerationEvent, None], engine.generate(asked()))
+        stream = engine.generate(asked())
         async with aclosing(stream):
             async for event in stream:
                 if isinstance(event, Committed):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 from contextlib import aclosing
-from typing import cast
 
 import pytest
 
 from tests.fake_vllm import GENERATE, FakeVllm, Play, fake_vllm
 from tests.integration.serving.vllm_harness import PATIENCE_S, asked, events_of, run, until
 from vlm_dlm.errors import UnavailableError
-from vlm_dlm.events import Failed, GenerationEvent
+from vlm_dlm.events import Failed
 from vlm_dlm.preflight import Checkpoint, open_checkpoint
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.vllm.client import STOPPED
@@ -38,7 +37,7 @@ def test_a_vllm_that_falls_silent_is_lost_and_comes_back(
 
     async def test(engine: VllmEngine) -> None:
         engine.on_lost(lambda: lost.append(True))
-        stream = cast(AsyncGenerator[GenerationEvent, None], engine.generate(asked()))
+        stream = engine.generate(asked())
         async with aclosing(stream):
             events = [await anext(stream) for _ in range(3)]
             vllm.play.is_mute = True
@@ -100,7 +99,7 @@ def test_closing_ends_open_streams(vllm: FakeVllm, checkpoint: Checkpoint) -> No
     play = Play(hang_after=1)
 
     async def test(engine: VllmEngine) -> None:
-        stream = cast(AsyncGenerator[GenerationEvent, None], engine.generate(asked()))
+        stream = engine.generate(asked())
         async with aclosing(stream):
             events = [await anext(stream) for _ in range(2)]
             closing = asyncio.create_task(engine.close())

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import cast
 
 import pytest
 
@@ -113,7 +112,7 @@ def test_leaving_while_running_aborts_and_frees_the_turn() -> None:
     async def run() -> None:
         engine = ScriptedEngine(SLOW)
         service = Service(engine)
-        stream = cast(AsyncGenerator[GenerationEvent, None], service.generate(ticket("first")))
+        stream = service.generate(ticket("first"))
         async with aclosing(stream):
             assert isinstance(await anext(stream), Started)
         assert (engine.num_running, engine.num_aborted, service.num_running) == (0, 1, 0)
@@ -151,7 +150,7 @@ def test_a_deadline_ends_a_running_request_with_one_terminal_event() -> None:
 class _LingeringEngine(ScriptedEngine):
     """Still busy for a while behind its last event."""
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         async for event in super().generate(request):
             yield event
         await asyncio.sleep(10)
@@ -172,7 +171,7 @@ def test_nothing_follows_the_terminal_event() -> None:
 class _TimingOutEngine(ScriptedEngine):
     """Fails with an error that looks like a passed deadline."""
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         async for event in super().generate(request):
             yield event
             raise TimeoutError
@@ -191,7 +190,7 @@ def test_an_engine_timeout_is_not_a_passed_deadline() -> None:
 def test_leaving_in_the_moment_of_ones_turn_passes_the_turn_on() -> None:
     async def run() -> None:
         service = Service(ScriptedEngine(SLOW))
-        first = cast(AsyncGenerator[GenerationEvent, None], service.generate(ticket("first")))
+        first = service.generate(ticket("first"))
         await anext(first)
         second = asyncio.create_task(collect(service, ticket("second")))
         third = asyncio.create_task(collect(service, ticket("third")))

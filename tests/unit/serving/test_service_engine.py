@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from time import monotonic
-from typing import cast
 
 import pytest
 
@@ -36,7 +35,7 @@ class LivingEngine(StatefulEngine):
     async def start(self) -> None:
         self.turn_to(Phase.READY)
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         async for event in self.inner.generate(request):
             yield event
 
@@ -52,7 +51,7 @@ class LivingEngine(StatefulEngine):
 
 
 def open_stream(service: Service, wanted: Ticket) -> AsyncGenerator[GenerationEvent, None]:
-    return cast(AsyncGenerator[GenerationEvent, None], service.generate(wanted))
+    return service.generate(wanted)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +228,7 @@ def test_leaving_before_the_first_step_gives_the_turn_back() -> None:
 
 
 class _RefusingEngine(ScriptedEngine):
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         if request.request_id == "bad":
             raise EngineError("no")
         async for event in super().generate(request):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from time import monotonic
 
 from vlm_dlm.engine.base import Capabilities
@@ -87,7 +87,7 @@ class ProcessEngine(StatefulEngine):
         if self.has_spare:
             self._spare_watch = asyncio.create_task(self._watch_spare())
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         link = self._link
         if link is None or self.state.phase is not Phase.READY:
             raise unavailable(self.state)

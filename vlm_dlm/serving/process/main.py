@@ -15,15 +15,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
 from vlm_dlm.errors import EngineError, VlmDlmError
-from vlm_dlm.events import Canvas, GenerationEvent
+from vlm_dlm.events import Canvas
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.request import GenerationRequest
 from vlm_dlm.serving.engine_state import Phase
@@ -141,7 +141,7 @@ class EngineServer:
             self._send_state(Phase.READY, 1.0, device=loaded.device, dtype=loaded.dtype)
 
     async def _serve(self, stream: int, loaded: Loaded, request: GenerationRequest) -> None:
-        events = cast(AsyncGenerator[GenerationEvent, None], loaded.engine.generate(request))
+        events = loaded.engine.generate(request)
         del request  # and its pixels, which the engine needs only at first
         try:
             async with aclosing(events):

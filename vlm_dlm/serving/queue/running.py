@@ -7,10 +7,9 @@ all, keeps neither a turn nor the engine busy, and cannot outlive the deadline.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from time import perf_counter
-from typing import cast
 
 from vlm_dlm.engine.base import Engine
 from vlm_dlm.errors import DeadlineError, UnavailableError, VlmDlmError
@@ -76,7 +75,7 @@ class Running:
 
     async def _run(self, request: GenerationRequest) -> None:
         # Engine.generate is an async generator in every engine; closing it aborts.
-        stream = cast(AsyncGenerator[GenerationEvent, None], self._engine.generate(request))
+        stream = self._engine.generate(request)
         del request  # its pixels are the engine's, who lets go of them as soon as it can
         try:
             async with self._limit, aclosing(stream):

@@ -7,7 +7,7 @@ engine nothing. What a running request costs is `running.py`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -102,7 +102,7 @@ class Service:
         is_up = not isinstance(engine, ManagedEngine) or engine.state.phase is Phase.READY
         return is_up and not self.is_closed
 
-    async def generate(self, ticket: Ticket) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, ticket: Ticket) -> AsyncGenerator[GenerationEvent, None]:
         """Events of one request, ending in exactly one Finished or Failed.
 
         Closing the iterator, or cancelling who iterates, takes the request out of the queue or

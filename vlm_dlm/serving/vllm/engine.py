@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -84,7 +84,7 @@ class VllmEngine(StatefulEngine):
     async def start(self) -> None:
         self._supervisor = asyncio.create_task(self._supervise())
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         client = self._server.client
         if client is None or self.state.phase is not Phase.READY:
             raise unavailable(self.state)
