@@ -20,7 +20,14 @@ from vlm_dlm.step import Origin, Token
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The request left the queue. Times in seconds on the engine's monotonic clock."""
+    """The request left the queue.
+
+    request_id: as in every event, of the request that it belongs to.
+    mode: its name.
+    num_prompt_tokens: of the whole prompt, image tokens included.
+    num_image_tokens: places of image features in the prompt.
+    time_s: seconds on the engine's monotonic clock, as in every event.
+    """
 
     request_id: str
     mode: str
@@ -31,7 +38,12 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Final tokens. num_forwards: decode forwards run so far, this one included."""
+    """Final tokens.
+
+    tokens: in order, an end token included.
+    text: what is certain to follow the text so far; may be empty.
+    num_forwards: decode forwards run so far, this one included.
+    """
 
     request_id: str
     tokens: tuple[Token, ...]
@@ -42,7 +54,11 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """The block being denoised or drafted, for display only; ids may be masks."""
+    """The block being denoised or drafted, for display only.
+
+    token_ids: masks where nothing is chosen yet.
+    num_forwards: decode forwards run so far, this one included.
+    """
 
     request_id: str
     token_ids: tuple[int, ...]
@@ -52,21 +68,29 @@ class Canvas:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Figures of one finished request, all measured in the engine loop.
+    """Figures of one finished request, all measured in the engine loop. Times in seconds.
 
-    queue_s, vision_s, prefill_s, decode_s: where the time went. ttft_s: from the start of work on
-    the request (queue excluded) to its first committed token. num_forwards: decode forwards,
-    commits and verifies included, prefill not. acceptance_lengths: tokens that every step with a
-    draft to verify accepted (those cut off behind the end of the answer included, be that an end
-    token, a stop string or max_tokens), None in modes that never verify.
-    is_prompt_reused: the prompt's cache was there already, so vision_s and prefill_s are those of a
-    copy. forwards_by_kind, rows_by_kind: decode forwards that ran and their rows, by `ForwardKind`
-    (`ar` runs one forward fewer than it counts). num_prefill_forwards: forwards with a piece of the
-    prompt. num_draft_tokens: drafts put before a verifier; it accepted sum(acceptance_lengths) -
-    len(acceptance_lengths) of them. num_cached: prompt tokens that were not computed again, None
-    where is_prompt_reused says it all.
-
-    An engine that is not ours may not know vision_s, prefill_s and num_prefill_forwards: None.
+    num_prompt_tokens: of the whole prompt, image tokens included.
+    num_image_tokens: places of image features in the prompt.
+    num_tokens: of the answer.
+    num_forwards: decode forwards, commits and verifies included, prefill not.
+    num_rows: of the decode forwards that ran.
+    queue_s: from arrival to the start of work on the request.
+    vision_s: encoding of images; None where an engine that is not ours does not say.
+    prefill_s: computing the prompt; None as vision_s.
+    decode_s: from the cached prompt to the end.
+    ttft_s: from the start of work (queue excluded) to the first committed token; None without one.
+    acceptance_lengths: tokens that every step with a draft to verify accepted, those after the end
+        of the answer included (an end token, a stop string, max_tokens); None in modes that never
+        verify.
+    is_prompt_reused: the prompt's cache was there already; vision_s and prefill_s are of a copy.
+    forwards_by_kind: decode forwards that ran, by `ForwardKind` (`ar` runs one less than it
+        counts).
+    rows_by_kind: their rows.
+    num_prefill_forwards: forwards with a piece of the prompt; None as vision_s.
+    num_draft_tokens: drafts put before a verifier; it accepted sum(acceptance_lengths) -
+        len(acceptance_lengths) of them.
+    num_cached: prompt tokens that were not computed again; None where is_prompt_reused says it all.
     """
 
     num_prompt_tokens: int
@@ -105,8 +129,12 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer is complete. reason: 'stop' (end token or stop string), 'length' (max_tokens)
-    or 'abort'."""
+    """The answer is complete.
+
+    reason: 'stop' (end token or stop string), 'length' (max_tokens) or 'abort'.
+    text: the rest of it, held back until now; may be empty.
+    stats: what it took.
+    """
 
     request_id: str
     reason: str
@@ -117,7 +145,11 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The request cannot be finished. code: stable, from `errors.py`."""
+    """The request cannot be finished.
+
+    code: stable, from `errors.py`.
+    message: what the caller may see.
+    """
 
     request_id: str
     code: str

@@ -74,9 +74,12 @@ class ModeRequest(Generic[ParamsT]):
 class DecodingMode(ABC, Generic[ParamsT, StateT, ChoiceT]):
     """One way to write. Holds no requests: State is the mode's own dataclass, one per request.
 
-    name: what a request asks for. Params: frozen dataclass of the options, checked when
-    built. is_lossless: greedy text equals that of `ar` (float32). is_speculative: it drafts and
-    verifies, so its steps have acceptance lengths. aliases: other names people use.
+    name: what a request asks for.
+    title: for people.
+    Params: frozen dataclass of the options, checked when built.
+    is_lossless: greedy text equals that of `ar` (float32).
+    is_speculative: it drafts and verifies, so its steps have acceptance lengths.
+    aliases: other names people use.
     """
 
     name: ClassVar[str]

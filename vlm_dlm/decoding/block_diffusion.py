@@ -61,8 +61,16 @@ class BlockDiffusionParams:
 
 @dataclass(slots=True)
 class BlockDiffusionState:
-    """canvas: the block being denoised. schedule: positions to fill per forward when no threshold
-    is set. is_committing: the next forward is the causal one over the finished block."""
+    """What block diffusion knows of one request.
+
+    canvas: the block being denoised.
+    seed: position 0 of the block, chosen by the causal head; None where it is masked.
+    block: index of the canvas, from 0.
+    num_steps: forwards so far.
+    num_denoised: denoising forwards of this block.
+    schedule: positions to fill per forward when no threshold is set.
+    is_committing: the next forward is the causal one over the finished block.
+    """
 
     params: BlockDiffusionParams
     ids: DecodingIds

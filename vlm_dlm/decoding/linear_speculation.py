@@ -47,7 +47,13 @@ class LinearSpeculationParams:
 
 @dataclass(slots=True)
 class LinearSpeculationState:
-    """canvas: [pending, drafts or masks]; is_verifying: the canvas is full, check it next."""
+    """What linear self-speculation knows of one request.
+
+    canvas: the pending token, then drafts or masks.
+    block: index of the draft, from 0.
+    num_steps: forwards so far.
+    is_verifying: the canvas is full, check it next.
+    """
 
     params: LinearSpeculationParams
     mask_id: int

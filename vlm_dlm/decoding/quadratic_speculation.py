@@ -50,7 +50,14 @@ class Branches(Pattern):
 
 @dataclass(slots=True)
 class QuadraticSpeculationState:
-    """pending: last committed token, not cached yet. drafts: what may follow it, possibly empty."""
+    """What quadratic self-speculation knows of one request.
+
+    sampler: of the heads, whose choices are final.
+    drafter: of the branches.
+    pending: last committed token, not cached yet.
+    drafts: what may follow it, possibly empty.
+    num_steps: forwards so far.
+    """
 
     params: QuadraticSpeculationParams
     mask_id: int

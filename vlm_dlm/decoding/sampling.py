@@ -66,9 +66,12 @@ GREEDY = RowSampler(SamplingParams(seed=0))
 class Picked:
     """The choice for every row of one request.
 
-    confidences: probability of the token without temperature. drawn_confidences: its probability
-    under the distribution it was drawn from (the same where the choice was greedy). dtype: what the
-    confidences were computed in. margins: best logit less second best, None unless asked for.
+    token_ids: [Q].
+    confidences: [Q], probability of the token without temperature.
+    drawn_confidences: [Q], its probability under the distribution it was drawn from (the same where
+        the choice was greedy).
+    dtype: what the confidences were computed in.
+    margins: [Q], best logit less second best; None unless asked for.
     """
 
     token_ids: list[int]

@@ -17,7 +17,13 @@ from vlm_dlm.request import GenerationRequest
 
 @dataclass(frozen=True, slots=True)
 class ModeInfo:
-    """One mode an engine offers. options: names of its parameters."""
+    """One mode an engine offers.
+
+    name: what a request asks for.
+    title: for people.
+    is_lossless: greedy text equals that of `ar` (float32).
+    options: names of its parameters.
+    """
 
     name: str
     title: str
@@ -40,10 +46,14 @@ def offered_modes(names: Iterable[str] = MODES, has_options: bool = True) -> tup
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an engine can do. max_context in tokens, prompt and answer together.
+    """What an engine can do.
 
-    max_cache_tokens: cache for all running requests together, None for no limit; each takes whole
-    pages of page_size for its worst case. needs_pictures: `ImageInput.picture` must be there.
+    modes: in the order in which they are shown.
+    max_context: tokens, prompt and answer together.
+    max_running: requests that share a forward.
+    max_cache_tokens: cache for all running requests together; None for no limit.
+    page_size: tokens per page; each request takes whole pages for its worst case.
+    needs_pictures: `ImageInput.picture` must be there.
     """
 
     modes: tuple[ModeInfo, ...]

@@ -11,6 +11,7 @@ from vlm_dlm.engine.base import Capabilities, offered_modes
 class EngineConfig:
     """Limits of one engine.
 
+    page_size: tokens per page of the cache.
     max_cache_tokens: slots of the key/value cache.
     max_batched_tokens: rows of one forward.
     max_prompt_rows: rows of prompt in one forward.
@@ -19,7 +20,8 @@ class EngineConfig:
         their rows waits for it too.
     max_running: requests that share a forward.
     max_context: longest prompt plus answer; None takes the checkpoint's own limit.
-    num_kept_features, num_kept_prompts: entries of the two caches.
+    num_kept_features: images whose features are kept.
+    num_kept_prompts: prompts whose keys and values are kept.
     """
 
     page_size: int = 16

@@ -28,8 +28,11 @@ _GPU_WASTE = 1 << 20
 class PackedRows:
     """One request's share of a forward.
 
-    table: its pages, with room for cache_len + Q tokens. features: image features [pads, D] for the
-    placeholders among the rows, in order. logit_rows: how many last rows need logits.
+    plan: its Q rows.
+    cache_len: tokens that are cached before them.
+    table: its pages, with room for cache_len + Q tokens.
+    logit_rows: how many last rows need logits.
+    features: image features [pads, D] for the placeholders among the rows, in order.
     """
 
     plan: StepPlan

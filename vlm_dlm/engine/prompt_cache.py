@@ -15,7 +15,12 @@ from vlm_dlm.engine.pages import PageTable
 
 @dataclass(slots=True)
 class KeptPrompt:
-    """Pages with `num_tokens` tokens and the logits [V] behind the last of them."""
+    """A prompt that need not be computed again.
+
+    table: its pages.
+    num_tokens: of the prompt, all cached.
+    logits: [V], after the last of them.
+    """
 
     table: PageTable
     num_tokens: int

@@ -23,7 +23,16 @@ class Detokenizer(Protocol):
 
 @dataclass(slots=True)
 class Clock:
-    """Moments in seconds on the engine's monotonic clock, and sums of seconds."""
+    """Seconds: moments on the engine's monotonic clock, and sums.
+
+    arrived: it was submitted.
+    started: it was admitted; 0 before.
+    features_ready: its last image was encoded, or it was admitted.
+    prefilled: its prompt is cached; 0 before.
+    first_token: was committed; None before.
+    vision_s: spent on its images.
+    prefill_s: spent on its prompt.
+    """
 
     arrived: float
     started: float = 0.0
@@ -36,10 +45,26 @@ class Clock:
 
 @dataclass(slots=True, eq=False)
 class RequestState:
-    """State of one request. `cache_len` tokens are cached; `plan` is what it wants to run next.
+    """How far one request is.
 
-    ending_ids: tokens that end the answer, max_tokens: most that it may have. stops: None where no
-    stop string is set, so that these requests do not pay for it.
+    request: what was asked for, its pixels only until they are features.
+    mode, params: what writes the answer, and its options.
+    ending_ids: tokens that end the answer.
+    max_tokens: most tokens that it may have.
+    max_cache_len: most cache slots that it can ever need.
+    max_rows: of its widest plan.
+    table: its pages, from admission to the end.
+    features: [pads, D] of the images encoded so far, until the prompt is cached.
+    num_encoded: images encoded so far.
+    num_pads_done: image placeholders of the prompt that are cached.
+    cache_len: tokens that are cached.
+    mode_state: what the mode keeps of it; None until the prompt is cached.
+    plan: what it wants to run next; None until the prompt is cached.
+    num_tokens: committed so far.
+    num_forwards, num_rows: decode forwards as the mode counts them, and rows of those that ran.
+    stops: None where no stop string is set, so that these requests do not pay for it.
+
+    The other figures are those of `Stats`.
     """
 
     request: GenerationRequest
@@ -52,8 +77,8 @@ class RequestState:
     max_cache_len: int
     max_rows: int
     table: PageTable | None = None
-    features: Any = None  # [pads, D] of the encoded images, until the prompt is cached
-    num_encoded: int = 0  # images
+    features: Any = None
+    num_encoded: int = 0
     num_pads_done: int = 0
     cache_len: int = 0
     mode_state: Any = None

@@ -21,9 +21,11 @@ from vlm_dlm.step import ForwardKind, Origin, Token
 class Script:
     """How a scripted engine behaves.
 
-    words: the answer, one token each, cut at the request's max_tokens. step_s: pause before every
-    token. has_canvas: show a canvas before every token. fail_after: tokens behind which a
-    request fails, None for never. max_running, max_cache_tokens: what `capabilities` claims.
+    words: the answer, one token each, cut at the request's max_tokens.
+    step_s: pause before every token, in seconds.
+    has_canvas: show a canvas before every token.
+    fail_after: tokens after which a request fails; None for never.
+    max_running, max_cache_tokens: what `capabilities` claims.
     """
 
     words: tuple[str, ...] = ("There ", "is ", "one ", "object.")
