@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from tests.twins.forward import Mode, square
-from vlm_dlm.decoding import MODES, ModeRequest
+from vlm_dlm.decoding import MODES, DecodingMode, ModeRequest
 from vlm_dlm.request import DecodingIds, SamplingParams
-from vlm_dlm.step import Pattern, StepPlan, Visibility
+from vlm_dlm.step import Pattern, StepPlan, StepResult, Visibility
 
 VOCAB, MASK, EOS, END_THINK = 24, 23, 22, 21
 TOY_IDS = DecodingIds(MASK, frozenset([EOS]), END_THINK)
@@ -151,10 +151,18 @@ def run_toy(toy: Toy, jobs: list[Job]) -> list[Job]:
             members = [i for i, job in enumerate(live) if job.mode == name]
             if members:
                 states = [live[i].state for i in members]
-                results = mode.update(states, [logits[i] for i in members])
+                results = update(mode, states, [logits[i] for i in members])
                 for i, result in zip(members, results, strict=True):
                     live[i].book(result)
     return jobs
+
+
+def update(
+    mode: DecodingMode[Any, Any, Any], states: Sequence[Any], logits: Sequence[Tensor]
+) -> list[StepResult]:
+    """Choose and advance: one whole step of several requests."""
+    choices = mode.choose(states, logits)
+    return [mode.advance(s, choice) for s, choice in zip(states, choices, strict=True)]
 
 
 def _forward(toy: Toy, job: Job, plan: StepPlan) -> Tensor:

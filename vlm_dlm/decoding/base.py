@@ -116,11 +116,6 @@ class DecodingMode(ABC, Generic[ParamsT, StateT, ChoiceT]):
     def advance(self, state: StateT, choice: ChoiceT) -> StepResult:
         """Advance one request by the forward that `choice` was picked from."""
 
-    def update(self, states: Sequence[StateT], logits: Sequence[Tensor]) -> list[StepResult]:
-        """Choose and advance: one whole step of several requests."""
-        choices = self.choose(states, logits)
-        return [self.advance(s, choice) for s, choice in zip(states, choices, strict=True)]
-
 
 def build_params(mode: type[DecodingMode[Any, Any, Any]], options: dict[str, Any]) -> Any:
     """The mode's Params from plain options. Raises ModeError for an option the mode lacks."""

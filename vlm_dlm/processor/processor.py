@@ -25,12 +25,11 @@ if TYPE_CHECKING:
 class PreparedPrompt:
     """A request's input, torch-free. Per-image fields are parallel and in prompt order.
 
-    `image_spans` and `num_image_tokens` are those of `Prompt`; `image_hashes` identify the pixels
+    `num_image_tokens` is that of `Prompt`; `image_hashes` identify the pixels
     that the model will see.
     """
 
     token_ids: tuple[int, ...]
-    image_spans: tuple[tuple[int, int], ...]
     num_image_tokens: int
     images: tuple[Image.Image, ...]
     grids: tuple[Grid, ...]
@@ -83,7 +82,6 @@ class Processor:
         )
         return PreparedPrompt(
             token_ids=prompt.token_ids,
-            image_spans=prompt.image_spans,
             num_image_tokens=prompt.num_image_tokens,
             images=tuple(images),
             grids=grids,

@@ -55,13 +55,11 @@ class Message:
 class Prompt:
     """A prompt ready for prefill.
 
-    `image_spans` holds (start, length) per image, in order: from its first to its last
-    `<|image_pad|>`, so all its pads and the row breaks between them. `num_image_tokens` also counts
-    the start and end tokens.
+    token_ids: of the whole prompt, images included.
+    num_image_tokens: of all images, their start, row break and end tokens included.
     """
 
     token_ids: tuple[int, ...]
-    image_spans: tuple[tuple[int, int], ...]
     num_image_tokens: int
 
 
@@ -158,17 +156,15 @@ class PromptBuilder:
                 f"the chat template writes {num_markers} image markers for {len(grids)} images"
             )
         ids: list[int] = []
-        spans: list[tuple[int, int]] = []
+        left = iter(grids)
         for piece in pieces:
             if isinstance(piece, str):
                 ids += self._tokenizer.encode_text(piece)
             elif image is not None and piece == image.start:
-                run = image_run(grids[len(spans)], image)
-                spans.append((len(ids) + 1, len(run) - 2))
-                ids += run
+                ids += image_run(next(left), image)
             else:
                 ids.append(piece)
-        return Prompt(tuple(ids), tuple(spans), sum(grid.num_tokens for grid in grids))
+        return Prompt(tuple(ids), sum(grid.num_tokens for grid in grids))
 
     def _check(self, prompt: Prompt, grids: Sequence[Grid]) -> None:
         """What the model relies on: one pad per feature, and no hole for the denoiser to fill."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.twins.toy import EOS, MASK, TOY_IDS
+from tests.twins.toy import EOS, MASK, TOY_IDS, update
 from vlm_dlm.decoding.base import ModeRequest
 from vlm_dlm.decoding.block_diffusion import BlockDiffusion, BlockDiffusionParams
 from vlm_dlm.decoding.linear_speculation import LinearSpeculation, LinearSpeculationParams
@@ -98,7 +98,7 @@ def test_native_confidence_decides_with_bfloat16_logits() -> None:
     assert native == 0.8984375
     for is_native, expected in ((True, [SEED, 1, 1, 1]), (False, [SEED, 1, MASK, MASK])):
         mode, state = diffusion(is_native_confidence=is_native)
-        (result,) = mode.update([state], [rows.clone()])
+        (result,) = update(mode, [state], [rows.clone()])
         assert list(result.canvas or ()) == expected
 
 

@@ -11,7 +11,7 @@ import torch
 
 from tests.invariants import assert_plan_is_sound
 from tests.twins.forward import Mode
-from tests.twins.toy import MASK, TOY_IDS, Job, Toy, run_toy
+from tests.twins.toy import MASK, TOY_IDS, Job, Toy, run_toy, update
 from vlm_dlm.decoding import MODES, ModeRequest, build_params, find_mode
 from vlm_dlm.errors import BadInputError, ModeError
 from vlm_dlm.request import SamplingParams
@@ -130,7 +130,7 @@ def test_the_mask_is_never_written(name: str, options: dict[str, Any]) -> None:
     for _ in range(6):
         plan = mode.plan(state)
         rows = plan.num_logits or len(plan.token_ids)
-        (result,) = mode.update([state], [tempting.repeat(rows, 1)])
+        (result,) = update(mode, [state], [tempting.repeat(rows, 1)])
         written += result.committed
     assert written
     assert MASK not in [token.id for token in written]

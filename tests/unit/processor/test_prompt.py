@@ -53,7 +53,7 @@ def test_text_prompt_has_the_published_structure(
         *(10, "user\n", "Describe this image.", 11, NEWLINE),
         *(10, "assistant\n", 12, 13),
     )
-    assert prompt == Prompt(expected, (), 0)
+    assert prompt == Prompt(expected, 0)
 
 
 def test_thinking_leaves_the_thought_open(builder: PromptBuilder, tokenizer: Tokenizer) -> None:
@@ -109,10 +109,6 @@ def test_images_become_runs_in_order(builder: PromptBuilder, tokenizer: Tokenize
         *(10, "assistant\n", 12, 13),
     )
     assert prompt.num_image_tokens == sum(map(len, runs))
-    for (start, length), run in zip(prompt.image_spans, runs, strict=True):
-        assert prompt.token_ids[start : start + length] == run[1:-1]
-        assert prompt.token_ids[start - 1] == 18
-        assert prompt.token_ids[start + length] == 21
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])
