@@ -33,7 +33,7 @@ from vlm_dlm.serving.managed import RestartLimit
 from vlm_dlm.serving.process import child as engine_child
 from vlm_dlm.serving.process import engine as process_engine
 from vlm_dlm.serving.process.engine import ProcessEngine
-from vlm_dlm.serving.process.link import EngineLink, Silence
+from vlm_dlm.serving.process.link import EngineLink, Heartbeat
 from vlm_dlm.serving.process.wire import Frame
 
 
@@ -162,7 +162,7 @@ def test_the_engine_process_gets_no_settings(odd: pytest.MonkeyPatch) -> None:
 def test_a_busy_engine_process_is_not_given_up(odd: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         odd.setenv(ODD, "busy")
-        async with ready(QUICK, silence=Silence(0.3, 10, 400)) as engine:
+        async with ready(QUICK, heartbeat=Heartbeat(0.3, 10, 400)) as engine:
             assert engine.state.num_restarts == 0
 
     began = time.monotonic()

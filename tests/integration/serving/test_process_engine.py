@@ -37,7 +37,7 @@ from vlm_dlm.request import ImageInput, PromptInput
 from vlm_dlm.serving.engine_state import Phase
 from vlm_dlm.serving.process import child as engine_child
 from vlm_dlm.serving.process.engine import ProcessEngine
-from vlm_dlm.serving.process.link import Silence
+from vlm_dlm.serving.process.link import Heartbeat
 from vlm_dlm.serving.queue.service import Service, Ticket
 
 ROOT = Path(__file__).parents[3]
@@ -151,7 +151,7 @@ def test_a_dead_spare_is_not_used() -> None:
 
 def test_a_dead_spare_is_replaced_before_it_is_needed() -> None:
     async def run() -> None:
-        async with ready(QUICK, has_spare=True, silence=Silence(0.1, 600)) as engine:
+        async with ready(QUICK, has_spare=True, heartbeat=Heartbeat(0.1, 600)) as engine:
             await until(lambda: engine.spare_pid is not None)
             spare = engine.spare_pid
             assert spare is not None
@@ -166,8 +166,8 @@ def test_a_dead_spare_is_replaced_before_it_is_needed() -> None:
 
 def test_an_engine_that_does_not_answer_is_not_ready_and_may_come_back() -> None:
     async def run() -> None:
-        silence = Silence(0.1, 3000, 3000, num_quiet_pings=5)
-        async with ready(QUICK, silence=silence) as engine:
+        heartbeat = Heartbeat(0.1, 3000, 3000, num_quiet_pings=5)
+        async with ready(QUICK, heartbeat=heartbeat) as engine:
             service = Service(engine)
             kill(engine, signal.SIGSTOP)
             await until(lambda: engine.state.phase is Phase.STALLED)
@@ -191,8 +191,8 @@ def test_a_step_without_end_is_ended_and_its_requests_fail(
     stalled_s: list[float] = []
 
     async def run() -> None:
-        silence = Silence(0.1, 3000, 3000, num_step_pings=40)
-        async with ready(SLOW, silence=silence) as engine:
+        heartbeat = Heartbeat(0.1, 3000, 3000, num_step_pings=40)
+        async with ready(SLOW, heartbeat=heartbeat) as engine:
             task = asyncio.create_task(collect(engine, request()))
             while not task.done():
                 phases.add(engine.state.phase)
@@ -210,15 +210,15 @@ def test_a_step_without_end_is_ended_and_its_requests_fail(
 
 
 def test_a_slow_machine_gets_more_time_for_a_step() -> None:
-    assert Silence().step_pings(0.01) * Silence().ping_s == 60
-    assert Silence().step_pings(30.0) * Silence().ping_s == 600
-    assert Silence().stall_pings(0.01) * Silence().ping_s == 5
-    assert Silence().stall_pings(30.0) * Silence().ping_s == 90
+    assert Heartbeat().step_pings(0.01) * Heartbeat().ping_s == 60
+    assert Heartbeat().step_pings(30.0) * Heartbeat().ping_s == 600
+    assert Heartbeat().stall_pings(0.01) * Heartbeat().ping_s == 5
+    assert Heartbeat().stall_pings(30.0) * Heartbeat().ping_s == 90
 
 
 def test_a_stopped_engine_process_is_given_up() -> None:
     async def run() -> None:
-        async with ready(SLOW, silence=Silence(0.25, 8, 400)) as engine:
+        async with ready(SLOW, heartbeat=Heartbeat(0.25, 8, 400)) as engine:
             task = asyncio.create_task(collect(engine, request()))
             await until(lambda: engine.num_streams == 1)
             pid = kill(engine, signal.SIGSTOP)

@@ -25,7 +25,7 @@ from vlm_dlm.serving.managed import (
     unavailable,
 )
 from vlm_dlm.serving.process.child import EngineChild
-from vlm_dlm.serving.process.link import EngineLink, Loss, Silence
+from vlm_dlm.serving.process.link import ChildExit, EngineLink, Heartbeat
 
 logger = logging.getLogger(__name__)
 RESTARTING = "the engine stopped and is being started again"
@@ -46,7 +46,7 @@ class ProcessEngine(StatefulEngine):
         launch: Launch,
         capabilities: Capabilities | None = None,
         limit: RestartLimit | None = None,
-        silence: Silence | None = None,
+        heartbeat: Heartbeat | None = None,
         has_spare: bool | None = None,
         close_s: float = 5.0,
     ) -> None:
@@ -54,7 +54,7 @@ class ProcessEngine(StatefulEngine):
         self._launch = launch
         self._capabilities = capabilities or read_capabilities(launch)
         self._limit = limit or RestartLimit()
-        self._silence = silence or Silence()
+        self._heartbeat = heartbeat or Heartbeat()
         self.has_spare = launch.engine == "torch" if has_spare is None else has_spare
         self._close_s = close_s
         self._losses = Losses(self._limit)
@@ -121,7 +121,7 @@ class ProcessEngine(StatefulEngine):
                 try:
                     child = await self._next_child()
                 except NO_START as error:  # perhaps only for now
-                    self._judge(Loss("it cannot be started"), str(error))
+                    self._judge(ChildExit("it cannot be started"), str(error))
                     await asyncio.sleep(RETRY_S)
                     continue
                 if self._is_closing:
@@ -135,32 +135,32 @@ class ProcessEngine(StatefulEngine):
         await self._drop_spare()
 
     async def _run_child(self, child: EngineChild) -> None:
-        link = self._link = EngineLink(child, self._silence, self._on_state, self._on_stall)
+        link = self._link = EngineLink(child, self._heartbeat, self._on_state, self._on_stall)
         try:
-            loss = await link.run()
+            ended = await link.run()
         finally:
             self._link = None
             if not self._is_closing:
                 self._set(phase=Phase.LOADING, progress=0.0, reason=RESTARTING)
                 self._tell_lost()
             ending = await child.reap()
-        self._judge(loss, ending, child.last_lines)
+        self._judge(ended, ending, child.last_lines)
 
-    def _judge(self, loss: Loss, ending: str, lines: Iterable[str] = ()) -> None:
+    def _judge(self, ended: ChildExit, ending: str, lines: Iterable[str] = ()) -> None:
         """Log the loss, and start again or give up."""
         if self._is_closing:
             return
-        if loss.refusal is not None:
-            self._give_up(loss.refusal)
+        if ended.refusal is not None:
+            self._give_up(ended.refusal)
             return
-        cause = f"{loss.cause} ({ending})" if loss.cause else ending
+        cause = f"{ended.cause} ({ending})" if ended.cause else ending
         logger.error("the engine process was lost: %s", cause)
         for line in lines:
             logger.error("it had written: %s", line)
         if self._losses.add():
             self._go_down(
                 f"the engine stopped {len(self._losses)} times within {self._limit.window_s:g} s, "
-                f"the last time: {loss.cause or ending}"
+                f"the last time: {ended.cause or ending}"
             )
         else:
             self._set(num_restarts=self.state.num_restarts + 1)
@@ -220,7 +220,7 @@ class ProcessEngine(StatefulEngine):
         while not self.state.is_final:
             began_s = monotonic()
             while (spare := self._spare) is None or not spare.has_ended:
-                await asyncio.sleep(self._silence.ping_s)
+                await asyncio.sleep(self._heartbeat.ping_s)
             self._spare = None
             logger.warning("the spare engine process was lost: %s", await spare.reap())
             has_lasted = monotonic() - began_s > self._limit.window_s

@@ -25,7 +25,7 @@ OnState = Callable[[Phase, float, str, str], None]  # phase, progress, device, d
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class Heartbeat:
     """A child that answers none of `num_pings` questions, `ping_s` seconds apart, is given up; one
     that has never said anything, because its interpreter starts, after `num_first_pings`. One that
     answers, but from the same step of its engine, after `num_step_pings`, or `step_factor` times
@@ -55,7 +55,7 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class ChildExit:
     """Why a child ended. refusal: it cannot run what it was told to; another could not either."""
 
     cause: str
@@ -77,19 +77,19 @@ class EngineLink:
     def __init__(
         self,
         child: EngineChild,
-        silence: Silence,
+        heartbeat: Heartbeat,
         on_state: OnState,
         on_stall: OnStall = lambda reason: None,
     ) -> None:
         self.child = child
-        self._silence = silence
+        self._heartbeat = heartbeat
         self._on_state = on_state
         self._on_stall = on_stall
         self._streams: dict[int, Stream] = {}
         self._numbers = count(1)
         self._num_unanswered = 0
         self._step, self._num_same = -1, 0  # of the engine, and answers that came from it
-        self._num_allowed = silence.num_first_pings
+        self._num_allowed = heartbeat.num_first_pings
         self._cause = ""  # known before the child's end, where we end it
         self._refusal: VlmDlmError | None = None
         self._is_lost = asyncio.Event()
@@ -98,7 +98,7 @@ class EngineLink:
     def num_streams(self) -> int:
         return len(self._streams)
 
-    async def run(self) -> Loss:
+    async def run(self) -> ChildExit:
         """Load and serve until the child is lost; every open stream has failed by then."""
         self.child.link.send(encode({"kind": "load"}))
         watch = asyncio.create_task(self._watch())
@@ -110,7 +110,7 @@ class EngineLink:
             self._is_lost.set()
         if self._cause:
             self.child.kill()
-        return Loss(self._cause, self._refusal)
+        return ChildExit(self._cause, self._refusal)
 
     def open(self, request: GenerationRequest) -> Stream:
         """Submit. Raises what makes a request impossible to send. A child that is lost already
@@ -140,9 +140,9 @@ class EngineLink:
     async def _receive(self) -> None:
         try:
             while (frames := await self.child.link.receive()) is not None:
-                if self._num_unanswered >= self._silence.num_quiet_pings:
+                if self._num_unanswered >= self._heartbeat.num_quiet_pings:
                     self._on_stall("")
-                self._num_unanswered, self._num_allowed = 0, self._silence.num_pings
+                self._num_unanswered, self._num_allowed = 0, self._heartbeat.num_pings
                 for frame in frames:
                     self._take(frame)
         except EngineError as error:
@@ -169,10 +169,10 @@ class EngineLink:
         is_same: bool = bool(header.get("is_busy")) and step == self._step
         self._step, self._num_same = step, self._num_same + 1 if is_same else 0
         longest_s = float(header.get("longest_s", 0.0))
-        if self._num_same >= self._silence.step_pings(longest_s):
-            self._cause = f"one step took more than {self._num_same * self._silence.ping_s:g} s"
+        if self._num_same >= self._heartbeat.step_pings(longest_s):
+            self._cause = f"one step took more than {self._num_same * self._heartbeat.ping_s:g} s"
             self.child.kill()
-        elif self._num_same >= self._silence.stall_pings(longest_s):
+        elif self._num_same >= self._heartbeat.stall_pings(longest_s):
             self._on_stall(STALLED)
         elif was_stuck and not self._num_same:
             self._on_stall("")
@@ -196,10 +196,10 @@ class EngineLink:
         while self._num_unanswered < self._num_allowed:
             self._num_unanswered += 1
             self.child.link.send(encode({"kind": "ping"}))
-            await asyncio.sleep(self._silence.ping_s)
-            if self._num_unanswered >= self._silence.num_quiet_pings:
+            await asyncio.sleep(self._heartbeat.ping_s)
+            if self._num_unanswered >= self._heartbeat.num_quiet_pings:
                 self._on_stall(STALLED)
-        self._cause = f"it was silent for {self._num_unanswered * self._silence.ping_s:g} s"
+        self._cause = f"it was silent for {self._num_unanswered * self._heartbeat.ping_s:g} s"
         self.child.kill()
 
 
