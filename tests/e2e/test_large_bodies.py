@@ -147,6 +147,37 @@ def test_what_a_finished_comparison_tells_the_page(
     assert "Traceback" not in server.log
 
 
+def one_vote(number: int, question: str, mode: str) -> dict[str, Any]:
+    names = ("time", "question", "vote", "winner", "mode_a", "mode_b")
+    more = ("tokens_per_second_a", "tokens_per_second_b", "is_same_text")
+    texts = dict(zip(names, ("now", question, "A", mode, mode, "ar"), strict=True))
+    return {**texts, **dict.fromkeys(more, number)}
+
+
+VOTES: dict[str, Callable[[], Any]] = {
+    "long ones": lambda: [one_vote(n, "x" * 5000, "ar") for n in range(1000)],
+    "many modes": lambda: [one_vote(n, "x", f"{n}" + "m" * 5000) for n in range(1000)],
+    "fitting ones": lambda: [one_vote(n, "x" * 900, f"{n}" * 25) for n in range(1000)],
+}
+
+
+@pytest.mark.parametrize("kind", VOTES)
+@pytest.mark.parametrize("name", ["count", "to_csv"])
+def test_votes_that_a_browser_remembers(
+    server: Server, watcher: Watcher, name: str, kind: str
+) -> None:
+    votes = VOTES[kind]()
+
+    def send() -> float:
+        with Tab(server).opened() as tab:
+            began_s = time.perf_counter()
+            messages = tab.press(name, votes)
+            assert error_of(messages) is None
+            return time.perf_counter() - began_s
+
+    check(server, watcher, f"{name} of {kind}", send)
+
+
 PACKED: dict[str, tuple[Callable[[], bytes], int]] = {
     "a bomb": (lambda: gzip.compress(b" " * (200 * 2**20), 9), 413),
     "many empty files": (lambda: gzip.compress(b"") * (2**20), 400),

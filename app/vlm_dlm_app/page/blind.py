@@ -23,7 +23,15 @@ from vlm_dlm_app.page.chatting import figures_line, modes_of, title_of
 from vlm_dlm_app.page.runs import Runs, Visitor, shown, visitor_of
 from vlm_dlm_app.page.speeds import speed_of
 from vlm_dlm_app.page.trial import WITH_IMAGE, own_params, question_of
-from vlm_dlm_app.page.votes import CHOICES, COLUMNS, MAX_VOTES, as_csv, read_votes, tally
+from vlm_dlm_app.page.votes import (
+    CHOICES,
+    COLUMNS,
+    MAX_QUESTION_CHARS,
+    MAX_VOTES,
+    as_csv,
+    read_votes,
+    tally,
+)
 from vlm_dlm_app.schemas.compare import ModeResult
 from vlm_dlm_app.schemas.generate import Question
 
@@ -99,7 +107,8 @@ def vote_of(round_: Round, choice: str) -> dict[str, Any]:
     winner = {CHOICES[0]: a.mode, CHOICES[1]: b.mode}.get(choice, "")
     speeds = [_speed(one) for one in (a, b)]
     time = datetime.now(UTC).isoformat(timespec="seconds")
-    values = time, round_.question, choice, winner, a.mode, b.mode, *speeds, a.text == b.text
+    question = round_.question[:MAX_QUESTION_CHARS]
+    values = time, question, choice, winner, a.mode, b.mode, *speeds, a.text == b.text
     return dict(zip(COLUMNS, values, strict=True))
 
 

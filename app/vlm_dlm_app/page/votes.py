@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 CHOICES = ("A", "B", "no difference")
 MAX_VOTES = 1000  # kept in the visitor's browser, whose store is small
-MAX_CHARS = 5 * 2**20  # of all of them: browsers keep no more
+MAX_CHARS = 2**20  # of all of them, as each call brings them and takes them back
+MAX_QUESTION_CHARS, MAX_NAME_CHARS = 1000, 100
 COLUMNS = (
     *("time", "question", "vote", "winner", "mode_a", "mode_b"),
     *("tokens_per_second_a", "tokens_per_second_b", "is_same_text"),
@@ -18,23 +19,33 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def read_votes(stored: Any) -> list[dict[str, Any]]:
-    """What the browser remembers; anything else in its place counts as nothing."""
+    """What the browser remembers, the newest where it is too much; anything else in its place
+    counts as nothing."""
     if not isinstance(stored, list):
         return []
     votes: list[dict[str, Any]] = []
     rest = MAX_CHARS
-    for vote in stored[-MAX_VOTES:]:  # pyright: ignore[reportUnknownVariableType]
-        if isinstance(vote, dict) and _is_vote(vote):  # pyright: ignore[reportUnknownArgumentType]
-            rest -= sum(len(text) for text in vote.values() if isinstance(text, str))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            if rest >= 0:
-                votes.append(vote)  # pyright: ignore[reportUnknownArgumentType]
-    return votes
+    for vote in reversed(cast("list[Any]", stored)[-MAX_VOTES:]):
+        if not _is_vote(vote):
+            continue
+        rest -= sum(len(value) for value in vote.values() if isinstance(value, str))
+        if rest < 0:
+            break
+        votes.append(vote)
+    return votes[::-1]
 
 
-def _is_vote(vote: Mapping[str, Any]) -> bool:
+def _is_vote(found: Any) -> TypeGuard[dict[str, Any]]:
     """Of this version."""
+    vote = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
     has_all = set(vote) == set(COLUMNS) and vote["vote"] in CHOICES
-    return has_all and not any(isinstance(value, list | dict) for value in vote.values())
+    return has_all and all(_is_cell(name, value) for name, value in vote.items())
+
+
+def _is_cell(name: str, value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= (MAX_QUESTION_CHARS if name == "question" else MAX_NAME_CHARS)
+    return not isinstance(value, list | dict)
 
 
 def tally(votes: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> list[list[Any]]:

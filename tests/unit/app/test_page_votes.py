@@ -6,7 +6,17 @@ import csv
 import io
 from typing import Any
 
-from vlm_dlm_app.page.votes import COLUMNS, MAX_CHARS, MAX_VOTES, as_csv, read_votes, tally
+import pytest
+
+from vlm_dlm_app.page import votes
+from vlm_dlm_app.page.votes import (
+    COLUMNS,
+    MAX_QUESTION_CHARS,
+    MAX_VOTES,
+    as_csv,
+    read_votes,
+    tally,
+)
 
 
 def vote(choice: str, winner: str, question: str = "What?") -> dict[str, Any]:
@@ -48,6 +58,13 @@ def test_the_file_has_all_votes_and_no_formula() -> None:
 
 
 def test_votes_take_no_more_than_a_browser_keeps() -> None:
-    assert read_votes([vote("A", "ar", "x" * (MAX_CHARS + 1)), VOTES[0]]) == []
+    assert read_votes([vote("A", "ar", "x" * (MAX_QUESTION_CHARS + 1)), VOTES[0]]) == [VOTES[0]]
+    assert read_votes([vote("A", "x" * 101), VOTES[0]]) == [VOTES[0]]
     assert len(read_votes(VOTES * 1000)) == MAX_VOTES
     assert read_votes([{**VOTES[0], "question": ["x"] * 10}]) == []
+
+
+def test_the_newest_are_kept_where_all_are_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(votes, "MAX_CHARS", 600)
+    many = [vote("A", "ar", f"{number}" * 200) for number in range(5)]
+    assert read_votes(many) == many[-2:]
