@@ -108,7 +108,7 @@ def test_the_log_and_turns_know_the_client_behind_the_proxy(
         below.http.post(f"{below.url}/vlm/v1/generate", json=BODY, headers=headers)
     for address in ("203.0.113.9", "203.0.113.8"):
         own = f"client={client_hash(address)}"
-        for kind in ("answer", "path=/v1/generate"):
+        for kind in ("cause=", "path=/v1/generate"):
             until(lambda own=own, kind=kind: any(own in x and kind in x for x in lines(caplog)))
 
 
