@@ -6,13 +6,14 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args, get_origin
 
 import typer
 
 from tests.api.serving import PlayedEngine
 from vlm_dlm import errors
 from vlm_dlm.cli.main import app as cli
+from vlm_dlm.cli.serve import NO_SETTINGS
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm_app.http import errors as app_errors
 from vlm_dlm_app.main import create_app
@@ -52,20 +53,35 @@ def test_every_setting_is_listed_with_its_default() -> None:
             assert default is None or default == (), name
 
 
-def test_every_flag_is_a_setting_and_shown_with_it() -> None:
-    tree = ast.parse((ROOT / "vlm_dlm" / "cli" / "serve.py").read_text(encoding="utf-8"))
-    (flags,) = [
-        [ast.literal_eval(key) for key in node.keys if key is not None]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Dict) and len(node.keys) > 5
-    ]
-    shown = {cell[0]: cell[1:] for row in rows("Settings") for cell in [names(row[0])]}
-    assert {name for name, flag in shown.items() if flag} == set(flags)
+def serve_options() -> dict[str, Any]:
+    """The flags of `vlm-dlm serve` by the names of their parameters."""
     command = cast("Any", typer.main.get_command(cli)).commands["serve"]
-    taken = {flag for option in command.params for flag in option.opts}
-    assert {flag for flags in shown.values() for flag in flags} == taken - {
-        *("--config", "--help", "--open")
+    return {option.name: option for option in command.params}
+
+
+def test_every_flag_is_a_setting_and_shown_with_it() -> None:
+    options = {name: option for name, option in serve_options().items() if name not in NO_SETTINGS}
+    shown = {cell[0]: cell[1:] for row in rows("Settings") for cell in [names(row[0])]}
+    assert {name: flags for name, flags in shown.items() if flags} == {
+        name: option.opts for name, option in options.items()
     }
+
+
+def test_the_help_of_a_flag_says_what_its_setting_takes() -> None:
+    """Written twice, since the help must not wait for what serving imports."""
+    options = serve_options()
+    for name in options.keys() - {*NO_SETTINGS, "model", "api_keys"}:  # of these, words
+        field, option = Settings.model_fields[name], options[name]
+        kinds = (field.annotation, *get_args(field.annotation))
+        for kind in kinds:
+            if get_origin(kind) is Literal:
+                assert option.metavar == "|".join(get_args(kind)), name
+        nothing = {"quantize": "none"}.get(name, True)
+        words = {True: f"--{name}", False: True, None: nothing}
+        shown = option.show_default
+        assert shown == words.get(field.default, shown), name
+        if field.default not in words:
+            assert shown == str(field.default).removesuffix(".0"), name
 
 
 def raised_codes() -> set[tuple[int, str]]:

@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 NEEDS = 'serving needs more packages; install them with: pip install "vlm-dlm[app]"'
 STEPS = 20  # progress is shown in this many steps per phase
+NO_SETTINGS = ("open_page", "config")  # every other parameter of `serve` is named after its setting
 
 
 def serve(
+    context: typer.Context,
     host: Annotated[
         str | None, typer.Option(metavar="HOST", help="Address to bind.", show_default="127.0.0.1")
     ] = None,
     port: Annotated[
-        int | None,
-        typer.Option(metavar="PORT", help="0 takes a free one.", show_default="8000"),
+        int | None, typer.Option(metavar="PORT", help="0 takes a free one.", show_default="8000")
     ] = None,
     model: opt.Model = None,
     adapter: opt.Adapter = None,
@@ -43,7 +44,7 @@ def serve(
         ),
     ] = None,
     quantize: opt.Quantize = None,
-    api_key: Annotated[
+    api_keys: Annotated[
         list[str] | None,
         typer.Option(
             "--api-key",
@@ -53,73 +54,48 @@ def serve(
         ),
     ] = None,
     single_process: Annotated[
-        bool,
+        bool | None,
         typer.Option("--single-process", help="Run the engine in the server's own process."),
-    ] = False,
+    ] = None,
     backend: Annotated[
         str | None,
         typer.Option(metavar="own|vllm", help="What runs the mode ar.", show_default="own"),
     ] = None,
     vllm_url: Annotated[
-        str | None,
-        typer.Option("--vllm-url", metavar="URL", help="A vLLM server that runs already."),
+        str | None, typer.Option(metavar="URL", help="A vLLM server that runs already.")
     ] = None,
     vllm_python: Annotated[
-        str | None,
-        typer.Option(
-            "--vllm-python", metavar="FILE", help="Interpreter of an environment with vLLM."
-        ),
+        str | None, typer.Option(metavar="FILE", help="Interpreter of an environment with vLLM.")
     ] = None,
     vllm_alone: Annotated[
-        bool,
+        bool | None,
         typer.Option("--vllm-alone", help="Offer only what vLLM runs; start no engine of our own."),
-    ] = False,
+    ] = None,
     max_waiting: Annotated[
-        int | None,
-        typer.Option(
-            "--max-waiting", metavar="N", help="Requests that may wait.", show_default="64"
-        ),
+        int | None, typer.Option(metavar="N", help="Requests that may wait.", show_default="64")
     ] = None,
     drain_s: Annotated[
         float | None,
-        typer.Option(
-            "--drain-s", metavar="S", help="Seconds to finish in at the end.", show_default="30"
-        ),
+        typer.Option(metavar="S", help="Seconds to finish in at the end.", show_default="30"),
     ] = None,
     page: Annotated[
-        bool | None,
-        typer.Option("--page/--no-page", help="Show the page at /.", show_default="--page"),
+        bool | None, typer.Option(help="Show the page at /.", show_default="--page")
     ] = None,
     page_mcp: Annotated[
-        bool, typer.Option("--page-mcp", help="Offer the page's endpoints as MCP tools.")
-    ] = False,
+        bool | None, typer.Option("--page-mcp", help="Offer the page's endpoints as MCP tools.")
+    ] = None,
     open_page: Annotated[
         bool, typer.Option("--open", help="Open the page in a browser once it is ready.")
     ] = False,
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")
+        Path | None, typer.Option(metavar="FILE", help="Settings file (TOML).")
     ] = None,
 ) -> None:
     """Serve the model over HTTP, for OpenAI clients and others."""
-    flags: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "model": model,
-        "adapter": None if adapter is None else str(adapter),
-        "device": device,
-        "dtype": dtype,
-        "quantize": quantize,
-        "api_keys": tuple(api_key) if api_key else None,
-        "single_process": single_process or None,
-        "backend": "vllm" if backend is None and vllm_url is not None else backend,
-        "vllm_url": vllm_url,
-        "vllm_python": vllm_python,
-        "vllm_alone": vllm_alone or None,
-        "max_waiting": max_waiting,
-        "drain_s": drain_s,
-        "page": page,
-        "page_mcp": page_mcp or None,
-    }
+    flags = {name: value for name, value in context.params.items() if name not in NO_SETTINGS}
+    flags |= {"adapter": adapter and str(adapter), "api_keys": api_keys or None}
+    if backend is None and vllm_url is not None:
+        flags["backend"] = "vllm"
     _run(flags, config, _open if open_page else _show)
 
 
