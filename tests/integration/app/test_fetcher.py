@@ -17,6 +17,7 @@ from tests.corpus.images import picture
 from vlm_dlm.errors import ImageError, ImageTooLargeError, QueueFullError
 from vlm_dlm_app.media import fetcher as module
 from vlm_dlm_app.media.fetcher import BAD_REPLY, UNREACHABLE, Fetcher, FetchPolicy
+from vlm_dlm_app.media.http_get import CHUNKS_AT_ONCE, Head, read_body
 
 PUBLIC = "93.184.215.14"
 Reply = Callable[[StreamReader, StreamWriter], Awaitable[None]]
@@ -125,6 +126,22 @@ def test_other_ways_to_frame_a_body() -> None:
         raw("100 Continue") + raw("200 OK", IMAGE, Content_Type="image/png"),
     ):
         assert fetch("http://a.example/", a_example=fixed(reply))[0] == IMAGE
+
+
+def test_a_body_in_tiny_chunks_does_not_hold_up_the_event_loop() -> None:
+    async def run() -> int:
+        reader = StreamReader()
+        reader.feed_data(b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n")
+        head = Head(200, {"transfer-encoding": "chunked"})
+        reading = asyncio.create_task(read_body(reader, head, 10_000))
+        num_turns = 0
+        while not reading.done():
+            await asyncio.sleep(0)
+            num_turns += 1
+        assert await reading == b"x" * 10_000
+        return num_turns
+
+    assert asyncio.run(run()) >= 10_000 // CHUNKS_AT_ONCE
 
 
 def test_redirects_are_followed_three_times_and_checked_each_time() -> None:
