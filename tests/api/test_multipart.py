@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from time import process_time
+from typing import Any
 
 import httpx
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from tests.api.modes import ScriptedModes, running
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.http.multipart import (
+    FIND_BYTES,
     MAX_HEADER_BYTES,
     MAX_PART_HEADERS,
     MAX_PARTS,
@@ -63,6 +66,34 @@ def test_nothing_depends_on_a_file_name() -> None:
     for name in names:
         form = read(part(f'name="image"; filename="{name}"'))
         assert form.files == {"image": [b"x"]}
+
+
+@pytest.mark.parametrize("offset", range(-3, 12))
+def test_a_boundary_is_found_wherever_a_large_body_is_cut_for_the_search(offset: int) -> None:
+    num_around = len(part('name="image"; filename="a"', b""))
+    content = b"x" * (FIND_BYTES - num_around + offset)
+    shape = replace(SHAPE, max_file_bytes=len(content))
+    sent = part('name="image"; filename="a"', content) + part('name="prompt"') + b"--b--"
+    form = parse_form(TYPE, sent, shape)
+    assert (form.files, form.texts) == ({"image": [content]}, {"prompt": ["x"]})
+
+
+class Searched(bytes):
+    """Notes how much each search may go through."""
+
+    def __init__(self, _: bytes) -> None:
+        self.sizes: list[int] = []
+
+    def find(self, sub: Any, start: Any = 0, end: Any = None) -> int:
+        self.sizes.append((len(self) if end is None else end) - start)
+        return super().find(sub, start, end)
+
+
+def test_no_search_keeps_other_threads_from_running_for_long() -> None:
+    body = Searched(part('name="prompt"', b"\r\n--" * 2**20) + b"--b--")
+    with pytest.raises(ApiError, match="the limit is 100"):
+        parse_form(TYPE, body, SHAPE)
+    assert max(body.sizes) <= FIND_BYTES + 10
 
 
 def test_no_parts_and_what_follows_the_last_boundary() -> None:
@@ -161,6 +192,9 @@ def test_too_many_parts_and_headers_are_413() -> None:
         b"--b\r\n" * 2**20,
         b"--b\r\n" + b"X: 1\r\n" * 2**20,
         b"-" * 2**23,
+        part('name="prompt"', b"\r\n--" * 2**21),
+        part('name="prompt"', b"\r\n--bX" * 2**20),
+        part('name="prompt"', b"\r\n--b" + b" " * 2**23),
     ],
 )
 def test_no_form_costs_more_than_its_size(attack: bytes) -> None:

@@ -2,6 +2,8 @@
 
 The body is in memory already (its size was checked as it came in) and is gone through once.
 What standards allow but no client sends (preambles, padded boundaries, encoded parts) is refused.
+python_multipart's own parser goes through what looks like boundaries or their padding by the byte:
+24 MB of that take it 10 to 25 seconds.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ MAX_PARTS = 64
 MAX_PART_HEADERS = 8
 MAX_HEADER_BYTES = 8192  # all headers of one part; names of files can be long
 MAX_BOUNDARY_CHARS = 70
+FIND_BYTES = 2**20
 # What allows more in one part.
 FILE_SETTING, TEXT_SETTING = "max_image_bytes", "max_prompt_chars"
 _BREAK = b"\r\n"
@@ -96,7 +99,7 @@ def _split(body: bytes, boundary: bytes) -> Iterator[tuple[int, int]]:
             raise ApiError(
                 413, "too_many_parts", f"the form has too many parts; the limit is {MAX_PARTS}"
             )
-        end = body.find(delimiter, start)
+        end = _find(body, delimiter, start)
         if end < 0:
             raise _malformed("the form ends before its last boundary")
         if not body.startswith(_BREAK, start):
@@ -104,6 +107,16 @@ def _split(body: bytes, boundary: bytes) -> Iterator[tuple[int, int]]:
             raise _malformed(message)
         yield start + len(_BREAK), end
         start = end + len(delimiter)
+
+
+def _find(body: bytes, delimiter: bytes, start: int) -> int:
+    """As `bytes.find`, but in pieces: what looks much like boundaries takes it a tenth of a second,
+    in which no other thread could run."""
+    for begin in range(start, len(body), FIND_BYTES):
+        found = body.find(delimiter, begin, begin + FIND_BYTES + len(delimiter) - 1)
+        if found >= 0:
+            return found
+    return -1
 
 
 def _read_part(body: bytes, start: int, stop: int) -> _Part:
