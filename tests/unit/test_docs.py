@@ -13,7 +13,11 @@ from vlm_dlm import preflight
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+PAGES = [
+    *(README, CONTRIBUTING, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", ROOT / "tests/README.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 MAX_README_LINES = 100
 EXAMPLES = [
     code
@@ -24,7 +28,7 @@ EXAMPLES = [
 ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(
         r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)", page.read_text(encoding="utf-8")
@@ -47,6 +51,26 @@ def test_the_readme_is_short_and_names_every_page() -> None:
     assert len(text.splitlines()) <= MAX_README_LINES
     for page in (ROOT / "docs").glob("*.md"):
         assert f"(docs/{page.name})" in text
+
+
+def test_our_words_are_in_use_where_the_list_says() -> None:
+    rows = re.findall(
+        r"^\| .* \| (.*) \| \[.*\]\((.*)\) \|$", CONTRIBUTING.read_text("utf-8"), re.M
+    )
+    assert len(rows) > 15
+    for words, place in rows:
+        code = (ROOT / place).read_text("utf-8")
+        for name in re.findall(r"`(?:\w+\.)?(\w+)`", words):
+            assert re.search(rf"\b{name}\b", code), f"{name} is not in {place}"
+
+
+def test_the_tests_say_what_every_folder_is() -> None:
+    text = (ROOT / "tests/README.md").read_text("utf-8")
+    entries = {path.name for path in (ROOT / "tests").iterdir() if path.name[0] not in "_."}
+    helpers = {"conftest.py", "README.md"}
+    assert {name for name in entries - helpers if f"`{name}`" not in text} == set()
+    for command in re.findall(r"`make ([a-z-]+)", text + CONTRIBUTING.read_text("utf-8")):
+        assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text("utf-8"), re.M), command
 
 
 def test_the_pages_show_every_step_that_the_newcomer_takes() -> None:
