@@ -33,6 +33,7 @@ class Toy:
         self.salt = salt
         self._causal: dict[Seen, Tensor] = {}
         self._best: dict[Seen, int] = {}
+        self._drafts: dict[tuple[Seen, int], Tensor] = {}  # a twin asks again what a mode asked
 
     def rows(
         self, x: Sequence[int], cache: Sequence[int], positions: Sequence[int], visible: Tensor
@@ -84,22 +85,24 @@ class Toy:
 
     def _draft(self, seen: Seen, position: int) -> Tensor:
         """Aligned logits [V] of the mask at `position`."""
+        key = (seen, position)
+        if key not in self._drafts:
+            dice = torch.rand(3, generator=_generator((self.salt, "draft", *key))).tolist()
+            is_agreed = dice[0] < self.agreement
+            target = self._likely(*key) if is_agreed else int(dice[1] * (VOCAB - 3))
+            logits = _noise((self.salt, "noise", *key))
+            logits[target] += 3.0 + 6.0 * dice[2]
+            self._drafts[key] = logits
+        return self._drafts[key]
+
+    def _likely(self, seen: Seen, position: int) -> int:
+        """The causal choice at `position`, with the likeliest id wherever a mask stands before."""
         known = {place: token for place, token in seen if token != MASK}
-        start = 0
-        while start in known:
-            start += 1
-        path = [known[place] for place in range(start)]
-        while len(path) <= position:
-            place = len(path)
-            if place in known:
-                path.append(known[place])
-            else:
-                path.append(self._choice(tuple(enumerate(path))))
-        dice = torch.rand(3, generator=_generator((self.salt, "draft", seen, position)))
-        target = path[position] if dice[0] < self.agreement else int(dice[1] * (VOCAB - 3))
-        logits = _noise((self.salt, "noise", seen, position))
-        logits[target] += 3.0 + 6.0 * dice[2]
-        return logits
+        path: list[tuple[int, int]] = []
+        for place in range(position + 1):
+            token = known.get(place)
+            path.append((place, self._choice(tuple(path)) if token is None else token))
+        return path[position][1]
 
 
 @dataclass
