@@ -9,6 +9,11 @@ PROMPT ?= Describe the image.
 ARGS ?=
 CLIENTS ?= all
 JOBS ?= 2
+# Rules without a server, a browser or weights: modes, pages, grouping, queue, frames, parsers.
+FAST := $(addprefix tests/unit/,decoding engine serving) tests/integration/engine/test_packing.py \
+	$(patsubst %,tests/unit/app/test_%.py,base64_pieces data_uri header_values json_text parsing \
+	proxies url_policy validation)
+SLOW := -k "not the_logits_it_gets_alone" --ignore tests/unit/decoding/test_toy_twins.py
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -16,10 +21,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare serve test clients newcomer lint fmt types check bench fields clean
+.PHONY: help install demo compare serve test test-fast clients newcomer lint fmt types check bench fields clean
 
 help:  ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 install: $(STAMP)  ## Create .venv and install everything into it
 
@@ -44,6 +49,9 @@ serve: $(STAMP)  ## Serve the embedded model on http://127.0.0.1:8000
 
 test: $(STAMP)  ## Run the tests, JOBS=2 at once (ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest -q -n $(JOBS) --durations 25 $(ARGS)
+
+test-fast: $(STAMP)  ## Run those of milliseconds: modes, scheduling, parsers (under 30 s)
+	@$(BIN)/python -m pytest -q -n $(JOBS) $(FAST) $(SLOW) $(ARGS)
 
 clients: $(STAMP)  ## Run every recipe of docs/clients.md (CLIENTS=llm,guidellm for some)
 	@TEST_CLIENTS="$(CLIENTS)" $(BIN)/python -m pytest -q tests/clients $(ARGS)
