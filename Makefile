@@ -21,7 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare serve test test-fast clients newcomer lint fmt types check bench fields clean
+.PHONY: help install demo compare serve test test-fast clients newcomer lint fmt types check bench docs clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -76,8 +76,8 @@ check: lint types test  ## Everything a change must pass
 bench: $(STAMP)  ## Measure the modes on this machine
 	@$(BIN)/python -m benchmarks.decode $(ARGS)
 
-fields: $(STAMP)  ## Write docs/fields.md from the table of fields
-	@$(BIN)/python -m vlm_dlm_app.schemas.fields.page > docs/fields.md
+docs: $(STAMP)  ## Write the reference tables of docs/ from the code
+	@$(BIN)/python docs/tables.py
 
 clean:  ## Remove the environment and all caches
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .clients

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.tables import pages
 from tests.newcomer.blocks import MissingError, block, blocks, commands
 from vlm_dlm import preflight
 
@@ -51,6 +52,13 @@ def test_the_readme_is_short_and_names_every_page() -> None:
     assert len(text.splitlines()) <= MAX_README_LINES
     for page in (ROOT / "docs").glob("*.md"):
         assert f"(docs/{page.name})" in text
+
+
+def test_the_tables_are_those_of_the_code() -> None:
+    found = pages()
+    assert len(found) > 1
+    for path, text in found.items():
+        assert path.read_text("utf-8") == text, f"{path.name}: run make docs"
 
 
 def test_our_words_are_in_use_where_the_list_says() -> None:

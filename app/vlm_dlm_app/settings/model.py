@@ -4,111 +4,27 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
-from pydantic import (
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vlm_dlm_app.http.header_values import is_host
 from vlm_dlm_app.http.proxies import TrustedProxies, as_prefix
+from vlm_dlm_app.settings.fields import SettingFields
 
 PREFIX = "VLM_DLM_"
-MIB = 2**20
 _ORIGIN = re.compile(
     r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?"
 )
 
-Count = Annotated[int, Field(ge=1)]
-Texts = Annotated[tuple[str, ...], NoDecode]
-Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 
-
-class Settings(BaseSettings):
-    """Everything an operator can set; docs/serving.md says what each is. Sizes in bytes, `_s` in
-    seconds. engine, script_words, script_step_s: an engine that replays words instead of running a
-    model, for tests and for work on the page. backend, vllm_*: which engine runs the mode `ar`."""
+class Settings(SettingFields):
+    """Everything an operator can set, checked."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, extra="forbid", frozen=True, protected_namespaces=()
     )
-
-    model: str | None = None
-    model_name: str = Field(default="vlm-dlm", pattern=r"^[A-Za-z0-9._/-]{1,100}$")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    quantize: Literal["int8", "int4"] | None = None
-    adapter: str | None = None
-    single_process: bool = False
-    spare_engine: bool = True
-    engine: Literal["torch", "scripted"] = "torch"
-    script_words: Texts = ()
-    script_step_s: float = Field(default=0.0, ge=0, le=60, allow_inf_nan=False)
-
-    backend: Literal["own", "vllm"] = "own"
-    vllm_alone: bool = False
-    vllm_python: str | None = None
-    vllm_url: str | None = None
-    vllm_args: str | None = None
-    vllm_model: str | None = None
-    vllm_api_key: SecretStr | None = None
-
-    host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
-    port: int = Field(default=8000, ge=0, le=65535)
-    api_keys: Secrets = ()
-    protect_metrics: bool = False
-    allowed_hosts: Texts = ()
-    allow_origins: Texts = ()
-    trusted_proxies: Texts = ()
-    root_path: str | None = None
-    allow_image_urls: bool = False
-    allow_http_urls: bool = False
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] = "text"
-    otel_endpoint: str | None = None
-
-    max_connections: Count = 1024
-    max_client_connections: Count = 512
-    keep_alive_s: float = Field(default=75.0, gt=0, le=3600, allow_inf_nan=False)
-    max_body_bytes: Count = 25 * MIB
-    max_held_body_bytes: Count = 256 * MIB
-    body_s: float = Field(default=60.0, gt=0, le=3600, allow_inf_nan=False)
-    send_s: float = Field(default=30.0, gt=0, le=3600, allow_inf_nan=False)
-    max_images: Count = 8
-    max_image_bytes: Count = 20 * MIB
-    max_image_pixels: Count = 40_000_000
-    max_request_pixels: Count = 80_000_000
-    max_prompt_chars: Count = 32_000
-    max_messages: Count = 64
-    max_json_depth: Count = 32
-    max_tokens_limit: Count = 4096
-    max_n: Count = 4
-    max_stop: Count = 4
-    max_stop_chars: Count = 64
-
-    max_waiting: Count = 64
-    max_waiting_tokens: Count = 65536
-    max_running: Count | None = None
-    max_cache_tokens: Annotated[int, Field(ge=256)] | None = None
-    deadline_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
-    drain_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
-    page: bool = True
-    page_mcp: bool = False
-    max_upload_bytes: Count = 128 * MIB
-    max_uploads: Count = 256
-    upload_s: float = Field(default=600.0, gt=0, le=86400, allow_inf_nan=False)
-    max_page_streams: Count = 512
-
-    idempotency_s: float = Field(default=600.0, ge=0, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod

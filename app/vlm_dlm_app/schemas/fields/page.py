@@ -1,12 +1,8 @@
-"""docs/fields.md, written from the table.
-
-`python -m vlm_dlm_app.schemas.fields.page > docs/fields.md`
-"""
+"""docs/fields.md, written from the table by `make docs`."""
 
 from __future__ import annotations
 
 import json
-import sys
 
 from vlm_dlm_app.schemas.fields.nested import (
     IMAGE_URL,
@@ -21,7 +17,7 @@ from vlm_dlm_app.schemas.fields.rules import Field, Place, Rule
 PLACES = (REQUEST, MESSAGE, PART, IMAGE_URL, STREAM_OPTIONS, THINKING_OPTIONS)
 _HEAD = """# Fields of a chat request
 
-Written from the table that the server checks requests with; `make fields` writes it again. The rule
+Written from the table that the server checks requests with; `make docs` writes it again. The rule
 behind it is in [api.md](api.md#what-becomes-of-a-field). Null and empty values (`""`, `[]`, `{}`)
 never refuse a request. A refusal is 400 `unsupported_field`, names the field in `param`, and says
 why and what would work.
@@ -56,7 +52,3 @@ def _row(field: Field) -> str:
         note += f"; taken: {values}" if values else ""
         note += f"; {field.instead}" if field.instead else ""
     return f"| {names} | {field.senders} | {note} |"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(written())

@@ -1,0 +1,80 @@
+"""Writes the reference tables of these pages from the code: `make docs`; a test compares them.
+
+A table stands between `<!-- NAME: make docs -->` and `<!-- end -->`. fields.md is written whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import typer
+
+from vlm_dlm.cli.main import app as cli
+from vlm_dlm_app.schemas.fields.page import written as fields_page
+from vlm_dlm_app.settings.model import Settings
+
+DOCS = Path(__file__).parent
+# Defaults that say nothing as they are written in Python.
+IN_WORDS = {
+    "model": "the embedded one",
+    "script_words": "a sentence",
+    "max_running": "the engine's own",
+    "max_cache_tokens": "the engine's own",
+}
+# Flags whose parameter is not called as its setting.
+SETTING_OF = {"api_key": "api_keys"}
+
+
+def settings_table() -> str:
+    """Of all settings, with flags and defaults."""
+    flags = _flags()
+    rows = ["| Setting | Default | Meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        shown = " ".join(f"`{each}`" for each in [name, *flags.get(name, ())])
+        rows.append(f"| {shown} | {_default(name, field.default)} | {field.description} |")
+    return "\n".join(rows)
+
+
+def _flags() -> dict[str, list[str]]:
+    """Flags of `vlm-dlm serve`, by setting."""
+    command = cast("Any", typer.main.get_command(cli)).commands["serve"]
+    return {
+        SETTING_OF.get(option.name, option.name): list(option.opts) for option in command.params
+    }
+
+
+def _default(name: str, value: object) -> str:
+    if value is None or value == ():
+        return IN_WORDS.get(name, "none")
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+TABLES: dict[str, tuple[str, Callable[[], str]]] = {"settings": ("serving.md", settings_table)}
+
+
+def pages() -> dict[Path, str]:
+    """Every page that holds a table, as it should be."""
+    found = {DOCS / "fields.md": fields_page()}
+    for name, (page, table) in TABLES.items():
+        path = DOCS / page
+        text = found.get(path) or path.read_text(encoding="utf-8")
+        start, end = f"<!-- {name}: make docs -->\n", "<!-- end -->"
+        pattern = re.compile(f"{re.escape(start)}.*?{end}", re.DOTALL)
+        if len(pattern.findall(text)) != 1:
+            raise ValueError(f"{page} has no place, or several, for its table of {name}")
+        # blank lines: the table is Markdown, the marks are HTML
+        found[path] = pattern.sub(_as_is(f"{start}\n{table()}\n\n{end}"), text)
+    return found
+
+
+def _as_is(text: str) -> Callable[[object], str]:
+    """A replacement in which backslashes mean nothing."""
+    return lambda _: text
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
