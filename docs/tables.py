@@ -41,9 +41,8 @@ def settings_table() -> str:
 def _flags() -> dict[str, list[str]]:
     """Flags of `vlm-dlm serve`, by setting."""
     command = cast("Any", typer.main.get_command(cli)).commands["serve"]
-    return {
-        SETTING_OF.get(option.name, option.name): list(option.opts) for option in command.params
-    }
+    options: list[tuple[str, list[str]]] = [(each.name, each.opts) for each in command.params]
+    return {SETTING_OF.get(name, name): flags for name, flags in options}
 
 
 def _default(name: str, value: object) -> str:
