@@ -51,7 +51,7 @@ test: $(STAMP)  ## Run the tests, JOBS=2 at once (ARGS="-k name" for some of the
 	@$(BIN)/python -m pytest -q -n $(JOBS) --durations 25 $(ARGS)
 
 test-fast: $(STAMP)  ## Run those of milliseconds: modes, scheduling, parsers (under 30 s)
-	@$(BIN)/python -m pytest -q -n $(JOBS) $(FAST) $(SLOW) $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) -p no:schemathesis $(FAST) $(SLOW) $(ARGS)
 
 clients: $(STAMP)  ## Run every recipe of docs/clients.md (CLIENTS=llm,guidellm for some)
 	@TEST_CLIENTS="$(CLIENTS)" $(BIN)/python -m pytest -q tests/clients $(ARGS)
