@@ -35,8 +35,8 @@ from vlm_dlm.scenes.samples import make_sample
 from vlm_dlm.step import StepPlan, Visibility
 
 ROW_COUNTS = (1, 8, 16, 32, 72, 272)
-# Prefill gives `generate` its first token, so only those behind it are timed; the same for `ar`.
-BEHIND_FIRST = "ar behind its first token"
+# Prefill gives `generate` its first token, so only those after it are timed; the same for `ar`.
+AFTER_FIRST = "ar after its first token"
 TRANSFORMERS = "transformers"
 
 
@@ -73,7 +73,7 @@ def _measure(
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Tokens/s of every caption, and tokens per forward over all captions. One warm-up round."""
     twin = _Twin(runtime, max_tokens)
-    speeds: dict[str, list[float]] = {name: [] for name in (*MODES, BEHIND_FIRST, TRANSFORMERS)}
+    speeds: dict[str, list[float]] = {name: [] for name in (*MODES, AFTER_FIRST, TRANSFORMERS)}
     counts = {name: [0, 0] for name in MODES}
     for number in range(rounds + 1):
         for prompt in prompts:
@@ -82,7 +82,7 @@ def _measure(
                 if number:
                     speeds[name].append(stats.tokens_per_s)
                     if name == "ar":
-                        speeds[BEHIND_FIRST].append((stats.num_tokens - 1) / stats.decode_s)
+                        speeds[AFTER_FIRST].append((stats.num_tokens - 1) / stats.decode_s)
                     counts[name][0] += stats.num_tokens
                     counts[name][1] += stats.num_forwards
             speed = twin.tokens_per_s(prompt)
@@ -112,7 +112,7 @@ class _Twin:
         self.max_tokens = max_tokens
 
     def tokens_per_s(self, prompt: PromptInput) -> float:
-        """Speed of `generate` behind its prefill: same prompt, dtype and end token."""
+        """Speed of `generate` after its prefill: same prompt, dtype and end token."""
         inputs = _transformers_inputs(prompt, self.device)
         short = _seconds(lambda: _generate(self.model, inputs, 1, self.end))
         began = time.perf_counter()
@@ -198,7 +198,7 @@ def _report(
             name: round(statistics.median(values) / ar, 2) for name, values in speeds.items()
         },
         "ar_times_transformers": round(
-            statistics.median(speeds[BEHIND_FIRST]) / statistics.median(speeds[TRANSFORMERS]), 2
+            statistics.median(speeds[AFTER_FIRST]) / statistics.median(speeds[TRANSFORMERS]), 2
         ),
         "tokens_per_forward": {name: round(value, 2) for name, value in forwards.items()},
         "forward_ms": {str(num): _spread(values) for num, values in rows.items()},

@@ -26,8 +26,8 @@ class Play:
     """What it does; may be changed while it runs.
 
     token_ids: of every answer. step_s: before each. statuses: path -> status and body in place of
-    the real answer. break_after: tokens behind which the connection is cut, hang_after: behind
-    which nothing comes any more, error_after: behind which an error event comes. is_mute: nothing
+    the real answer. break_after: tokens after which the connection is cut, hang_after: after
+    which nothing comes any more, error_after: after which an error event comes. is_mute: nothing
     is answered at all. raw: events in place of an answer.
     """
 

@@ -25,12 +25,12 @@ def events_of(events: Iterable[GenerationEvent], request_id: str) -> list[Genera
 
 
 def assert_one_ending(events: Sequence[GenerationEvent]) -> None:
-    """Exactly one terminal event per request, and nothing behind it."""
+    """Exactly one terminal event per request, and nothing after it."""
     for name in {event.request_id for event in events}:
         own = events_of(events, name)
         endings = [event for event in own if is_terminal(event)]
         assert len(endings) == 1, f"{name} has {len(endings)} terminal events"
-        assert own[-1] is endings[0], f"{name} goes on behind its terminal event"
+        assert own[-1] is endings[0], f"{name} goes on after its terminal event"
 
 
 def assert_stream(events: Sequence[GenerationEvent], ids: DecodingIds) -> None:
@@ -44,7 +44,7 @@ def assert_stream(events: Sequence[GenerationEvent], ids: DecodingIds) -> None:
     assert counts == sorted(counts)
     tokens = [token for e in events if isinstance(e, Committed) for token in e.tokens]
     assert ids.mask not in [token.id for token in tokens]
-    assert not any(token.id in ids.eos for token in tokens[:-1]), "text behind an end token"
+    assert not any(token.id in ids.eos for token in tokens[:-1]), "text after an end token"
     assert all(0.0 <= token.confidence <= 1.0 + 1e-6 for token in tokens)
     last = events[-1]
     if isinstance(last, Finished):

@@ -54,7 +54,7 @@ def fit_answer(
 
 
 def cache_needed(num_prompt: int, max_tokens: int, max_rows: int) -> int:
-    """Slots that a request may ever need: for its prompt, its answer, and behind them the rows of
+    """Slots that a request may ever need: for its prompt, its answer, and after them the rows of
     its mode's widest plan, of which not all are kept."""
     return num_prompt + max_tokens + max_rows
 

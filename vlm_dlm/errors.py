@@ -112,7 +112,7 @@ class DeadlineError(VlmDlmError):
     code = "deadline_exceeded"
 
 
-# How an error is known again behind a process boundary.
+# How an error is known again across a process boundary.
 BY_CODE: dict[str, type[VlmDlmError]] = {
     cls.code: cls
     for cls in (

@@ -6,7 +6,7 @@ dropped at any time.
 
 Stop strings: text that may begin one is held back until that is clear, and the answer's text ends
 right before the first one to be complete. The token that completed it is the last one handed out
-and counted, like an end token; tokens behind it in the same block are not part of the answer.
+and counted, like an end token; tokens after it in the same block are not part of the answer.
 """
 
 from __future__ import annotations

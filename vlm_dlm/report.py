@@ -23,7 +23,7 @@ class ModeResult:
     same token ids as `ar` on the same prompt, None where `ar` was not run. first_difference: index
     of the first token that is not `ar`'s, None where there is none. margin: how far the two best
     logits of `ar` were apart there, None where that is not known. acceptance_lengths: tokens that
-    every step with a draft to verify accepted, those cut off behind the end of the answer included;
+    every step with a draft to verify accepted, those cut off after the end of the answer included;
     None outside the speculative modes.
     """
 

@@ -51,7 +51,7 @@ def fault(node: dict[str, Any]) -> str | None:
     if kind in COLLECTIONS and "max_length" not in node:
         return f"a {kind} without max_length"
     if kind in ("list", "dict") and not node.get("fail_fast") and holds_models(node):
-        return f"a {kind} whose checking goes on behind the first fault"
+        return f"a {kind} whose checking goes on after the first fault"
     return f"{kind}, whatever it holds" if kind in UNBOUNDED else None
 
 

@@ -57,7 +57,7 @@ BAD_CHUNKS = {
     "negative": b"-2\r\n{}\r\n0\r\n\r\n",
     "prefixed": b"0x2\r\n{}\r\n0\r\n\r\n",
     "space before": b" 2\r\n{}\r\n0\r\n\r\n",
-    "space behind": b"2 \r\n{}\r\n0\r\n\r\n",
+    "space after": b"2 \r\n{}\r\n0\r\n\r\n",
     "overflow": b"10000000000000002\r\n{}\r\n0\r\n\r\n",
     "too long": b"2\r\n{}{}\r\n0\r\n\r\n",
     "too short": b"3\r\n{}\r\n0\r\n\r\n",

@@ -110,7 +110,7 @@ def test_a_lost_connection_loses_no_answer(server: LiveServer, is_stream: bool) 
         "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: lost-{}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     )
-    for when, is_over in {"during": False, "behind": True}.items():
+    for when, is_over in {"during": False, "after": True}.items():
         server.engine.requests.clear()
         key = f"{when}-{is_stream}"
         with socket.create_connection(("127.0.0.1", server.port)) as connection:

@@ -50,7 +50,7 @@ WATCHES: list[Turns] = []
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers at once, or behind the body with its length."""
+    """Answers at once, or after the body with its length."""
     length, has_more, said = 0, scope["method"] == "POST", None
     if scope["path"] == "/watch":
         WATCHES.append(Turns())

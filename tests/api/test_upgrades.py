@@ -34,7 +34,7 @@ ASKS = {
     "Upgrade: h2c\r\nUpgrade: foo\r\n",
     "Upgrade alone": "Upgrade: h2c\r\n",
     "Connection alone": "Connection: Upgrade\r\n",
-    "before and behind": "Upgrade: h2c\r\nX-A: b\r\nConnection: x,\tupgrade\r\n",
+    "before and after": "Upgrade: h2c\r\nX-A: b\r\nConnection: x,\tupgrade\r\n",
     "none": "",
 }
 INNER = b"GET /inner HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -70,7 +70,7 @@ def outer(ask: str, is_chunked: bool, body: bytes = INNER) -> bytes:
 
 
 def check_two(said: bytes, body: bytes = INNER) -> None:
-    """The outer request with its whole body, and the one behind it."""
+    """The outer request with its whole body, and the one after it."""
     first, last = [json.loads(answer.body) for answer in answers(said)]
     assert (first["path"], first["body"]) == ("/outer", body.decode("latin-1"))
     assert (last["path"], last["body"]) == ("/last", "hi")

@@ -64,9 +64,9 @@ def _png_chunks() -> Iterator[Named]:
     broken = {
         "no header": assembled(rows, END),
         "no header and no rows": assembled(END),
-        "header behind the rows": assembled(rows, head, END),
+        "header after the rows": assembled(rows, head, END),
         "no rows": assembled(head, END),
-        "nothing behind the header": assembled(head),
+        "nothing after the header": assembled(head),
         "empty rows": assembled(head, chunk(b"IDAT"), END),
         "header with a wrong check sum": assembled(head[:-4] + crc_of_other, rows, END),
         "rows of noise": assembled(head, chunk(b"IDAT", bytes(range(256))), END),
@@ -99,7 +99,7 @@ def _jpeg_markers() -> Iterator[Named]:
         "sampling factors of 0": _patched(data, frame + 11, b"\0"),
         "a segment longer than the file": data[:2] + b"\xff\xe0\xff\xff" + data[2:],
         "a table that does not exist": _patched(data, data.index(b"\xff\xc4") + 4, b"\x77"),
-        "noise behind the start": b"\xff\xd8\xff" + bytes(range(256)) * 20,
+        "noise after the start": b"\xff\xd8\xff" + bytes(range(256)) * 20,
     }
     for name, content in broken.items():
         yield f"JPEG: {name}", content
@@ -133,7 +133,7 @@ def _gif_blocks() -> Iterator[Named]:
         "stray bytes only": data[:start] + bytes(5000),
         "code size 255": _patched(data, frame + 10, b"\xff"),
         "code size 13": _patched(data, frame + 10, b"\x0d"),
-        "no data behind the frame": data[: frame + 11] + b"\0;",
+        "no data after the frame": data[: frame + 11] + b"\0;",
     }
     for name, content in broken.items():
         yield f"GIF: {name}", content

@@ -110,8 +110,8 @@ def _almost() -> Iterator[Named]:
     yield "zeros", bytes(5000)
     yield "noise", noise(40, 40, 9).tobytes()
     yield "PNG after a line break was changed", whole.replace(b"\r\n", b"\n", 1)
-    yield "PNG behind a blank", b" " + whole
-    yield "PNG behind 512 zeros", bytes(512) + whole
+    yield "PNG after a blank", b" " + whole
+    yield "PNG after 512 zeros", bytes(512) + whole
     yield "PNG as base64", b"iVBORw0KGgoAAAANSUhEUgAAAEAAAAAw"
     yield "GIF88a", b"GIF88a" + picture("GIF")[6:]
     yield "half of a signature", whole[:4]

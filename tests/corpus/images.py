@@ -155,7 +155,7 @@ def tiff(
 
 
 def flipped(data: bytes, seed: int, num_bytes: int = 3) -> bytes:
-    """The file with some bytes behind its signature replaced by others."""
+    """The file with some bytes after its signature replaced by others."""
     generator = np.random.default_rng(seed)
     changed = bytearray(data)
     for position in generator.integers(12, len(data), num_bytes):

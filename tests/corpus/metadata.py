@@ -91,7 +91,7 @@ def _tag(tag: int, kind: int, count: int, value: bytes) -> bytes:
 
 
 def _with_segments(*segments: tuple[int, bytes]) -> bytes:
-    """A JPEG with these segments behind its first."""
+    """A JPEG with these segments after its first."""
     data = picture("JPEG")
     end = 4 + int.from_bytes(data[4:6], "big")
     made = b"".join(
@@ -106,6 +106,6 @@ def _with_app1(*blocks: bytes) -> bytes:
 
 
 def _with_chunks(*chunks: bytes) -> bytes:
-    """A PNG with these chunks behind its header."""
+    """A PNG with these chunks after its header."""
     head, *rest = chunks_of(picture("PNG"))
     return PNG_SIGNATURE + b"".join((head, *chunks, *rest))

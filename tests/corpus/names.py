@@ -1,6 +1,6 @@
 """Names of uploaded files that mean harm to whoever believes them.
 
-Each is what stands behind `filename` in a part's header, with the statuses that may come.
+Each is what stands after `filename` in a part's header, with the statuses that may come.
 """
 
 from __future__ import annotations

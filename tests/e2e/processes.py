@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-_PPID, _SESSION, _UTIME, _STIME, _START = 1, 3, 11, 12, 19  # fields behind the name, from 0
+_PPID, _SESSION, _UTIME, _STIME, _START = 1, 3, 11, 12, 19  # fields after the name, from 0
 _GONE = (FileNotFoundError, ProcessLookupError)
 
 
@@ -81,7 +81,7 @@ def rss_bytes(pid: int) -> int:
 
 
 def _fields(pid: int) -> list[str]:
-    """Of /proc/PID/stat, behind the name; [] once it is gone."""
+    """Of /proc/PID/stat, after the name; [] once it is gone."""
     with suppress(*_GONE):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return []

@@ -37,7 +37,7 @@ class Outcome:
 
 
 class Forward(Protocol):
-    """Rows x behind the cache -> logits [len(x), V]."""
+    """Rows x after the cache -> logits [len(x), V]."""
 
     def __call__(
         self,

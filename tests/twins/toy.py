@@ -26,7 +26,7 @@ Seen = tuple[tuple[int, int], ...]  # (position, token), sorted
 
 
 class Toy:
-    """Logits of new rows behind a cache. Also a `Forward` for the twins."""
+    """Logits of new rows after a cache. Also a `Forward` for the twins."""
 
     def __init__(self, agreement: float = 0.8, salt: int = 0) -> None:
         self.agreement = agreement
@@ -69,7 +69,7 @@ class Toy:
         return self.rows(x, cache, positions, visible)
 
     def _next(self, seen: Seen) -> Tensor:
-        """Causal logits [V] behind everything seen."""
+        """Causal logits [V] after everything seen."""
         if seen not in self._causal:
             logits = 2.0 * _noise((self.salt, "causal", seen))
             logits[EOS] -= 1.5

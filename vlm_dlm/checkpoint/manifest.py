@@ -187,7 +187,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def _read_raw_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header's JSON object and the number of bytes behind it."""
+    """The header's JSON object and the number of bytes after it."""
     try:
         file_bytes = path.stat().st_size
         with path.open("rb") as file:

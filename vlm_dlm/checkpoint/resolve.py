@@ -54,7 +54,7 @@ def resolve_checkpoint(model: str, revision: str | None = None) -> Path:
     repo, typed = found.groups()
     revision = revision or typed or pinned_revision(repo)
     folder = _resolve_hub(repo, revision)
-    if revision is None:  # said behind it: a refusal is one line
+    if revision is None:  # said after it: a refusal is one line
         _tell_once(
             f"{repo} has no pinned revision here, so its newest one is used; "
             f"{repo}@REVISION picks one"

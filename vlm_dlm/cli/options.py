@@ -67,7 +67,7 @@ MinTokens = Annotated[
     int, typer.Option("--min-tokens", metavar="N", help="No end of the answer before N tokens.")
 ]
 IgnoreEos = Annotated[
-    bool, typer.Option("--ignore-eos", help="Write on behind end tokens, up to --max-tokens.")
+    bool, typer.Option("--ignore-eos", help="Write on after end tokens, up to --max-tokens.")
 ]
 Seed = Annotated[
     int | None, typer.Option(metavar="S", help="Same seed, same answer.", show_default="random")

@@ -171,7 +171,7 @@ def _resample(rows: np.ndarray[Any, Any], num_out: int) -> _Floats:
 
 
 def _taps(num_in: int, num_out: int) -> tuple[np.ndarray[Any, Any], _Floats]:
-    """The four samples `[4, num_out]` behind each one out, and their weights `[4, num_out, 1]`.
+    """The four samples `[4, num_out]` of each one out, and their weights `[4, num_out, 1]`.
 
     Positions are float64: float32 ones are off by a visible amount far from the origin.
     """

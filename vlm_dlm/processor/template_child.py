@@ -1,6 +1,6 @@
 """The child that renders a template of others: `python -m vlm_dlm.processor.template_child`.
 
-Reads and answers JSON on its standard streams, each piece behind its length in 4 bytes: first the
+Reads and answers JSON on its standard streams, each piece after its length in 4 bytes: first the
 source, then one set of values after another. It ends when its input does.
 """
 

@@ -22,7 +22,7 @@ from vlm_dlm.processor.template_child import LENGTH, MAX_CHARS
 
 MEMORY_BYTES = 2**29
 CPU_S = 2
-WALL_S = 10.0  # far behind the processor's: it runs out where the machine is busy
+WALL_S = 10.0  # far above the processor's: it runs out where the machine is busy
 START_S = 30.0
 # JSON may write a character in twelve.
 _MAX_REPLY_BYTES = 12 * MAX_CHARS + 1024

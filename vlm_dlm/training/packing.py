@@ -105,7 +105,7 @@ def pack_row(
 
 def _add_hints(row: PackedRow, pair: PairTokens, at: int) -> None:
     """The end of a question tells its answer: the last word predicts the answer's last, the mark
-    behind it the answer's first. Nothing decodes there, but looking up what a question names is
+    after it the answer's first. Nothing decodes there, but looking up what a question names is
     learnt in one hop this way; by way of the template's tokens alone it stayed at chance."""
     mark = len(pair.prompt) - pair.num_tail - 1
     if pair.is_caption or not pair.num_tail or mark < 1 or len(pair.answer) < _SHORTEST_ANSWER:

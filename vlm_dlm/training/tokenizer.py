@@ -60,7 +60,7 @@ def training_texts(num: int, seed: int = 0) -> Iterator[str]:
 
 
 def build_tokenizer(texts: Iterable[str], num_entries: int = 640) -> Tokenizer:
-    """Train a BPE of `num_entries` entries (256 bytes and merges) behind the reserved ids.
+    """Train a BPE of `num_entries` entries (256 bytes and merges) after the reserved ids.
 
     Raises:
         ValueError: `texts` have too few repeated pairs for that many entries.

@@ -16,7 +16,7 @@ from vlm_dlm.request import PromptInput
 def direct_logits(
     model: VlmModel, pad_id: int | None, prompt: PromptInput, tail: Sequence[int], is_full: bool
 ) -> Tensor:
-    """Logits [Q, V], float32 on the CPU, of the rows `tail` behind a causal prompt.
+    """Logits [Q, V], float32 on the CPU, of the rows `tail` after a causal prompt.
 
     pad_id: image token that features replace. is_full: the rows of the tail see each other and the
     prompt; otherwise each sees what is before it.

@@ -56,7 +56,7 @@ def mask_id(trial: Trial) -> Outcome:
         if total < 2 * LEAST_MASKED:
             return unclear(f"the answers are too short: {total} masked tokens")
         shares[mask] = right / total
-    evidence = f"tokens known behind {own}: {shares[own]:.2f}, behind {other}: {shares[other]:.2f}"
+    evidence = f"tokens known after {own}: {shares[own]:.2f}, after {other}: {shares[other]:.2f}"
     return _by_margin(shares[own] - shares[other], evidence)
 
 
@@ -99,7 +99,7 @@ def quadratic_positions(trial: Trial) -> Outcome:
     prompt = trial.long_prompt(limit + NUM_LONG)
     ar, quadratic = (trial.answer(prompt, mode, {}) for mode in (REFERENCE_MODE, "quadratic_spec"))
     evidence = (
-        f"behind {len(prompt.token_ids)} tokens, {_agreement([quadratic], [ar]):.2f} of "
+        f"after {len(prompt.token_ids)} tokens, {_agreement([quadratic], [ar]):.2f} of "
         f"{len(ar.token_ids)} tokens as ar"
     )
     if len(ar.token_ids) < LEAST_LONG:
@@ -160,7 +160,7 @@ def _canvases(trial: Trial, mask: int) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def _other_mask(trial: Trial) -> int:
-    """The added token that is called a mask, else the reserved id behind ours."""
+    """The added token that is called a mask, else the reserved id after ours."""
     own = trial.config.mask_token_id
     return trial.config.vocab_size - 1 if trial.config.vocab_size == 131073 else own + 1
 

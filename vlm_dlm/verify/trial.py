@@ -72,7 +72,7 @@ class Trial:
         ]
 
     def long_prompt(self, num_tokens: int) -> PreparedPrompt:
-        """The first question, its turn made at least `num_tokens` long: behind a system message of
+        """The first question, its turn made at least `num_tokens` long: after a system message of
         that length the embedded model answers nothing."""
         encode = self.runtime.checkpoint.processor.tokenizer.encode_text
         filler = FILLER * (num_tokens // len(encode(FILLER)) + 1)
@@ -103,9 +103,9 @@ class Trial:
         )[0]
 
     def logits(self, index: int, tail: Sequence[int], is_full: bool) -> Tensor:
-        """Logits [Q, V] of `tail` behind prompt `index`, on the CPU. is_full: the rows of the tail
+        """Logits [Q, V] of `tail` after prompt `index`, on the CPU. is_full: the rows of the tail
         see each other; otherwise they are causal."""
-        self._say(f"forward of {len(tail)} rows behind prompt {index + 1}")
+        self._say(f"forward of {len(tail)} rows after prompt {index + 1}")
         inputs = self.runtime.inputs(self.prompts[index])
         runner = self.runtime.core.runner
         return direct_logits(runner.model, runner.image_token_id, inputs, tail, is_full)

@@ -22,7 +22,7 @@ from vlm_dlm_app.schemas.common import (
 
 ABORTED = "the server is shutting down and ended the answer before it was complete"
 LOST = "the answer ended before it was complete"
-# An end of sentence with a space behind it, or at the end of what is there so far; then not behind
+# An end of sentence with a space after it, or at the end of what is there so far; then not after
 # a digit, for that may be a number still being written.
 _END = re.compile(r"[.!?][\"')\]]*(?=\s)|(?<!\d)[.!?][\"')\]]*$|[。！？]")
 

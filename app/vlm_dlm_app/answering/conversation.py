@@ -43,7 +43,7 @@ class _Turns:
         self._last = role
 
     def all(self) -> tuple[Message, ...]:
-        """With the system message in front; without a turn behind it, the last of it is one."""
+        """With the system message in front; without a turn after it, the last of it is one."""
         if not self.messages:
             self.messages.append(Message.of("user", self.system.pop()))
         system = "\n\n".join(text for text in self.system if text)
@@ -91,7 +91,7 @@ def _pieces(message: ChatMessage, role: str, place: str) -> Pieces:
     return pieces
 
 
-def _calls(message: ChatMessage, is_behind_text: bool, place: str) -> Iterable[str]:
+def _calls(message: ChatMessage, is_after_text: bool, place: str) -> Iterable[str]:
     """What the assistant called, each on lines of its own."""
     calls = [
         _call(call, f"{place}.tool_calls.{index}")
@@ -99,7 +99,7 @@ def _calls(message: ChatMessage, is_behind_text: bool, place: str) -> Iterable[s
     ]
     if message.function_call is not None:
         calls.append(function_text(message.function_call))
-    return [f"\n{text}" if index or is_behind_text else text for index, text in enumerate(calls)]
+    return [f"\n{text}" if index or is_after_text else text for index, text in enumerate(calls)]
 
 
 def _call(call: ToolCall, place: str) -> str:

@@ -20,7 +20,7 @@ from vlm_dlm_app.state import Services
 async def prepared(
     services: Services, ask: Ask, client: str, params: Mapping[str, Any]
 ) -> tuple[Ask, PromptInput]:
-    """The prompt, and what is asked with the max_tokens that fit behind it. params: of each mode.
+    """The prompt, and what is asked with the max_tokens that fit after it. params: of each mode.
 
     Raises ApiError or VlmDlmError.
     """

@@ -136,7 +136,7 @@ class _Watch:
 
     def note_end(self, is_lost: bool) -> None:
         """Nobody wants the rest: the client has left, or another answer to its request is lost, and
-        this one is dropped with it. Behind the last event nothing is lost by that."""
+        this one is dropped with it. After the last event nothing is lost by that."""
         if self.cause != "unknown":
             return
         if is_lost:

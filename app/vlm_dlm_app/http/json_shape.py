@@ -69,7 +69,7 @@ def _outside_of_texts(body: bytes) -> bytearray:
         if len(bare) + quote - place > MAX_BARE_BYTES:
             raise _too_large("bytes outside of texts", MAX_BARE_BYTES)
         bare += body[place:quote]
-        place = _behind_text(body, quote + 1)
+        place = _after_text(body, quote + 1)
         num_texts += 1
         if num_texts > MAX_PARTS:
             raise _too_large("parts", MAX_PARTS)
@@ -80,8 +80,8 @@ def _outside_of_texts(body: bytes) -> bytearray:
     return bare
 
 
-def _behind_text(body: bytes, start: int) -> int:
-    """The place behind the closing quote, or the end of all."""
+def _after_text(body: bytes, start: int) -> int:
+    """The place after the closing quote, or the end of all."""
     place = start
     while (quote := body.find(_QUOTE, place)) >= 0:
         end = quote

@@ -99,7 +99,7 @@ class Run:
             await asyncio.wait({self._task})
 
     async def chunk(self, index: int) -> bytes | None:
-        """The chunk at `index` once it is there, None behind the last. Raises the run's error."""
+        """The chunk at `index` once it is there, None after the last. Raises the run's error."""
         while index - self._num_gone >= len(self._chunks):
             if self.error is not None:
                 raise self.error

@@ -184,7 +184,7 @@ class EventStreamResponse(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _next_chunk(self, scope: Scope) -> bytes | None:
-        """None behind the last. Apart from sending, whose errors mean that the client is gone."""
+        """None after the last. Apart from sending, whose errors mean that the client is gone."""
         if self._has_failed:
             return None
         try:

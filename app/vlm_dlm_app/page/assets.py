@@ -28,7 +28,7 @@ TOLD = {
 
 @cache
 def script(*names: str) -> str:
-    """JavaScript of all parts, behind what they are told, or of those named alone."""
+    """JavaScript of all parts, after what they are told, or of those named alone."""
     parts = [(STATIC / f"{name}.js").read_text("utf-8") for name in names or SCRIPTS]
     told = [] if names else [f"window.vlmDlm = {{told: {json.dumps(TOLD)}}};"]
     return "\n".join([*told, *parts])

@@ -97,7 +97,7 @@ def _rows(record: Record) -> list[Row]:
     # Name, what it means, the figure of one run, how to write it. Medians where there are several.
     medians: Sequence[tuple[str, str, str, Callable[[float], str]]] = (
         ("First whole sentence", "readable by then", "time_to_first_sentence_ms", _ms),
-        ("Forwards", "of the model, behind the prompt", "num_forwards", _count),
+        ("Forwards", "of the model, after the prompt", "num_forwards", _count),
         ("Tokens per forward", "", "tokens_per_forward", figure),
         ("Wasted positions", "computed, not in the answer", "num_wasted_positions", _count),
         ("Image", "0 where an earlier mode left it", "vision_time_ms", _ms),

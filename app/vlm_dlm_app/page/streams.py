@@ -130,7 +130,7 @@ class _Telling:
             idle.cancel()
 
     async def close(self) -> None:
-        """Behind the last message, where it was ended here."""
+        """After the last message, where it was ended here."""
         if self._is_over and self._has_begun:
             with suppress(OSError):
                 await self._send(_END)

@@ -43,7 +43,7 @@ class CompareBody(Question):
 
 
 class Difference(BaseModel):
-    """The first token that differs. ar, own: its text there, null behind the end of an answer.
+    """The first token that differs. ar, own: its text there, null after the end of an answer.
     margin: how far `ar`'s two best logits were apart there; a hair means that rounding decided."""
 
     index: int

@@ -146,7 +146,7 @@ class Metrics:
         self._ttft = times("time_to_first_token_seconds", "From arrival to the first tokens.")
         self._gap = times("inter_token_latency_seconds", "Between one piece of text and the next.")
         self._per_token = times(
-            "request_time_per_output_token_seconds", "Time for writing, per token behind the first."
+            "request_time_per_output_token_seconds", "Time for writing, per token after the first."
         )
         self._whole = times("e2e_request_latency_seconds", "From arrival to the end.", _LONG_S)
         self._queue = times("request_queue_time_seconds", "From lining up to its turn.")

@@ -3,7 +3,7 @@
 Both look the same from here, until something is sent: who has left then resets the connection. The
 first probe is a byte of TCP's urgent data, which a reader does not see in its stream, sent once, as
 a second would push the first into it. Relays that hand a half-closed connection on hide who is
-behind them, and only data shows; later probes are therefore interim answers, which every reader of
+after them, and only data shows; later probes are therefore interim answers, which every reader of
 HTTP/1.1 must skip, where the answer has not begun. What a stream sends is a probe by itself.
 """
 

@@ -86,7 +86,7 @@ class BoundedProtocol(TurnTakingProtocol):
         self._reader.stop()
         if self._half_closed is not None:
             self._half_closed.stop()
-        if self._current is not None:  # with requests behind it, it is not the newest
+        if self._current is not None:  # with requests after it, it is not the newest
             self._current.disconnected = True
             self._current.message_event.set()
         super().connection_lost(exc)
@@ -152,7 +152,7 @@ class BoundedProtocol(TurnTakingProtocol):
 
     def _read_on(self) -> None:
         """The parser takes what follows a request for an upgrade to be another protocol. Nothing is
-        upgraded here, so a new one goes on behind the same head without that request."""
+        upgraded here, so a new one goes on after the same head without that request."""
         self.parser, asked = httptools.HttpRequestParser(self), self.parser
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._is_replaying = True

@@ -1,4 +1,4 @@
-"""What the views behind the first one do without an image, with a bad one, and while they write."""
+"""What the views after the first one do without an image, with a bad one, and while they write."""
 
 from __future__ import annotations
 

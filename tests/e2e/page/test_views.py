@@ -1,4 +1,4 @@
-"""The views behind the first one: sweep, chat, blind test."""
+"""The views after the first one: sweep, chat, blind test."""
 
 from __future__ import annotations
 

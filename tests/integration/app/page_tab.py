@@ -19,7 +19,7 @@ UP_S = 60.0
 
 
 def wait_for_page(server: Server) -> None:
-    """Return once the page answers; it comes up behind the engine."""
+    """Return once the page answers; it comes up after the engine."""
     eventually(lambda: "gradio_config" in server.get("/"), UP_S, pause_s=0.2)
 
 

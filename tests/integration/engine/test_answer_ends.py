@@ -101,7 +101,7 @@ def test_a_stop_token_ends_the_answer_and_is_not_in_its_text(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_stop_string_counts_only_behind_min_tokens(mode: str) -> None:
+def test_a_stop_string_counts_only_after_min_tokens(mode: str) -> None:
     plain = run_alone(ask("a", mode, PROMPTS[1], max_tokens=NUM, ignore_eos=True))
     word = f"<{plain.tokens[2]}>"
     wish: dict[str, Any] = {"max_tokens": NUM, "ignore_eos": True, "stop": (word,)}

@@ -56,7 +56,7 @@ def filtered(logits: torch.Tensor, place: int) -> list[float]:
 
 @lru_cache(maxsize=2)
 def exact(is_filtered: bool = False) -> dict[tuple[int, ...], float]:
-    """Probability of every answer of at most LENGTH tokens, cut behind the end token."""
+    """Probability of every answer of at most LENGTH tokens, cut after the end token."""
     forward = DenseForward(model())
     done: dict[tuple[int, ...], float] = {}
     open_ends = {(): 1.0}

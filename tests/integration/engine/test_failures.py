@@ -66,7 +66,7 @@ def poisoned(mode: str, where: str) -> Any:
 
 
 def batch(mode: str) -> list[GenerationRequest]:
-    """One bad request, neighbours of its own mode before and behind it, and one of every mode."""
+    """One bad request, neighbours of its own mode before and after it, and one of every mode."""
     others = [
         ask(str(i), kind, prompt_of(4 + i, i), seed=i, temperature=0.7 * (i % 2), max_tokens=12)
         for i, kind in enumerate([mode, *MODES, mode])

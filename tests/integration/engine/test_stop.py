@@ -81,7 +81,7 @@ def test_text_and_tokens_end_where_the_stop_string_is(mode: str, place: int) -> 
     assert found.text == whole.text[:begin]
     assert found.tokens == whole.tokens[: len(found.tokens)]
     assert stop in spell(found.tokens), "the token that completes it is handed out"
-    assert stop not in spell(found.tokens[:-1]), "and none behind it"
+    assert stop not in spell(found.tokens[:-1]), "and none after it"
     assert found.num_tokens == len(found.tokens)
 
 

@@ -61,7 +61,7 @@ def test_what_differs_is_exit_code_1_and_stops_no_other_check(
     assert "maps <|image_pad|> to 20" in found["alignment"]["evidence"]
 
 
-def test_weights_that_cannot_be_used_are_exit_code_2_behind_the_findings(
+def test_weights_that_cannot_be_used_are_exit_code_2_after_the_findings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused = tmp_path / "refused"
@@ -79,7 +79,7 @@ def test_weights_that_cannot_be_used_are_exit_code_2_behind_the_findings(
     assert said.err.splitlines()[-1].startswith("Error: ")
 
 
-def test_weights_that_do_not_fit_are_exit_code_2_behind_the_findings(
+def test_weights_that_do_not_fit_are_exit_code_2_after_the_findings(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("torchao", reason="torchao is not installed (extra quantize)")

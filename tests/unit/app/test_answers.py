@@ -54,7 +54,7 @@ def test_metrics_of_a_mode_that_verifies() -> None:
     metrics = metrics_of(STATS, "linear_spec", "cpu", "float32")
     assert metrics.time_to_first_token_ms == 1100.0
     assert metrics.queue_time_ms == 500.0
-    assert metrics.mean_itl_ms == 50.0  # 0.4 s behind the first token, eight more
+    assert metrics.mean_itl_ms == 50.0  # 0.4 s after the first token, eight more
     assert metrics.tokens_per_forward == 1.5
     assert metrics.diffusion is None
     spec = metrics.speculative_decoding
@@ -71,7 +71,7 @@ def test_what_an_engine_does_not_say_is_null_and_not_invented() -> None:
     assert (metrics.vision_time_ms, metrics.prefill_time_ms) == (None, None)
     assert (timings.prompt_ms, timings.prompt_per_second) == (None, None)
     assert metrics.time_to_first_token_ms == 1100.0
-    assert metrics.mean_itl_ms == 75.0  # all of the writing is behind the first token
+    assert metrics.mean_itl_ms == 75.0  # all of the writing is after the first token
     assert (timings.cache_n, timings.prompt_n) == (30, 10)
     assert usage_of([stats]).prompt_tokens_details.cached_tokens == 30
     counted = Metrics("m", ["ar"])

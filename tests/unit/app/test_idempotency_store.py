@@ -164,7 +164,7 @@ def test_what_ends_before_its_first_step_leaves_nothing() -> None:
     asyncio.run(run())
 
 
-def test_one_that_is_stopped_behind_its_end_is_still_good() -> None:
+def test_one_that_is_stopped_after_its_end_is_still_good() -> None:
     async def run() -> None:
         async def produce() -> AsyncGenerator[bytes, None]:
             yield b"a"

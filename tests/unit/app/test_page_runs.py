@@ -86,7 +86,7 @@ def test_who_leaves_before_the_end_is_missed_by_nobody(is_first: bool) -> None:
         if is_first:
             await receive()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-        await receive()  # behind the end it is always said
+        await receive()  # after the end it is always said
 
     async def receive() -> Any:
         return {"type": "http.disconnect"}

@@ -25,7 +25,7 @@ def run(mode: str, budget: int | None, prompt: list[int] = PROMPT) -> Job:
 
 @pytest.mark.parametrize("mode", ["ar", "diffusion"])
 @pytest.mark.parametrize("budget", [0, 1, 3, 4, 5, 9])
-def test_the_end_stands_right_behind_the_budget(mode: str, budget: int) -> None:
+def test_the_end_stands_right_after_the_budget(mode: str, budget: int) -> None:
     free, forced = run(mode, None).tokens, run(mode, budget).tokens
     assert END_THINK not in free[: budget + 1], "this prompt does not end its thought by itself"
     assert forced.index(END_THINK) == budget

@@ -53,7 +53,7 @@ def test_branches_are_the_documents_groups_with_heads_first(num_heads: int, leng
     assert list(branch_offsets(num_heads, length)) == [positions[row] for row in order]
 
 
-def test_causal_rows_behind_caches_of_different_length() -> None:
+def test_causal_rows_after_caches_of_different_length() -> None:
     """Request 0 has three cached tokens, request 1 one; the end of its slots is padding."""
     first, second = additive(Visibility.CAUSAL, [3, 1], 3, 6)
     assert drawn(first) == ["XXXX..", "XXXXX.", "XXXXXX"]
@@ -66,7 +66,7 @@ def test_full_rows_see_the_cache_and_each_other_but_no_padding() -> None:
     assert drawn(second) == ["XXXX.."] * 3
 
 
-def test_a_mask_of_ones_own_stands_behind_the_cache() -> None:
+def test_a_mask_of_ones_own_stands_after_the_cache() -> None:
     seen = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 1]], dtype=torch.bool)
     first, second = additive(seen, [3, 0], 3, 6)
     assert drawn(first) == ["XXXX..", "XXXXX.", "XXX..X"]

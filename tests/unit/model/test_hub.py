@@ -78,7 +78,7 @@ def test_a_fetched_commit_is_taken_without_asking_anybody(
     assert set(call["allow_patterns"]) == {"*.safetensors", "*.json", "*.jinja"}
 
 
-def test_a_revision_behind_the_id(downloads: list[dict[str, Any]]) -> None:
+def test_a_revision_after_the_id(downloads: list[dict[str, Any]]) -> None:
     resolve_checkpoint(f"{VLM_8B}@refs/pr/3")
     assert (downloads[0]["repo"], downloads[0]["revision"]) == (VLM_8B, "refs/pr/3")
 

@@ -99,7 +99,7 @@ def test_the_last_few_bytes_of_a_large_jpeg_may_be_missing() -> None:
     assert (whole != cut).any(axis=2).mean() < 0.01
 
 
-def test_what_is_behind_the_end_of_a_jpeg_does_not_matter() -> None:
+def test_what_is_after_the_end_of_a_jpeg_does_not_matter() -> None:
     data = encode(noise(64, 48), "JPEG")
     for rest in (b"\0" * 500, b"\r\n", data[:300]):
         assert read_image(data + rest).tobytes() == read_image(data).tobytes()

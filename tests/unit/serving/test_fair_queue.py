@@ -125,7 +125,7 @@ def test_a_position_is_the_place_in_which_its_turn_comes(clients: str, num_serve
     ]
 
 
-def test_batch_requests_stand_behind_interactive_ones() -> None:
+def test_batch_requests_stand_after_interactive_ones() -> None:
     queue: FairQueue[int] = FairQueue()
     batch = waiting(0, priority=Priority.BATCH)
     queue.push(batch)

@@ -43,7 +43,7 @@ def _avif(properties: bytes, primary: int = 7) -> bytes:
 
 
 def _many_tables(num: int) -> bytes:
-    """Each announces all the entries that there can be, which lie behind it."""
+    """Each announces all the entries that there can be, which lie after it."""
     table = _box(b"ipma", bytes(4) + b"\xff" * 4)
     return _avif(_box(b"ipco", b"") + table * num) + bytes(2**18)
 
@@ -133,14 +133,14 @@ def test_a_picture_with_long_texts_before_its_pixels_is_measured() -> None:
     """Comments of a megabyte, a colour profile in many pieces: unusual and sound."""
     gif = SIZES["GIF"]
     comments = b"\x21\xfe" + (b"\xff" + bytes(255)) * 3_000 + b"\0"
-    start = 13 + (3 << ((gif[10] & 7) + 1))  # behind its palette
+    start = 13 + (3 << ((gif[10] & 7) + 1))  # after its palette
     assert header_size(gif[:start] + comments + gif[start:]) == (24, 20)
     jpeg = SIZES["JPEG"]
     pieces = (b"\xff\xe2\xff\xff" + bytes(65_533)) * 255
     assert header_size(jpeg[:2] + pieces + jpeg[2:]) == (24, 20)
 
 
-def test_entries_behind_the_end_of_their_table_are_not_read() -> None:
+def test_entries_after_the_end_of_their_table_are_not_read() -> None:
     size = _box(b"ipco", _box(b"ispe", struct.pack(">III", 0, 640, 480)))
     entry = struct.pack(">HBB", 7, 1, 1)
     whole = _avif(size + _box(b"ipma", struct.pack(">II", 0, 1) + entry))

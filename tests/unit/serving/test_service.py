@@ -148,7 +148,7 @@ def test_a_deadline_ends_a_running_request_with_one_terminal_event() -> None:
 
 
 class _LingeringEngine(ScriptedEngine):
-    """Still busy for a while behind its last event."""
+    """Still busy for a while after its last event."""
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         async for event in super().generate(request):

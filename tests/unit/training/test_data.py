@@ -18,7 +18,7 @@ RECIPE = Recipe(lesson_steps=5, text_only_share=0.0, row_tokens=1500)
 
 @pytest.fixture(scope="module")
 def asked() -> dict[str, list[str]]:
-    """Every prompt of the first batches: of lessons, of steps behind them, held out."""
+    """Every prompt of the first batches: of lessons, of steps after them, held out."""
     tokenizer = build_tokenizer(training_texts(200, seed=0), 400)
     seen: dict[str, list[str]] = {"lesson": [], "later": [], "heldout": []}
     with pytest.MonkeyPatch.context() as patch:

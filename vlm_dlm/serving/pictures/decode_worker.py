@@ -35,7 +35,7 @@ class ChildLimits:
     """What one image may cost its child: seconds by the clock, processor seconds, and the whole
     address space in bytes.
 
-    An image is judged by the processor alone. The clock is far behind that: it runs out where the
+    An image is judged by the processor alone. The clock's limit is far above: it runs out where the
     machine leaves the child too little of the processor.
     """
 
@@ -96,7 +96,7 @@ class DecodeWorker:
 
     def decode(self, data: bytes, request: Request) -> Image.Image:
         """Mode RGB. Raises ImageError; UnavailableError if the worker is or gets killed,
-        DecoderKilledError if that came from outside, and DecoderStarvedError behind the limit of
+        DecoderKilledError if that came from outside, and DecoderStarvedError after the limit of
         time. After any other error the worker is dead."""
         self.start()
         link = self._link
@@ -193,14 +193,14 @@ class _Link:
         self._end_s = monotonic() + seconds
 
     def write(self, data: bytes) -> None:
-        """Raises TimeoutError behind the limit, another OSError if the child has ended."""
+        """Raises TimeoutError after the limit, another OSError if the child has ended."""
         rest = memoryview(data)
         while rest:
             self._await_turn()
             rest = rest[self._sock.send(rest) :]
 
     def read(self, num_bytes: int) -> bytearray:
-        """Exactly so many. Raises TimeoutError behind the limit, EOFError or another OSError if the
+        """Exactly so many. Raises TimeoutError after the limit, EOFError or another OSError if the
         child ends before."""
         data = bytearray(num_bytes)
         rest = memoryview(data)

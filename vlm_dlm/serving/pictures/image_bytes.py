@@ -10,7 +10,7 @@ MAX_READS = 4_000
 
 
 class ImageBytes:
-    """Every look into the file is counted. All methods raise ValueError behind its end, and once
+    """Every look into the file is counted. All methods raise ValueError after its end, and once
     MAX_READS are spent: such a file is no picture that anyone made."""
 
     def __init__(self, data: bytes) -> None:

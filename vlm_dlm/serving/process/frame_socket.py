@@ -17,7 +17,7 @@ MAX_PARTS = 256  # of one call; systems take 1024
 class FrameSocket:
     """Sends in order without blocking the caller; receives in whole frames.
 
-    What is sent within one turn of the event loop goes out together behind it, so that the other
+    What is sent within one turn of the event loop goes out together after it, so that the other
     side wakes once. What the system does not take then is for a task of its own: a caller who is
     cancelled never leaves half a frame.
     """

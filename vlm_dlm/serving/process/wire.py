@@ -84,7 +84,7 @@ class FrameReader:
 
     def feed(self, data: bytes | memoryview) -> list[Frame]:
         """Frames that are complete now. Raises EngineError for what is no frame or is over a limit;
-        nothing behind that can be read."""
+        nothing after that can be read."""
         rest, room, frames = memoryview(data), self.room, list[Frame]()
         if room:
             num_bytes = min(len(room), len(rest))

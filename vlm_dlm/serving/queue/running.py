@@ -48,7 +48,7 @@ class Running:
         self._task.add_done_callback(lambda _: self._end())
 
     async def next(self) -> GenerationEvent | None:
-        """The next event; None behind the last. Raises what the engine raised."""
+        """The next event; None after the last. Raises what the engine raised."""
         item = await self._items.get()
         if isinstance(item, Exception):
             raise item

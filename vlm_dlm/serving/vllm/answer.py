@@ -60,7 +60,7 @@ class VllmAnswer:
         )
 
     def add(self, chunk: Chunk) -> Committed | None:
-        """Take in one chunk; what is final by it, if anything. Nothing is behind the end."""
+        """Take in one chunk; what is final by it, if anything. Nothing is after the end."""
         if chunk.num_cached is not None:
             self._num_cached = chunk.num_cached
         if self.reason is not None or not (chunk.choices or chunk.reason):

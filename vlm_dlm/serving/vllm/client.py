@@ -84,7 +84,7 @@ class VllmClient:
         answer. Closing aborts it.
 
         Raises, before the None, UnavailableError where it takes nothing and EngineError where it
-        refuses; behind it EngineError where the answer breaks off.
+        refuses; after it EngineError where the answer breaks off.
         """
         has_begun = False
         try:

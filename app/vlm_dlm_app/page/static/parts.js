@@ -16,7 +16,7 @@ vlmDlm.parts = (() => {
     return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(2)} s`;
   }
 
-  /** The place of a part of the stage, made behind the panels where it is missing. */
+  /** The place of a part of the stage, made after the panels where it is missing. */
   function placeOf(id) {
     const found = document.getElementById(id);
     if (found) return found;

@@ -62,7 +62,7 @@ vlmDlm.record = (() => {
     if (isTold && first.is_prompt_cached) words = "The prompt was in the cache already, so no mode had to compute it.";
     if (isTold && !first.is_prompt_cached) {
       const times = `image ${ms(first.vision_ms)}, prompt of ${first.prompt_tokens} tokens ${ms(first.prefill_ms)}`;
-      words = `The prompt was computed once (${times}) and taken over by all behind the first.`;
+      words = `The prompt was computed once (${times}) and taken over by all the others.`;
     }
     const isApart = isTold && Object.values(runs[0] ?? {}).some((run) => !run.is_prompt_told);
     if (isApart) words += " A mode without these times ran on an engine of its own, which computed the prompt for itself.";

@@ -228,7 +228,7 @@ vlmDlm.replay = (() => {
       const prompt = summary.prefill_ms === null ? "" : `; image and prompt ${came}`; // an engine may not say
       this.note.textContent = axis === "time"
         ? `The engine's own clock. Each mode starts when its prompt is ready${prompt}.`
-        : `Each mode's forward passes behind the prompt. At speed 1, ${FORWARDS_PER_S} a second.`;
+        : `Each mode's forward passes after the prompt. At speed 1, ${FORWARDS_PER_S} a second.`;
       this.moveTo(share * this.end);
     }
 

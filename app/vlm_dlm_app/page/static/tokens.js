@@ -41,7 +41,7 @@ vlmDlm.tokens = (() => {
     return [...container.querySelectorAll(".vd-token")];
   }
 
-  /** Add rows behind those already there. */
+  /** Add rows after those already there. */
   function append(container, rows, last) {
     const parts = document.createDocumentFragment();
     for (const row of rows) {
