@@ -44,7 +44,7 @@ class Origin(StrEnum):
 
 
 class ForwardKind(StrEnum):
-    """What a forward is for, as its mode sees it; for the figures only, no code branches on it.
+    """What a forward is for, as its mode sees it; for the figures only: no step depends on it.
 
     AR: the next token. DENOISE: fill in a canvas. COMMIT: put a finished canvas into the cache.
     DRAFT: propose tokens. VERIFY: check a draft (it may propose the next one as well).

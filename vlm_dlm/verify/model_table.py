@@ -22,7 +22,7 @@ MODEL_CHECKS: tuple[Check[Trial], ...] = (
     Check(
         "seeding",
         "a block's first token comes from the forward before it",
-        "--no-seed-first-token (seed_first_token in requests)",
+        "--no-seed-first-token (an option of the command line and Python, not of requests)",
         model.seeding,
     ),
     Check(

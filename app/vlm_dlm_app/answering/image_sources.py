@@ -35,7 +35,8 @@ Source = bytes | str | PictureFile
 def fetch_place(
     services: Services, sources: Sequence[Source], client: str
 ) -> AbstractContextManager[None]:
-    """The right to fetch, to be had before `image_contents` and kept while its files are held.
+    """A place among those who may fetch: taken before `image_contents`, kept while its files are
+    held.
 
     Nothing to fetch needs none. Raises QueueFullError when it is entered.
     """

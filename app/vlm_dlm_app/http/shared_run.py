@@ -1,7 +1,7 @@
 """One answer being made, and any number of readers of it, each from its first chunk on.
 
-It belongs to nobody: it goes on while anyone follows it, and a while longer, so that who lost the
-connection finds it still there.
+It belongs to nobody: it goes on while anyone follows it, and a while longer, so that a
+client that lost its connection finds it still there.
 """
 
 from __future__ import annotations
