@@ -63,6 +63,7 @@ lint: $(STAMP)  ## Check style, format and layering
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
+	@test ! -x $(BIN)/biome || $(BIN)/biome lint --error-on-warnings
 
 fmt: $(STAMP)  ## Format the code
 	@$(BIN)/ruff format .

@@ -34,7 +34,7 @@ vlmDlm.code = (() => {
     const fields = {prompt: record.prompt, modes: record.modes.join(",")}, options = optionsOf(record);
     if (hasOwn(record)) {
       fields.mode_options = JSON.stringify(record.mode_options);
-      OF_MODES.forEach((name) => delete options[name]); // a mode without one would refuse it
+      for (const name of OF_MODES) delete options[name]; // a mode without one would refuse it
     }
     fields.options = JSON.stringify(options);
     if (record.parallel) fields.parallel = "true";

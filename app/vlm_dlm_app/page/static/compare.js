@@ -101,7 +101,9 @@ vlmDlm.compare = (() => {
         if (name === reference || !ar) continue;
         const isWhole = isOn && panel.state === "done" && ar.state === "done";
         const marks = isWhole ? vlmDlm.diff.compare(ar.rows, panel.rows) : null;
-        marks?.lost.forEach((indices) => indices.forEach((i) => elsewhere.add(i)));
+        for (const indices of marks?.lost.values() ?? []) {
+          for (const i of indices) elsewhere.add(i);
+        }
         panel.showDiff(marks, ar.rows);
       }
       ar?.showDiff(isOn ? { added: elsewhere, lost: new Map() } : null, ar.rows);

@@ -110,7 +110,10 @@ vlmDlm.encoder = (() => {
       return button;
     });
     const choose = (isAfter) => {
-      buttons.forEach((button) => button.setAttribute("aria-pressed", String((button.dataset.after === "true") === isAfter)));
+      for (const button of buttons) {
+        const isShown = (button.dataset.after === "true") === isAfter;
+        button.setAttribute("aria-pressed", String(isShown));
+      }
       onChange(isAfter);
     };
     group.append(...buttons);

@@ -37,8 +37,8 @@ vlmDlm.panels = (() => {
       const due = [...this.due];
       this.due.clear();
       const following = due.filter((panel) => panel.isAtEnd);
-      due.forEach((panel) => panel.draw());
-      following.forEach((panel) => panel.scrollToEnd());
+      for (const panel of due) panel.draw();
+      for (const panel of following) panel.scrollToEnd();
     }
   }
 
@@ -255,7 +255,7 @@ vlmDlm.panels = (() => {
 
     /** Mark what differs: {added, lost} of `vlmDlm.diff`; null takes the marks away. */
     showDiff(marks, arRows) {
-      this.committed.querySelectorAll(".vd-lost").forEach((element) => element.remove());
+      for (const element of this.committed.querySelectorAll(".vd-lost")) element.remove();
       const all = vlmDlm.tokens.spans(this.committed);
       all.forEach((element, i) => {
         const isAdded = Boolean(marks?.added.has(i));

@@ -39,7 +39,8 @@ vlmDlm.parts = (() => {
   function onRecord(listener) {
     queueMicrotask(() => { // by then all scripts have run
       if (!vlmDlm.compare) return;
-      (vlmDlm.compare.listeners = vlmDlm.compare.listeners || []).push((record) => {
+      vlmDlm.compare.listeners ??= [];
+      vlmDlm.compare.listeners.push((record) => {
         setTimeout(() => listener(record)); // each view in a task of its own, so that none is long
       });
     });

@@ -37,7 +37,7 @@ vlmDlm.record = (() => {
     for (const [name, { title, result, tokens }] of Object.entries(record.answers)) {
       const points = new Map();
       const began = vlmDlm.tracks.beganAt({ result, tokens });
-      tokens.forEach((row, i) => row[7] != null && points.set(row[7] - began, i + 1));
+      for (const [i, row] of tokens.entries()) if (row[7] != null) points.set(row[7] - began, i + 1);
       answers[name] = { title, result, points: [...points] };
     }
     return { ...record, answers };

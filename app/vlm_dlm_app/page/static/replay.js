@@ -56,7 +56,7 @@ vlmDlm.replay = (() => {
         this.lanes, this.panels, this.legend, this.note,
       );
       this.panels.dataset.count = this.tracks.length;
-      this.tracks.forEach((track) => this.addTrack(track));
+      for (const track of this.tracks) this.addTrack(track);
       this.colour();
       this.setPlaying(false);
     }
@@ -221,7 +221,7 @@ vlmDlm.replay = (() => {
         button.setAttribute("aria-pressed", String(button.dataset.axis === axis));
       }
       this.bar.max = this.end;
-      this.tracks.forEach((track) => this.drawLane(track));
+      for (const track of this.tracks) this.drawLane(track);
       const summary = this.record.summary || {};
       const took = `took ${seconds((summary.vision_ms || 0) + (summary.prefill_ms || 0))}, once for all`;
       const came = summary.is_prompt_cached ? "came from the cache" : took;

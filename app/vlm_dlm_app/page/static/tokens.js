@@ -112,7 +112,7 @@ vlmDlm.tokens = (() => {
         keys.push(item);
       }
     } else {
-      SURE_WORDS.forEach((words, i) => keys.push(key("vd-token vd-swatch", { sure: i }, words)));
+      keys.push(...SURE_WORDS.map((words, i) => key("vd-token vd-swatch", { sure: i }, words)));
     }
     if (withDraft) keys.push(key("vd-draft", {}, "draft"), key("vd-mask", {}, "mask"));
     container.dataset.color = colorBy;
