@@ -63,11 +63,12 @@ lint: $(STAMP)  ## Check style, format and layering
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
-	@test ! -x $(BIN)/biome || $(BIN)/biome lint --error-on-warnings
+	@test ! -x $(BIN)/biome || $(BIN)/biome check --error-on-warnings
 
 fmt: $(STAMP)  ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+	@test ! -x $(BIN)/biome || $(BIN)/biome format --write
 
 types: $(STAMP)  ## Check types
 	@$(BIN)/pyright

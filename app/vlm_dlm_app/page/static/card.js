@@ -10,14 +10,23 @@ vlmDlm.card = (() => {
   ];
 
   const FIGURES = [
-    ...PARTS.map(([name]) => name), "tokens_per_second", "tokens_per_forward", "num_forwards", "num_positions",
-    "num_wasted_positions", "time_to_first_token_ms", "time_to_first_sentence_ms", "queue_time_ms",
+    ...PARTS.map(([name]) => name),
+    "tokens_per_second",
+    "tokens_per_forward",
+    "num_forwards",
+    "num_positions",
+    "num_wasted_positions",
+    "time_to_first_token_ms",
+    "time_to_first_sentence_ms",
+    "queue_time_ms",
   ];
 
   /** A number without noise. */
   function num(value) {
     const size = Math.abs(value);
-    return value.toLocaleString("en", { maximumFractionDigits: size >= 100 || Number.isInteger(value) ? 0 : size >= 10 ? 1 : 2 });
+    return value.toLocaleString("en", {
+      maximumFractionDigits: size >= 100 || Number.isInteger(value) ? 0 : size >= 10 ? 1 : 2,
+    });
   }
 
   /** A duration. */
@@ -55,8 +64,9 @@ vlmDlm.card = (() => {
 
   /** Image, prompt and writing as parts of one bar: the middle of all runs. */
   function split(runs) {
-    const parts = PARTS.map(([name, label]) => ({ name, label, value: median(runs.map((run) => run[name])) }))
-      .filter(({ value }) => value != null); // an engine may not say
+    const parts = PARTS.map(([name, label]) => ({ name, label, value: median(runs.map((run) => run[name])) })).filter(
+      ({ value }) => value != null,
+    ); // an engine may not say
     const whole = parts.reduce((sum, part) => sum + part.value, 0);
     const box = make("div", "vd-split");
     const bar = make("div", "vd-bar");
@@ -87,7 +97,10 @@ vlmDlm.card = (() => {
     if (cold && cold < runs.length) words = `prompt computed in ${cold} of ${runs.length} runs, else from the cache`;
     const chip = make("span", "vd-tag", words);
     chip.dataset.figure = "cache";
-    line.append(chip, make("span", "vd-tag", runs.length === 1 ? "one run" : `median of ${runs.length} runs, lowest to highest`));
+    line.append(
+      chip,
+      make("span", "vd-tag", runs.length === 1 ? "one run" : `median of ${runs.length} runs, lowest to highest`),
+    );
     return line;
   }
 
@@ -103,7 +116,8 @@ vlmDlm.card = (() => {
   /** Fill `container`. runs: this mode's figures, one per run. */
   function render(container, runs) {
     const all = (name) => runs.map((run) => run[name]);
-    const positions = median(all("num_positions")), speeds = all("tokens_per_second");
+    const positions = median(all("num_positions")),
+      speeds = all("tokens_per_second");
     const wasted = positions == null ? "" : `of ${num(positions)} computed`;
     const short = speeds.every((speed) => speed == null) ? vlmDlm.told.too_short : "";
     const figures = make("dl", "vd-figures");
@@ -111,7 +125,10 @@ vlmDlm.card = (() => {
       figure("tokens_per_second", "tokens per second", speeds, { note: short }),
       figure("tokens_per_forward", "tokens per forward", all("tokens_per_forward")),
       figure("num_forwards", "forwards", all("num_forwards")),
-      figure("time_to_first_token_ms", "first token", all("time_to_first_token_ms"), { show: ms, note: startNote(runs) }),
+      figure("time_to_first_token_ms", "first token", all("time_to_first_token_ms"), {
+        show: ms,
+        note: startNote(runs),
+      }),
       figure("time_to_first_sentence_ms", "first whole sentence", all("time_to_first_sentence_ms"), { show: ms }),
       figure("num_wasted_positions", "wasted positions", all("num_wasted_positions"), { note: wasted }),
     );

@@ -9,8 +9,11 @@ vlmDlm.code = (() => {
 
   /** The options that change the answer. */
   function optionsOf(record) {
-    return Object.fromEntries(Object.entries(record.options)
-      .filter(([name, value]) => value !== null && value !== undefined && !OF_THE_PAGE.includes(name)));
+    return Object.fromEntries(
+      Object.entries(record.options).filter(
+        ([name, value]) => value !== null && value !== undefined && !OF_THE_PAGE.includes(name),
+      ),
+    );
   }
 
   /** Whether modes were given options of their own. */
@@ -31,7 +34,8 @@ vlmDlm.code = (() => {
       const name = record.image.name || "image.png";
       lines.push(`-F ${quoted(`image=@"${name.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`)}`);
     }
-    const fields = {prompt: record.prompt, modes: record.modes.join(",")}, options = optionsOf(record);
+    const fields = { prompt: record.prompt, modes: record.modes.join(",") },
+      options = optionsOf(record);
     if (hasOwn(record)) {
       fields.mode_options = JSON.stringify(record.mode_options);
       for (const name of OF_MODES) delete options[name]; // a mode without one would refuse it
@@ -44,14 +48,16 @@ vlmDlm.code = (() => {
 
   /** Arguments of OpenAI's client and, apart, what only this server knows. */
   function argumentsOf(record, mode, details) {
-    const plain = {}, extra = {};
-    const known = details.find(({name}) => name === mode)?.options ?? (mode === vlmDlm.told.reference ? [] : OF_MODES);
-    const all = {...optionsOf(record), ...(record.mode_options?.[mode] || {})};
+    const plain = {},
+      extra = {};
+    const known =
+      details.find(({ name }) => name === mode)?.options ?? (mode === vlmDlm.told.reference ? [] : OF_MODES);
+    const all = { ...optionsOf(record), ...(record.mode_options?.[mode] || {}) };
     for (const [name, value] of Object.entries(all)) {
       if (OF_OPENAI.includes(name)) plain[name] = value;
       else if (known.includes(name) || !OF_MODES.includes(name)) extra[name] = value;
     }
-    return {plain, extra};
+    return { plain, extra };
   }
 
   /** A value as Python writes it; JSON differs only in three words. */
@@ -60,14 +66,20 @@ vlmDlm.code = (() => {
     if (typeof value === "boolean") return value ? "True" : "False";
     if (Array.isArray(value)) return `[${value.map(literal).join(", ")}]`;
     if (typeof value !== "object") return JSON.stringify(value);
-    return `{${Object.entries(value).map(([name, part]) => `${JSON.stringify(name)}: ${literal(part)}`).join(", ")}}`;
+    return `{${Object.entries(value)
+      .map(([name, part]) => `${JSON.stringify(name)}: ${literal(part)}`)
+      .join(", ")}}`;
   }
 
   /** The image as part of a message. */
   function imageLines(image) {
     if (!image) return [];
-    const name = image.name || "image.png", ending = name.split(".").pop().toLowerCase();
-    const type = {jpg: "jpeg", jpeg: "jpeg", webp: "webp", gif: "gif", bmp: "bmp", tif: "tiff", tiff: "tiff", avif: "avif"}[ending] || "png";
+    const name = image.name || "image.png",
+      ending = name.split(".").pop().toLowerCase();
+    const type =
+      { jpg: "jpeg", jpeg: "jpeg", webp: "webp", gif: "gif", bmp: "bmp", tif: "tiff", tiff: "tiff", avif: "avif" }[
+        ending
+      ] || "png";
     return [
       `with open(${JSON.stringify(name)}, "rb") as file:`,
       `    image = "data:image/${type};base64," + base64.b64encode(file.read()).decode()`,
@@ -78,30 +90,55 @@ vlmDlm.code = (() => {
   /** One chat completion per mode with OpenAI's client. details: modes as /v1/models has them. */
   function python(record, root, details = [], hasKeys = false) {
     const name = record.model.split(":")[0];
-    const {plain} = argumentsOf(record, record.modes[0], []);
+    const { plain } = argumentsOf(record, record.modes[0], []);
     const parts = [`{"type": "text", "text": ${JSON.stringify(record.prompt)}}`];
     if (record.image) parts.unshift('{"type": "image_url", "image_url": {"url": image}}');
     const given = Object.entries(plain).map(([key, value]) => `        ${key}=${literal(value)},`);
     return [
-      ...(record.image ? ["import base64", ""] : []), "from openai import OpenAI", "",
-      ...imageLines(record.image), `client = OpenAI(base_url=${JSON.stringify(`${root}v1`)}, api_key="${hasKeys ? KEY : "none"}")`,
-      "messages = [", "    {", '        "role": "user",', '        "content": [',
-      ...parts.map((part) => `            ${part},`), "        ],", "    }", "]",
+      ...(record.image ? ["import base64", ""] : []),
+      "from openai import OpenAI",
+      "",
+      ...imageLines(record.image),
+      `client = OpenAI(base_url=${JSON.stringify(`${root}v1`)}, api_key="${hasKeys ? KEY : "none"}")`,
+      "messages = [",
+      "    {",
+      '        "role": "user",',
+      '        "content": [',
+      ...parts.map((part) => `            ${part},`),
+      "        ],",
+      "    }",
+      "]",
       "models = {",
-      ...record.modes.map((mode) => `    ${JSON.stringify(`${name}:${mode}`)}: ${literal(argumentsOf(record, mode, details).extra)},`),
-      "}", "for model, options in models.items():",
+      ...record.modes.map(
+        (mode) => `    ${JSON.stringify(`${name}:${mode}`)}: ${literal(argumentsOf(record, mode, details).extra)},`,
+      ),
+      "}",
+      "for model, options in models.items():",
       "    answer = client.chat.completions.create(",
-      "        model=model,", "        messages=messages,", ...given, "        extra_body=options,", "    )",
-      "    print(model, answer.choices[0].message.content)", "",
+      "        model=model,",
+      "        messages=messages,",
+      ...given,
+      "        extra_body=options,",
+      "    )",
+      "    print(model, answer.choices[0].message.content)",
+      "",
     ].join("\n");
   }
 
   /** The page's address with the settings of a record. */
   function linkOf(record, root) {
-    const link = new URL(root), {threshold, block_length, max_tokens, temperature, seed} = record.options;
+    const link = new URL(root),
+      { threshold, block_length, max_tokens, temperature, seed } = record.options;
     const values = {
-      prompt: record.prompt, modes: record.modes.join(","), threshold, block_length, max_tokens,
-      temperature, seed, runs: Math.max(record.runs?.length || 1, 1), parallel: record.parallel ? 1 : undefined,
+      prompt: record.prompt,
+      modes: record.modes.join(","),
+      threshold,
+      block_length,
+      max_tokens,
+      temperature,
+      seed,
+      runs: Math.max(record.runs?.length || 1, 1),
+      parallel: record.parallel ? 1 : undefined,
     };
     for (const [name, value] of Object.entries(values)) {
       if (value !== undefined && value !== null) link.searchParams.set(name, value);
@@ -120,7 +157,7 @@ vlmDlm.code = (() => {
     }
     const number = Number(text);
     if (text.trim() === "" || !Number.isFinite(number)) return current;
-    const {min, max, step} = spec;
+    const { min, max, step } = spec;
     const onStep = min + Math.round((number - min) / step) * step;
     return Number(Math.min(Math.max(onStep, min), max).toFixed(6));
   }
@@ -131,5 +168,5 @@ vlmDlm.code = (() => {
     return specs.map((spec, index) => readSetting(query.get(spec.name), spec, current[index]));
   }
 
-  return {curl, python, linkOf, settings};
+  return { curl, python, linkOf, settings };
 })();

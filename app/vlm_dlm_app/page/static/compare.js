@@ -2,7 +2,8 @@
 window.vlmDlm = window.vlmDlm || {};
 
 vlmDlm.compare = (() => {
-  const { make } = vlmDlm.parts, { reference } = vlmDlm.told;
+  const { make } = vlmDlm.parts,
+    { reference } = vlmDlm.told;
   const SLOTS = ["replay", "encoder", "share"];
 
   /** Per mode the options it has, from the settings. */
@@ -126,7 +127,9 @@ vlmDlm.compare = (() => {
       this.image = image;
       this.imageFailed = wasGiven && !image;
       const isShown = image ? image.width !== null : !wasGiven;
-      this.setAlert(isShown ? "" : "This file cannot be shown as an image. Choose a JPEG, PNG, WebP, GIF, BMP or AVIF.");
+      this.setAlert(
+        isShown ? "" : "This file cannot be shown as an image. Choose a JPEG, PNG, WebP, GIF, BMP or AVIF.",
+      );
       for (const listener of this.imageListeners) listener(image);
     },
 
@@ -141,7 +144,14 @@ vlmDlm.compare = (() => {
       const image = button.querySelector("img");
       const { name } = button.dataset;
       this.picked = image
-        ? { path: name, url: image.src, orig_name: name, mime_type: null, size: null, meta: { _type: "gradio.FileData" } }
+        ? {
+            path: name,
+            url: image.src,
+            orig_name: name,
+            mime_type: null,
+            size: null,
+            meta: { _type: "gradio.FileData" },
+          }
         : button.textContent;
       return this.picked;
     },
@@ -201,8 +211,18 @@ vlmDlm.compare = (() => {
       if (maxTokens > 0) options.max_tokens = maxTokens; // else what fits
       if (seed != null && seed !== "") options.seed = seed;
       const job = {
-        prompt, parallel, options, modes: chosen, image: this.image, example, runs: [], summary: null, model: null,
-        modeOptions: modeOptions(chosen, settings), settings, numRuns: numRuns || 1,
+        prompt,
+        parallel,
+        options,
+        modes: chosen,
+        image: this.image,
+        example,
+        runs: [],
+        summary: null,
+        model: null,
+        modeOptions: modeOptions(chosen, settings),
+        settings,
+        numRuns: numRuns || 1,
       };
       return this.run(job, controller);
     },

@@ -22,7 +22,8 @@ vlmDlm.diff = (() => {
     let head = 0;
     while (head < a.length && head < b.length && a[head] === b[head]) head += 1;
     let tail = 0;
-    while (tail < a.length - head && tail < b.length - head && a[a.length - 1 - tail] === b[b.length - 1 - tail]) tail += 1;
+    while (tail < a.length - head && tail < b.length - head && a[a.length - 1 - tail] === b[b.length - 1 - tail])
+      tail += 1;
     const pairs = Array.from({ length: head }, (_, i) => [i, i]);
     const [midA, midB] = [a.slice(head, a.length - tail), b.slice(head, b.length - tail)];
     if (midA.length * midB.length <= MAX_CELLS) pairs.push(...inner(midA, midB, head));
@@ -50,7 +51,11 @@ vlmDlm.diff = (() => {
     const lost = new Map();
     let nextAr = 0;
     for (const [i, j] of [...pairs, [arRows.length, ownRows.length]]) {
-      if (i > nextAr) lost.set(j, arRows.slice(nextAr, i).map((_, k) => nextAr + k));
+      if (i > nextAr)
+        lost.set(
+          j,
+          arRows.slice(nextAr, i).map((_, k) => nextAr + k),
+        );
       added.delete(j);
       nextAr = i + 1;
     }

@@ -25,7 +25,12 @@ vlmDlm.image = (() => {
     window.fetch = async (input, init) => {
       const reply = await plain(input, init);
       if (reply.ok || !String(input?.url ?? input).includes(UPLOADS)) return reply;
-      const sentence = (await reply.clone().json().catch(() => null))?.error?.message;
+      const sentence = (
+        await reply
+          .clone()
+          .json()
+          .catch(() => null)
+      )?.error?.message;
       return sentence ? new Response(sentence, { status: reply.status }) : reply;
     };
   }

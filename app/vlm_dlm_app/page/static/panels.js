@@ -123,8 +123,18 @@ vlmDlm.panels = (() => {
       // Where tokens have no text of their own, the first shows what came with all of them.
       const hasTexts = tokens.some((row) => row[6]);
       tokens.forEach((row, i) => {
-        const own = hasTexts ? row[6] ?? "" : i === 0 ? text : "";
-        this.rows.push([row[0], row[1], row[2], row[3], row[4], row[5] ?? null, own, time ?? null, numForwards ?? null]);
+        const own = hasTexts ? (row[6] ?? "") : i === 0 ? text : "";
+        this.rows.push([
+          row[0],
+          row[1],
+          row[2],
+          row[3],
+          row[4],
+          row[5] ?? null,
+          own,
+          time ?? null,
+          numForwards ?? null,
+        ]);
       });
       const step = tokens.length ? tokens[tokens.length - 1][3] : 0;
       this.numForwards = Math.max(this.numForwards, numForwards ?? step ?? 0);
@@ -240,12 +250,16 @@ vlmDlm.panels = (() => {
     /** How the answer agrees with that of the reference. */
     showBadge(agreement) {
       this.badge.hidden = false;
-      if (this.info.name === vlmDlm.told.reference) return this.setBadge("reference", "the others are compared with this");
+      if (this.info.name === vlmDlm.told.reference)
+        return this.setBadge("reference", "the others are compared with this");
       if (!agreement) return this.setBadge("unknown", "nothing to compare with: no whole answer of AR");
       if (agreement.is_identical) return this.setBadge("identical", "✓ identical to AR");
       const { index, margin } = agreement.first_difference;
       const apart = margin == null ? "" : `; AR's two best logits are ${vlmDlm.card.num(margin)} apart there`;
-      return this.setBadge(this.info.is_lossless ? "differs" : "approximate", `≠ differs from AR at token ${index + 1}${apart}`);
+      return this.setBadge(
+        this.info.is_lossless ? "differs" : "approximate",
+        `≠ differs from AR at token ${index + 1}${apart}`,
+      );
     }
 
     setBadge(kind, words) {

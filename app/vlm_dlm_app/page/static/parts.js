@@ -20,7 +20,7 @@ vlmDlm.parts = (() => {
   function placeOf(id) {
     const found = document.getElementById(id);
     if (found) return found;
-    const {slot} = vlmDlm.compare;
+    const { slot } = vlmDlm.compare;
     const place = slot ? vlmDlm.compare.slot(id) : make("section");
     if (!slot) (document.getElementById("stage") || document.body).append(place);
     place.id = id;
@@ -30,14 +30,19 @@ vlmDlm.parts = (() => {
   const pictures = new WeakMap(); // by record: the control may hold another one by now
 
   /** Which image was asked about; null for none. */
-  function rememberPicture(record, image) { pictures.set(record, image?.uri ?? null); }
+  function rememberPicture(record, image) {
+    pictures.set(record, image?.uri ?? null);
+  }
 
   /** The picture that a record is about, as a data URI; null without one. */
-  function pictureOf(record) { return pictures.get(record) ?? null; }
+  function pictureOf(record) {
+    return pictures.get(record) ?? null;
+  }
 
   /** Call `listener` with every finished record. */
   function onRecord(listener) {
-    queueMicrotask(() => { // by then all scripts have run
+    queueMicrotask(() => {
+      // by then all scripts have run
       if (!vlmDlm.compare) return;
       vlmDlm.compare.listeners ??= [];
       vlmDlm.compare.listeners.push((record) => {
@@ -46,5 +51,5 @@ vlmDlm.parts = (() => {
     });
   }
 
-  return {make, seconds, placeOf, onRecord, rememberPicture, pictureOf};
+  return { make, seconds, placeOf, onRecord, rememberPicture, pictureOf };
 })();

@@ -22,7 +22,9 @@ vlmDlm.record = (() => {
       parallel: Boolean(job.parallel),
       // What was spent once for all is what the first run spent.
       summary: job.summary && {
-        ...job.summary, vision_ms: job.first.vision_ms, prefill_ms: job.first.prefill_ms,
+        ...job.summary,
+        vision_ms: job.first.vision_ms,
+        prefill_ms: job.first.prefill_ms,
         is_prompt_cached: job.first.is_prompt_cached,
       },
       answers,
@@ -65,7 +67,8 @@ vlmDlm.record = (() => {
       words = `The prompt was computed once (${times}) and taken over by all the others.`;
     }
     const isApart = isTold && Object.values(runs[0] ?? {}).some((run) => !run.is_prompt_told);
-    if (isApart) words += " A mode without these times ran on an engine of its own, which computed the prompt for itself.";
+    if (isApart)
+      words += " A mode without these times ran on an engine of its own, which computed the prompt for itself.";
     return parallel ? `${words} The modes ran at once and slowed each other down: their speeds say little.` : words;
   }
 

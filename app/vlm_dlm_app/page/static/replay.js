@@ -2,20 +2,28 @@ window.vlmDlm = window.vlmDlm || {};
 
 /** One scrub bar for all modes. Needs parts, tracks and tokens. */
 vlmDlm.replay = (() => {
-  const {make, seconds, placeOf, onRecord} = vlmDlm.parts, {trackOf, stateAt} = vlmDlm.tracks;
-  const ORIGIN = 1, STEP = 3; // places in a token's list
+  const { make, seconds, placeOf, onRecord } = vlmDlm.parts,
+    { trackOf, stateAt } = vlmDlm.tracks;
+  const ORIGIN = 1,
+    STEP = 3; // places in a token's list
   const LEAST_JUMP_MS = 1; // so that every press shows
   const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
   const FORWARDS_PER_S = 10; // at speed 1
-  const COLOURS = [["origin", "Origin"], ["step", "Step"], ["confidence", "Confidence"]];
+  const COLOURS = [
+    ["origin", "Origin"],
+    ["step", "Step"],
+    ["confidence", "Confidence"],
+  ];
 
   /** The whole view in `root`, for one record. Gives what tests and the keyboard use. */
   function show(root, record) {
     if (root.replayView) root.replayView.stop();
     root.textContent = "";
     root.classList.add("replay");
-    const tracks = record.modes.filter((mode) => record.answers[mode])
-      .map((mode) => trackOf(record, mode)).filter((track) => track.tokens.length);
+    const tracks = record.modes
+      .filter((mode) => record.answers[mode])
+      .map((mode) => trackOf(record, mode))
+      .filter((track) => track.tokens.length);
     root.hidden = !tracks.length;
     if (!tracks.length) return null;
     const view = new View(root, record, tracks);
@@ -25,7 +33,7 @@ vlmDlm.replay = (() => {
 
   class View {
     constructor(root, record, tracks) {
-      Object.assign(this, {root, record, tracks, axis: "time", at: 0, speed: 1, playing: false});
+      Object.assign(this, { root, record, tracks, axis: "time", at: 0, speed: 1, playing: false });
       this.colorBy = COLOURS[0][0];
       this.build();
       this.listen();
@@ -35,14 +43,14 @@ vlmDlm.replay = (() => {
 
     /** The last place on the axis. */
     get end() {
-      return Math.max(...this.tracks.map(({commits}) => commits[commits.length - 1][this.axis]), 1);
+      return Math.max(...this.tracks.map(({ commits }) => commits[commits.length - 1][this.axis]), 1);
     }
 
     build() {
       this.play = make("button", "replay-play");
       this.play.type = "button";
       this.bar = make("input", "replay-bar");
-      Object.assign(this.bar, {type: "range", min: 0, step: "any", value: 0});
+      Object.assign(this.bar, { type: "range", min: 0, step: "any", value: 0 });
       this.bar.setAttribute("aria-label", "Place in the replay");
       this.place = make("output", "replay-place");
       this.lanes = make("div", "replay-lanes");
@@ -50,10 +58,20 @@ vlmDlm.replay = (() => {
       this.legend = make("div", "replay-legend");
       this.note = make("p", "replay-note");
       this.root.append(
-        make("div", "replay-head", "", make("h2", "", "Replay"), this.axisSwitch(),
-          this.speedChoice(), this.colourChoice()),
+        make(
+          "div",
+          "replay-head",
+          "",
+          make("h2", "", "Replay"),
+          this.axisSwitch(),
+          this.speedChoice(),
+          this.colourChoice(),
+        ),
         make("div", "replay-line", "", make("div", "replay-start", "", this.play, this.place), this.bar),
-        this.lanes, this.panels, this.legend, this.note,
+        this.lanes,
+        this.panels,
+        this.legend,
+        this.note,
       );
       this.panels.dataset.count = this.tracks.length;
       for (const track of this.tracks) this.addTrack(track);
@@ -65,7 +83,10 @@ vlmDlm.replay = (() => {
       const group = make("div", "replay-axis");
       group.setAttribute("role", "group");
       group.setAttribute("aria-label", "Axis");
-      this.axisButtons = [["time", "Wall time"], ["forwards", "Forward passes"]].map(([axis, text]) => {
+      this.axisButtons = [
+        ["time", "Wall time"],
+        ["forwards", "Forward passes"],
+      ].map(([axis, text]) => {
         const button = make("button", "", text);
         button.type = "button";
         button.dataset.axis = axis;
@@ -87,7 +108,9 @@ vlmDlm.replay = (() => {
 
     speedChoice() {
       const values = SPEEDS.map((speed) => [String(speed), `${speed}×`]);
-      const [label, select] = this.choice("Speed", values, "1", (value) => { this.speed = Number(value); });
+      const [label, select] = this.choice("Speed", values, "1", (value) => {
+        this.speed = Number(value);
+      });
       this.speedSelect = select;
       return label;
     }
@@ -105,22 +128,29 @@ vlmDlm.replay = (() => {
       this.lanes.append(make("span", "replay-name", track.title), track.lane);
       track.state = make("span", "replay-state");
       track.text = make("div", "replay-text");
-      this.panels.append(make("section", "replay-panel", "",
-        make("header", "", "", make("h3", "", track.title), track.state), track.text));
+      this.panels.append(
+        make(
+          "section",
+          "replay-panel",
+          "",
+          make("header", "", "", make("h3", "", track.title), track.state),
+          track.text,
+        ),
+      );
     }
 
     /** Draw all tokens once; from then on only their states change. */
     colour() {
-      const {tokens} = vlmDlm;
+      const { tokens } = vlmDlm;
       for (const track of this.tracks) {
         track.text.textContent = "";
-        tokens.render(track.text, track.tokens, {colorBy: this.colorBy, label: `Replay of ${track.title}`});
+        tokens.render(track.text, track.tokens, { colorBy: this.colorBy, label: `Replay of ${track.title}` });
         track.spans = [...track.text.querySelectorAll(".vd-token")];
         track.shown = [track.spans.length, track.spans.length]; // without a state they are final
       }
       const used = new Set(this.tracks.flatMap((track) => track.tokens.map((token) => token[ORIGIN])));
       const origins = Object.keys(tokens.ORIGINS).filter((name) => used.has(name));
-      tokens.legend(this.legend, this.colorBy, {origins, withDraft: false});
+      tokens.legend(this.legend, this.colorBy, { origins, withDraft: false });
       this.legend.append(this.key("pending", "chosen, not final"), this.key("mask", "mask"));
       this.draw();
     }
@@ -135,7 +165,10 @@ vlmDlm.replay = (() => {
 
     listen() {
       this.play.addEventListener("click", () => this.toggle());
-      this.bar.addEventListener("input", () => { this.setPlaying(false); this.moveTo(Number(this.bar.value)); });
+      this.bar.addEventListener("input", () => {
+        this.setPlaying(false);
+        this.moveTo(Number(this.bar.value));
+      });
       this.root.onkeydown = (event) => this.onKey(event);
       const scrub = (event) => {
         const box = this.tracks[0].lane.getBoundingClientRect();
@@ -143,20 +176,30 @@ vlmDlm.replay = (() => {
         this.setPlaying(false);
         this.moveTo(share * this.end);
       };
-      this.lanes.addEventListener("pointerdown", (event) => { this.lanes.setPointerCapture(event.pointerId); scrub(event); });
-      this.lanes.addEventListener("pointermove", (event) => { if (event.buttons) scrub(event); });
+      this.lanes.addEventListener("pointerdown", (event) => {
+        this.lanes.setPointerCapture(event.pointerId);
+        scrub(event);
+      });
+      this.lanes.addEventListener("pointermove", (event) => {
+        if (event.buttons) scrub(event);
+      });
     }
 
     /** Space, arrows, Home, End, + and -, A; keys that the focused part takes itself stay its own. */
     onKey(event) {
-      const {target, key} = event;
+      const { target, key } = event;
       if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
       if (target.tagName === "SELECT" || target.closest(".replay-text")) return;
       if (key === " " && target.tagName === "BUTTON") return;
       const actions = {
-        " ": () => this.toggle(), ArrowRight: () => this.jump(1), ArrowLeft: () => this.jump(-1),
-        Home: () => this.moveTo(0), End: () => this.moveTo(this.end),
-        "+": () => this.faster(1), "=": () => this.faster(1), "-": () => this.faster(-1),
+        " ": () => this.toggle(),
+        ArrowRight: () => this.jump(1),
+        ArrowLeft: () => this.jump(-1),
+        Home: () => this.moveTo(0),
+        End: () => this.moveTo(this.end),
+        "+": () => this.faster(1),
+        "=": () => this.faster(1),
+        "-": () => this.faster(-1),
         a: () => this.setAxis(this.axis === "time" ? "forwards" : "time"),
       };
       if (!actions[key]) return;
@@ -172,10 +215,11 @@ vlmDlm.replay = (() => {
         this.moveTo(from + direction);
         return;
       }
-      const times = this.tracks.flatMap(({commits}) => commits.map(({time}) => time));
-      const found = direction > 0
-        ? Math.min(...times.filter((time) => time >= this.at + LEAST_JUMP_MS), this.end)
-        : Math.max(...times.filter((time) => time <= this.at - LEAST_JUMP_MS), 0);
+      const times = this.tracks.flatMap(({ commits }) => commits.map(({ time }) => time));
+      const found =
+        direction > 0
+          ? Math.min(...times.filter((time) => time >= this.at + LEAST_JUMP_MS), this.end)
+          : Math.max(...times.filter((time) => time <= this.at - LEAST_JUMP_MS), 0);
       this.moveTo(found);
     }
 
@@ -190,7 +234,9 @@ vlmDlm.replay = (() => {
       this.setPlaying(!this.playing);
     }
 
-    stop() { this.setPlaying(false); }
+    stop() {
+      this.setPlaying(false);
+    }
 
     setPlaying(playing) {
       this.playing = playing;
@@ -204,7 +250,7 @@ vlmDlm.replay = (() => {
       let last = performance.now();
       const frame = (now) => {
         if (!this.playing || !this.root.isConnected) return;
-        const perMs = this.axis === "time" ? this.speed : this.speed * FORWARDS_PER_S / 1000;
+        const perMs = this.axis === "time" ? this.speed : (this.speed * FORWARDS_PER_S) / 1000;
         this.moveTo(this.at + Math.max(now - last, 0) * perMs);
         last = now;
         if (this.at >= this.end) this.setPlaying(false);
@@ -226,22 +272,26 @@ vlmDlm.replay = (() => {
       const took = `took ${seconds((summary.vision_ms || 0) + (summary.prefill_ms || 0))}, once for all`;
       const came = summary.is_prompt_cached ? "came from the cache" : took;
       const prompt = summary.prefill_ms === null ? "" : `; image and prompt ${came}`; // an engine may not say
-      this.note.textContent = axis === "time"
-        ? `The engine's own clock. Each mode starts when its prompt is ready${prompt}.`
-        : `Each mode's forward passes after the prompt. At speed 1, ${FORWARDS_PER_S} a second.`;
+      this.note.textContent =
+        axis === "time"
+          ? `The engine's own clock. Each mode starts when its prompt is ready${prompt}.`
+          : `Each mode's forward passes after the prompt. At speed 1, ${FORWARDS_PER_S} a second.`;
       this.moveTo(share * this.end);
     }
 
     /** Ticks where tokens became final; the last one ends the lane. */
     drawLane(track) {
-      const {commits, lane} = track, space = "http://www.w3.org/2000/svg", end = this.end;
-      const svg = document.createElementNS(space, "svg"), path = document.createElementNS(space, "path");
+      const { commits, lane } = track,
+        space = "http://www.w3.org/2000/svg",
+        end = this.end;
+      const svg = document.createElementNS(space, "svg"),
+        path = document.createElementNS(space, "path");
       svg.setAttribute("viewBox", "0 0 1000 10");
       svg.setAttribute("preserveAspectRatio", "none");
-      path.setAttribute("d", commits.map((commit) => `M${(commit[this.axis] / end * 1000).toFixed(1)} 1V9`).join(""));
+      path.setAttribute("d", commits.map((commit) => `M${((commit[this.axis] / end) * 1000).toFixed(1)} 1V9`).join(""));
       svg.append(path);
       const fill = make("i", "replay-fill");
-      fill.style.width = `${commits[commits.length - 1][this.axis] / end * 100}%`;
+      fill.style.width = `${(commits[commits.length - 1][this.axis] / end) * 100}%`;
       track.cursor = make("i", "replay-cursor");
       lane.replaceChildren(fill, svg, track.cursor);
     }
@@ -253,32 +303,37 @@ vlmDlm.replay = (() => {
     }
 
     draw() {
-      const share = `${this.at / this.end * 100}%`;
+      const share = `${(this.at / this.end) * 100}%`;
       for (const track of this.tracks) {
         const state = stateAt(track, this.axis, this.at);
         this.paint(track, state);
         if (track.cursor) track.cursor.style.left = share;
-        const {end} = track.commits[track.commits.length - 1];
-        const text = state.done === end
-          ? `done: ${end} tokens, ${state.forwards} forwards`
-          : `${state.done} of ${end} tokens, forward ${Math.floor(state.forwards)}`;
+        const { end } = track.commits[track.commits.length - 1];
+        const text =
+          state.done === end
+            ? `done: ${end} tokens, ${state.forwards} forwards`
+            : `${state.done} of ${end} tokens, forward ${Math.floor(state.forwards)}`;
         if (track.state.textContent !== text) track.state.textContent = text;
         track.state.classList.toggle("is-done", state.done === end);
       }
-      this.place.textContent = this.axis === "time"
-        ? `${seconds(this.at)} of ${seconds(this.end)}`
-        : `${Math.floor(this.at)} of ${this.end} forwards`;
+      this.place.textContent =
+        this.axis === "time"
+          ? `${seconds(this.at)} of ${seconds(this.end)}`
+          : `${Math.floor(this.at)} of ${this.end} forwards`;
       if (!this.playing) this.tell();
     }
 
     /** For screen readers, which would otherwise hear every frame. */
-    tell() { this.bar.setAttribute("aria-valuetext", this.place.textContent); }
+    tell() {
+      this.bar.setAttribute("aria-valuetext", this.place.textContent);
+    }
 
     /** Change the states of those tokens that can differ from the last time. */
-    paint(track, {done, work, forwards}) {
-      const from = Math.min(track.shown[0], done), to = Math.max(...track.shown, work);
+    paint(track, { done, work, forwards }) {
+      const from = Math.min(track.shown[0], done),
+        to = Math.max(...track.shown, work);
       for (let index = from; index < to && index < track.spans.length; index++) {
-        const {dataset} = track.spans[index];
+        const { dataset } = track.spans[index];
         let state = "later";
         if (index < done) state = "final";
         else if (index < work) state = track.tokens[index][STEP] <= forwards ? "pending" : "mask";
@@ -289,5 +344,5 @@ vlmDlm.replay = (() => {
   }
 
   onRecord((record) => show(placeOf("replay"), record));
-  return {show};
+  return { show };
 })();

@@ -2,14 +2,15 @@ window.vlmDlm = window.vlmDlm || {};
 
 /** Take it away: the call as code, the record as JSON, a link to the settings, the report. */
 vlmDlm.share = (() => {
-  const {make, placeOf, onRecord, pictureOf} = vlmDlm.parts;
-  const {curl, python, linkOf} = vlmDlm.code;
-  const MAX_SIDE = 1600, MAX_PNG_CHARS = 3e6; // of the picture in a report
+  const { make, placeOf, onRecord, pictureOf } = vlmDlm.parts;
+  const { curl, python, linkOf } = vlmDlm.code;
+  const MAX_SIDE = 1600,
+    MAX_PNG_CHARS = 3e6; // of the picture in a report
 
   /** Save `content` as a file. */
   function save(content, type, name) {
     const link = make("a");
-    link.href = URL.createObjectURL(new Blob([content], {type}));
+    link.href = URL.createObjectURL(new Blob([content], { type }));
     link.download = name;
     document.body.append(link);
     link.click();
@@ -23,7 +24,9 @@ vlmDlm.share = (() => {
       try {
         await navigator.clipboard.writeText(text);
         return true;
-      } catch { /* refused: the old way below asks nobody */ }
+      } catch {
+        /* refused: the old way below asks nobody */
+      }
     }
     const area = make("textarea");
     area.value = text;
@@ -39,7 +42,8 @@ vlmDlm.share = (() => {
   async function plainPicture(record) {
     const address = pictureOf(record);
     if (!address) return null;
-    const picture = await vlmDlm.encoder.loaded(address), canvas = make("canvas");
+    const picture = await vlmDlm.encoder.loaded(address),
+      canvas = make("canvas");
     const scale = Math.min(1, MAX_SIDE / Math.max(picture.naturalWidth, picture.naturalHeight));
     canvas.width = Math.max(1, Math.round(picture.naturalWidth * scale));
     canvas.height = Math.max(1, Math.round(picture.naturalHeight * scale));
@@ -56,8 +60,8 @@ vlmDlm.share = (() => {
     const image = hasPicture ? await plainPicture(record) : null;
     const reply = await fetch(new URL("page/report", document.baseURI), {
       method: "POST",
-      headers: {"Content-Type": "application/json"},
-      body: JSON.stringify({record, image}),
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ record, image }),
     });
     if (reply.ok) return reply.text();
     const body = await reply.json().catch(() => null);
@@ -73,7 +77,8 @@ vlmDlm.share = (() => {
       status.textContent = "";
       try {
         const isDone = await act();
-        status.textContent = isDone === false ? "The browser does not let the page copy; select the text instead." : said;
+        status.textContent =
+          isDone === false ? "The browser does not let the page copy; select the text instead." : said;
       } catch (error) {
         status.textContent = `That did not work: ${error.message}.`;
       }
@@ -104,11 +109,16 @@ vlmDlm.share = (() => {
       shown.hidden = false;
       return copy(text);
     };
-    const root = new URL(".", document.baseURI).href, {hasKeys} = vlmDlm.compare;
+    const root = new URL(".", document.baseURI).href,
+      { hasKeys } = vlmDlm.compare;
     return [
       action("Copy as curl", status, "Copied the curl command.", () => present(curl(record, root, hasKeys))),
-      action("Copy as Python", status, "Copied the Python code.", async () => present(python(record, root, await modeDetails(), hasKeys))),
-      action("Copy link", status, "Copied a link to these settings; the image is not part of it.", () => present(linkOf(record, root))),
+      action("Copy as Python", status, "Copied the Python code.", async () =>
+        present(python(record, root, await modeDetails(), hasKeys)),
+      ),
+      action("Copy link", status, "Copied a link to these settings; the image is not part of it.", () =>
+        present(linkOf(record, root)),
+      ),
     ];
   }
 
@@ -132,7 +142,8 @@ vlmDlm.share = (() => {
   /** All of it in `root`, for one record. */
   function show(root, record) {
     root.classList.add("share");
-    const status = make("p", "share-status"), shown = make("pre", "share-code");
+    const status = make("p", "share-status"),
+      shown = make("pre", "share-code");
     status.setAttribute("role", "status");
     shown.tabIndex = 0;
     shown.hidden = true;
@@ -140,10 +151,11 @@ vlmDlm.share = (() => {
       make("h2", "", "Take it away"),
       make("div", "share-row", "", ...codeActions(record, status, shown)),
       make("div", "share-row", "", ...fileActions(record, status)),
-      status, shown,
+      status,
+      shown,
     );
   }
 
   onRecord((record) => show(placeOf("share"), record));
-  return {show, report, copy, settings: vlmDlm.code.settings};
+  return { show, report, copy, settings: vlmDlm.code.settings };
 })();

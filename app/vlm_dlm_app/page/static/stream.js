@@ -71,7 +71,8 @@ vlmDlm.stream = (() => {
     try {
       await read(reply, onEvent);
     } catch (error) {
-      if (error instanceof TypeError) throw new Error("The connection to the server was lost. Press Compare to try again.");
+      if (error instanceof TypeError)
+        throw new Error("The connection to the server was lost. Press Compare to try again.");
       throw error;
     }
   }

@@ -106,7 +106,10 @@ vlmDlm.tokens = (() => {
       item.append(make("span", "", "first forward pass"), ramp, make("span", "", "last"));
       keys.push(item);
     } else if (colorBy === "differences") {
-      for (const [name, sample, words] of [["vd-added", "abc", "not the same in AR"], ["vd-lost", "abc", "AR has this instead"]]) {
+      for (const [name, sample, words] of [
+        ["vd-added", "abc", "not the same in AR"],
+        ["vd-lost", "abc", "AR has this instead"],
+      ]) {
         const item = make("span", "vd-key");
         item.append(make(name === "vd-lost" ? "del" : "span", name, sample), make("span", "", words));
         keys.push(item);
@@ -123,7 +126,10 @@ vlmDlm.tokens = (() => {
   /** Lines of the tooltip. */
   function facts(row) {
     const [, origin, block, step, confidence, margin, text, time, forwards] = row;
-    const lines = [["token", JSON.stringify(text ?? "")], ["origin", ORIGINS[origin] ?? origin]];
+    const lines = [
+      ["token", JSON.stringify(text ?? "")],
+      ["origin", ORIGINS[origin] ?? origin],
+    ];
     lines.push(["step", String(step)], ["block", String(block + 1)]);
     if (confidence != null) lines.push(["confidence", `${(100 * confidence).toFixed(confidence > 0.9995 ? 0 : 1)} %`]);
     if (margin != null) lines.push(["margin", `${Number(margin).toPrecision(3)} to the second best logit`]);

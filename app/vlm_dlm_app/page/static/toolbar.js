@@ -3,14 +3,27 @@ window.vlmDlm = window.vlmDlm || {};
 
 vlmDlm.toolbar = (() => {
   const { make } = vlmDlm.parts;
-  const COLORS = [["origin", "Origin"], ["step", "Step"], ["confidence", "Confidence"]];
+  const COLORS = [
+    ["origin", "Origin"],
+    ["step", "Step"],
+    ["confidence", "Confidence"],
+  ];
   const FIGURES = [
     ["tokens per second", "Tokens of the answer, by the time of writing alone."],
     ["forward", "One pass through the model. Fewer passes for the same answer is what the modes are about."],
-    ["first token", "From when the mode was asked until its first final token, so waiting in the queue is in it. Image and prompt are in that of the first mode; the others take them over."],
+    [
+      "first token",
+      "From when the mode was asked until its first final token, so waiting in the queue is in it. Image and prompt are in that of the first mode; the others take them over.",
+    ],
     ["first whole sentence", "From the same moment until one can start to read."],
-    ["wasted positions", "Positions computed beyond one per token: masks seen again, drafts thrown away. Work that a busy server would miss. The first token comes with the prompt and needs none."],
-    ["identical to AR", "The same tokens as the autoregressive mode. Where they differ, a small margin means a near tie that rounding may decide."],
+    [
+      "wasted positions",
+      "Positions computed beyond one per token: masks seen again, drafts thrown away. Work that a busy server would miss. The first token comes with the prompt and needs none.",
+    ],
+    [
+      "identical to AR",
+      "The same tokens as the autoregressive mode. Where they differ, a small margin means a near tie that rounding may decide.",
+    ],
   ];
 
   /** Radio buttons for the colours, a switch for differences, the legend. */

@@ -2,7 +2,8 @@ window.vlmDlm = window.vlmDlm || {};
 
 /** What each mode had written at a moment, from the times that the engine recorded. */
 vlmDlm.tracks = (() => {
-  const TIME = 7, FORWARDS = 8; // places in a token's list
+  const TIME = 7,
+    FORWARDS = 8; // places in a token's list
 
   /** When a mode had its prompt: its clock starts there, so that all modes start together. */
   function beganAt(answer) {
@@ -10,7 +11,7 @@ vlmDlm.tracks = (() => {
     if (!answer.tokens.length) return 0;
     const first = answer.tokens[0][TIME];
     if (!metrics) return 0;
-    const {vision_time_ms: image, prefill_time_ms: prompt} = metrics;
+    const { vision_time_ms: image, prefill_time_ms: prompt } = metrics;
     return image == null || prompt == null ? first : Math.min(image + prompt, first); // null: the engine does not say
   }
 
@@ -19,9 +20,10 @@ vlmDlm.tracks = (() => {
     const commits = [];
     tokens.forEach((token, index) => {
       const last = commits[commits.length - 1];
-      const time = token[TIME] - began, forwards = token[FORWARDS];
+      const time = token[TIME] - began,
+        forwards = token[FORWARDS];
       if (last && last.time === time && last.forwards === forwards) last.end = index + 1;
-      else commits.push({time, forwards, end: index + 1});
+      else commits.push({ time, forwards, end: index + 1 });
     });
     return commits;
   }
@@ -30,12 +32,13 @@ vlmDlm.tracks = (() => {
   function trackOf(record, mode) {
     const answer = record.answers[mode];
     const commits = commitsOf(answer.tokens, beganAt(answer));
-    return {mode, title: answer.title || mode, tokens: answer.tokens, commits, shown: [0, 0]};
+    return { mode, title: answer.title || mode, tokens: answer.tokens, commits, shown: [0, 0] };
   }
 
   /** How many moments have passed. */
   function passed(commits, axis, at) {
-    let low = 0, high = commits.length;
+    let low = 0,
+      high = commits.length;
     while (low < high) {
       const middle = (low + high) >> 1;
       if (commits[middle][axis] <= at) low = middle + 1;
@@ -46,17 +49,19 @@ vlmDlm.tracks = (() => {
 
   /** The state at a place: final tokens, end of the block in work, forwards run. */
   function stateAt(track, axis, at) {
-    const {commits} = track, count = passed(commits, axis, at);
-    const before = count ? commits[count - 1] : {time: 0, forwards: 0, end: 0};
+    const { commits } = track,
+      count = passed(commits, axis, at);
+    const before = count ? commits[count - 1] : { time: 0, forwards: 0, end: 0 };
     const next = commits[count];
-    if (!next) return {done: before.end, work: before.end, forwards: before.forwards};
+    if (!next) return { done: before.end, work: before.end, forwards: before.forwards };
     let forwards = at;
-    if (axis === "time") { // the steps between two moments are spread evenly
+    if (axis === "time") {
+      // the steps between two moments are spread evenly
       const share = (at - before.time) / Math.max(next.time - before.time, 1e-9);
       forwards = before.forwards + Math.floor(share * (next.forwards - before.forwards));
     }
-    return {done: before.end, work: next.end, forwards};
+    return { done: before.end, work: next.end, forwards };
   }
 
-  return {trackOf, stateAt, beganAt};
+  return { trackOf, stateAt, beganAt };
 })();
