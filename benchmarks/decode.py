@@ -26,8 +26,8 @@ from rich.table import Table
 from tests.twins.mistral3 import mistral3_twin
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.core import EngineCore
-from vlm_dlm.engine.packing import PackedRows
 from vlm_dlm.engine.pages import PageTable
+from vlm_dlm.engine.rows import PackedRows
 from vlm_dlm.events import Failed, Finished
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.runtime import Runtime
@@ -45,7 +45,7 @@ def main() -> None:
     runtime = Runtime.load(args.model, device=args.device, dtype=args.dtype)
     prompts = [_prompt(runtime, index) for index in range(args.captions)]
     speeds, forwards = _measure(runtime, prompts, args.max_tokens, args.rounds)
-    rows = _forward_ms(runtime.core, args.repeats)
+    rows = _forward_ms(runtime, args.repeats)
     report = _report(runtime, args, speeds, forwards, rows)
     _show(report)
     print(json.dumps(report))
@@ -105,7 +105,7 @@ class _Twin:
     """The same weights in transformers."""
 
     def __init__(self, runtime: Runtime, max_tokens: int) -> None:
-        cache = runtime.core.cache.data
+        cache = runtime.runner.cache.data
         self.device = cache.device
         self.model = mistral3_twin(runtime.model).to(cache.device, cache.dtype)
         self.end = next(iter(runtime.core.ids.eos))
@@ -139,19 +139,20 @@ def _generate(model: Any, inputs: dict[str, torch.Tensor], num: int, end: int) -
         )
 
 
-def _forward_ms(core: EngineCore, repeats: int) -> dict[int, list[float]]:
+def _forward_ms(runtime: Runtime, repeats: int) -> dict[int, list[float]]:
     """Milliseconds of one forward of n rows with their head over 128 cached tokens, row counts
     taking turns, each after one untimed forward of its own size."""
+    core, runner = runtime.core, runtime.runner
     pages = core.allocator.take(core.allocator.pages_for(128 + max(ROW_COUNTS)))
     assert pages is not None, "an idle engine has room"
     table = PageTable(core.allocator, pages)
-    core.cache.data.zero_()
+    runner.cache.data.zero_()
     times: dict[int, list[float]] = {num: [] for num in ROW_COUNTS}
     for number in range(repeats + 3):
         for num in ROW_COUNTS:
             plan = StepPlan([1000] * num, Visibility.FULL)
             rows = PackedRows(plan, 128, table, logit_rows=num)
-            work = lambda r=rows: core.runner.run([r])[0].max().item()  # noqa: E731
+            work = lambda r=rows: runner.run([r])[0].max().item()  # noqa: E731
             work()  # a large forward before this one has emptied the caches
             seconds = _seconds(work)
             if number >= 3:

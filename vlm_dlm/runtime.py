@@ -24,6 +24,7 @@ from vlm_dlm.defaults import (
 )
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
+from vlm_dlm.engine.torch_runner import TorchRunner
 from vlm_dlm.errors import BadInputError, EngineError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent
 from vlm_dlm.memory import memory_limit
@@ -59,9 +60,17 @@ OnEvent = Callable[[GenerationEvent], None]
 class Runtime:
     """One loaded checkpoint and its engine. Not thread safe: one thread owns it."""
 
-    def __init__(self, checkpoint: Checkpoint, core: EngineCore, device: str, dtype: str) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        runner: TorchRunner,
+        core: EngineCore,
+        device: str,
+        dtype: str,
+    ) -> None:
         """dtype: as it is to be shown, such as 'float32' or 'bfloat16, int8 weights'."""
         self.checkpoint = checkpoint
+        self.runner = runner
         self.core = core
         self.device = device
         self.dtype = dtype
@@ -116,14 +125,15 @@ class Runtime:
         special = processor.tokenizer.special
         ids = DecodingIds(special.mask, frozenset(special.eos), special.think_end)
         pad = None if special.image is None else special.image.pad
-        core = EngineCore(weights, ids, processor.detokenizer, pad, limits)
+        runner = TorchRunner(weights, pad, limits)
+        core = EngineCore(runner, ids, processor.detokenizer, limits)
         shown = dtype if quantize is None else f"{dtype}, {quantize} weights"
-        return cls(checkpoint, core, device, shown)
+        return cls(checkpoint, runner, core, device, shown)
 
     @property
     def model(self) -> VlmModel:
         """The weights."""
-        return self.core.runner.model
+        return self.runner.model
 
     def prompt(
         self,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.integration.engine.harness import IDS, LaggingDetokenizer, fresh_model, tiny_model
+from tests.integration.engine.harness import core_of, fresh_model, tiny_model
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.config import EngineConfig
-from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.events import Committed, Finished
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 
 def answers(model: VlmModel) -> dict[str, list[int]]:
     """All modes at once, so that the packed batch is mixed."""
-    core = EngineCore(model, IDS, LaggingDetokenizer, None, EngineConfig(max_cache_tokens=2048))
+    core = core_of(model, config=EngineConfig(max_cache_tokens=2048))
     sampling = SamplingParams(max_tokens=24)
     wanted = [
         GenerationRequest(mode, PromptInput((1, 2, 3, 4, 5 + i)), mode, sampling=sampling)

@@ -103,7 +103,7 @@ def test_loading_sets_the_memory_of_the_cache_aside(
     monkeypatch.setattr("vlm_dlm.runtime.load_model", load)
     limits = EngineConfig(max_cache_tokens=1024)
     loaded = Runtime.load(tiny_checkpoint, "cpu", engine_config=limits)
-    assert asked == [loaded.core.cache.data.nbytes]
+    assert asked == [loaded.runner.cache.data.nbytes]
 
 
 def test_unknown_device_and_missing_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -17,47 +17,46 @@ from vlm_dlm.decoding import MODES, ModeRequest, find_mode
 from vlm_dlm.engine.bookkeeping import book, failed, finished, started
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.execution import Execution
-from vlm_dlm.engine.features import FeatureCache
-from vlm_dlm.engine.kv_cache import KvCache
-from vlm_dlm.engine.model_runner import ModelRunner
-from vlm_dlm.engine.packing import rows_of
 from vlm_dlm.engine.pages import PageAllocator, PageTable
 from vlm_dlm.engine.prompt_cache import KeptPrompt, PromptCache
 from vlm_dlm.engine.request_state import Clock, Detokenizer, RequestState
+from vlm_dlm.engine.rows import rows_of
+from vlm_dlm.engine.runner import Runner
 from vlm_dlm.engine.scheduler import Grant, Scheduler, check_prompt, reserved
 from vlm_dlm.engine.stop_strings import StopStrings
-from vlm_dlm.errors import BadInputError, ModeError
+from vlm_dlm.errors import BadInputError, CapacityError, ModeError
 from vlm_dlm.events import GenerationEvent
-from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import DecodingIds, GenerationRequest
 from vlm_dlm.step import StepResult
 
 
 class EngineCore:
-    """submit, abort, step. Not thread safe: one thread owns it. make_detokenizer: told whether to
-    skip special tokens."""
+    """submit, abort, step. Not thread safe: one thread owns it."""
 
     def __init__(
         self,
-        model: VlmModel,
+        runner: Runner,
         ids: DecodingIds,
         make_detokenizer: Callable[[bool], Detokenizer],
-        image_token_id: int | None = None,
         config: EngineConfig | None = None,
     ) -> None:
+        """make_detokenizer: told whether to skip special tokens. Raises CapacityError where the
+        limits ask for more cache than the runner has."""
         self.config = config or EngineConfig()
+        if self.config.num_slots > runner.num_slots:
+            raise CapacityError(
+                f"the limits ask for a cache of {self.config.num_slots} tokens; "
+                f"this one holds {runner.num_slots}"
+            )
+        self.runner = runner
         self.ids = ids
         self.make_detokenizer = make_detokenizer
-        self.max_context = self.config.max_context or model.config.max_position_embeddings
-        page_size, num_pages = self.config.page_size, self.config.num_pages
-        self.allocator = PageAllocator(num_pages, page_size)
-        self.cache = KvCache(model.config, num_pages * page_size, model.device, model.dtype)
+        self.max_context = self.config.max_context or runner.max_context
+        self.allocator = PageAllocator(self.config.num_pages, self.config.page_size)
         self.prompts = PromptCache(self.config.num_kept_prompts)
-        self.features = FeatureCache(model, self.config.num_kept_features)
         self.scheduler = Scheduler(self.config, self.allocator, self.prompts)
-        self.runner = ModelRunner(model, self.cache, image_token_id)
         self.modes = {name: mode() for name, mode in MODES.items()}
-        self.execution = Execution(self.runner, self.features, self.prompts)
+        self.execution = Execution(runner, self.prompts)
         self._live: dict[str, RequestState] = {}
 
     @property
@@ -155,7 +154,7 @@ class EngineCore:
         """Copy a kept prompt instead of computing it."""
         began = perf_counter()
         assert state.table is not None, "admitted requests own pages"
-        self.cache.copy(kept.table, state.table, kept.num_tokens)
+        self.runner.copy(kept.table, state.table, kept.num_tokens)
         state.cache_len = kept.num_tokens
         state.request = state.request.without_pixels()
         state.is_prompt_reused = True
@@ -207,7 +206,7 @@ class EngineCore:
         if pages is None:
             return
         table = PageTable(self.allocator, pages)
-        self.cache.copy(state.table, table, state.cache_len)
+        self.runner.copy(state.table, table, state.cache_len)
         entry = KeptPrompt(table, state.cache_len, logits.clone())
         self.prompts.keep(state.request.prompt.key, entry)
 

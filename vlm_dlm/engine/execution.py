@@ -10,11 +10,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from vlm_dlm.engine.features import FeatureCache
-from vlm_dlm.engine.model_runner import ModelRunner
-from vlm_dlm.engine.packing import PackedRows
 from vlm_dlm.engine.prompt_cache import PromptCache
 from vlm_dlm.engine.request_state import RequestState
+from vlm_dlm.engine.rows import PackedRows
+from vlm_dlm.engine.runner import Runner
 from vlm_dlm.errors import EngineError
 
 MAX_BAD_STEPS = 3
@@ -24,9 +23,8 @@ _FULL = ("out of memory", "can't allocate memory")
 class Execution:
     """What fails for one request never ends another."""
 
-    def __init__(self, runner: ModelRunner, features: FeatureCache, prompts: PromptCache) -> None:
+    def __init__(self, runner: Runner, prompts: PromptCache) -> None:
         self.runner = runner
-        self.features = features
         self.prompts = prompts
         self.health = Health()
 
@@ -48,15 +46,32 @@ class Execution:
         """One picture more. Raises what is wrong with it."""
         with self.health.noting():
             try:
-                self.features.advance(state)
+                self._add_features(state)
             except Exception as error:
                 if not self._has_made_room(error):
                     raise
-                self.features.advance(state)
+                self._add_features(state)
 
     def end_step(self) -> None:
         """Raises EngineError if the device looks broken."""
         self.health.end_step()
+
+    def _add_features(self, state: RequestState) -> None:
+        """Give a request the features of its next images: those that are here, and at most one
+        that must be computed."""
+        images = state.request.prompt.images
+        found: list[Tensor] = [] if state.features is None else [state.features]
+        num_encoded, is_computed = state.num_encoded, False
+        for image in images[num_encoded:]:
+            if not self.runner.is_encoded(image):
+                if is_computed:
+                    break
+                is_computed = True
+            found.append(self.runner.encode(image))
+            num_encoded += 1
+        state.features, state.num_encoded = torch.cat(found), num_encoded
+        if num_encoded == len(images):
+            state.request = state.request.without_pixels()
 
     def _alone(self, rows: PackedRows) -> Tensor | Exception:
         try:
@@ -70,7 +85,6 @@ class Execution:
         if not is_out_of_memory(error):
             return False
         error.__traceback__ = None  # its frames hold tensors
-        self.features.clear()
         self.prompts.clear()
         self.runner.free_unused()
         return True

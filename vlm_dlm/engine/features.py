@@ -7,7 +7,6 @@ from collections import OrderedDict
 import torch
 from torch import Tensor
 
-from vlm_dlm.engine.request_state import RequestState
 from vlm_dlm.errors import EngineError
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import ImageInput
@@ -21,32 +20,18 @@ class FeatureCache:
         self.max_entries = max_entries
         self._entries: OrderedDict[str, Tensor] = OrderedDict()
 
+    def __contains__(self, image: ImageInput) -> bool:
+        return image.content_hash in self._entries
+
     @property
     def num_entries(self) -> int:
         return len(self._entries)
-
-    def advance(self, state: RequestState) -> None:
-        """Give a request the features of its next images: those that are here, and at most one
-        that must be computed."""
-        images = state.request.prompt.images
-        found: list[Tensor] = [] if state.features is None else [state.features]
-        num_encoded, is_computed = state.num_encoded, False
-        for image in images[num_encoded:]:
-            if image.content_hash not in self._entries:
-                if is_computed:
-                    break
-                is_computed = True
-            found.append(self._encode(image))
-            num_encoded += 1
-        state.features, state.num_encoded = torch.cat(found), num_encoded
-        if num_encoded == len(images):
-            state.request = state.request.without_pixels()
 
     def clear(self) -> None:
         """Free everything."""
         self._entries.clear()
 
-    def _encode(self, image: ImageInput) -> Tensor:
+    def encode(self, image: ImageInput) -> Tensor:
         """[num_tokens, D]"""
         entry = self._entries.get(image.content_hash)
         if entry is None:

@@ -1,4 +1,4 @@
-"""Rows of a forward: of which request, which are attended together, where each writes and reads.
+"""Rows of a forward: which are attended together, where each writes and reads.
 
 Attention is one call per layer and group. A group shares the number of rows and who sees whom; its
 shorter members are padded to the longest, so members of very different length are kept apart.
@@ -7,66 +7,19 @@ shorter members are padded to the longest, so members of very different length a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from vlm_dlm.engine.pages import PageTable
-from vlm_dlm.engine.scheduler import Grant
+from vlm_dlm.engine.rows import PackedRows
 from vlm_dlm.model.attention import Bounds, RowGroup, visibility_mask
-from vlm_dlm.step import Pattern, StepPlan, Visibility
+from vlm_dlm.step import Pattern, Visibility
 
 # Scores computed for padding that cost as much as one more group (measured on two CPU cores; on a
 # GPU it is the launches that cost).
 _CPU_WASTE = 512
 _GPU_WASTE = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class PackedRows:
-    """One request's share of a forward.
-
-    plan: its Q rows.
-    cache_len: tokens that are cached before them.
-    table: its pages, with room for cache_len + Q tokens.
-    logit_rows: how many last rows need logits.
-    features: image features [pads, D] for the placeholders among the rows, in order.
-    """
-
-    plan: StepPlan
-    cache_len: int
-    table: PageTable
-    logit_rows: int
-    features: Tensor | None = None
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.plan.token_ids)
-
-    @property
-    def length(self) -> int:
-        """Slots the rows may see: what is cached, and themselves."""
-        return self.cache_len + len(self.plan.token_ids)
-
-
-def rows_of(grant: Grant, image_token_id: int | None) -> PackedRows:
-    """A piece of the prompt as a causal plan, or the mode's own plan."""
-    state = grant.state
-    assert state.table is not None, "a running request owns pages"
-    if state.plan is not None:
-        plan = state.plan
-        num_logits = grant.num_rows if plan.num_logits is None else plan.num_logits
-        return PackedRows(plan, state.cache_len, state.table, num_logits)
-    start, end = state.cache_len, state.cache_len + grant.num_rows
-    chunk = list(state.request.prompt.token_ids[start:end])
-    features = None
-    if state.features is not None and image_token_id is not None:
-        first = state.num_pads_done
-        features = state.features[first : first + chunk.count(image_token_id)]
-    is_last = end == state.num_prompt_tokens
-    return PackedRows(StepPlan(chunk), start, state.table, int(is_last), features)
 
 
 def grouped(batch: Sequence[PackedRows], device: torch.device) -> list[list[int]]:

@@ -107,5 +107,5 @@ class Trial:
         see each other; otherwise they are causal."""
         self._say(f"forward of {len(tail)} rows after prompt {index + 1}")
         inputs = self.runtime.inputs(self.prompts[index])
-        runner = self.runtime.core.runner
+        runner = self.runtime.runner
         return direct_logits(runner.model, runner.image_token_id, inputs, tail, is_full)

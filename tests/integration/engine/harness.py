@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,6 +20,8 @@ from vlm_dlm.checkpoint.config import ModelConfig, RopeConfig
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
+from vlm_dlm.engine.request_state import Detokenizer
+from vlm_dlm.engine.torch_runner import TorchRunner
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.model.weights import new_model
@@ -81,7 +83,17 @@ def spell(token_ids: Iterable[int]) -> str:
 
 def make_core(model: VlmModel | None = None, **limits: Any) -> EngineCore:
     config = EngineConfig(**{"page_size": 8, "max_cache_tokens": 4096, **limits})
-    return EngineCore(model or tiny_model(), IDS, LaggingDetokenizer, IMAGE, config)
+    return core_of(model or tiny_model(), IMAGE, config)
+
+
+def core_of(
+    model: VlmModel,
+    image_token_id: int | None = None,
+    config: EngineConfig | None = None,
+    make_detokenizer: Callable[[bool], Detokenizer] = LaggingDetokenizer,
+    ids: DecodingIds = IDS,
+) -> EngineCore:
+    return EngineCore(TorchRunner(model, image_token_id, config), ids, make_detokenizer, config)
 
 
 def prompt_of(length: int, seed: int = 0) -> tuple[int, ...]:

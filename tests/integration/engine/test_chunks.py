@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from tests.integration.engine.harness import (
-    IDS,
     IMAGE,
     Answer,
-    LaggingDetokenizer,
     answer_of,
     ask,
+    core_of,
     fresh_model,
     make_core,
     prompt_of,
@@ -24,8 +23,6 @@ from tests.invariants import assert_no_pages_held, assert_one_ending, events_of
 from tests.twins.forward import DenseForward
 from vlm_dlm.checkpoint.config import VisionConfig
 from vlm_dlm.decoding import MODES
-from vlm_dlm.engine.config import EngineConfig
-from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.errors import PromptError
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput, SamplingParams
@@ -149,7 +146,7 @@ def solo(model: VlmModel) -> Answer:
 
 
 def test_images_do_not_run_on_a_model_without_eyes() -> None:
-    core = EngineCore(fresh_model(), IDS, LaggingDetokenizer, IMAGE, EngineConfig())
+    core = core_of(fresh_model(), IMAGE)
     events = list(core.run([picture_request("a", "ar"), ask("b", "ar", (1, 2))]))
     assert_one_ending(events)
     assert answer_of(events_of(events, "a")).ending == "bad_checkpoint"

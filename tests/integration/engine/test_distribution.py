@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.integration.engine.harness import LaggingDetokenizer, fresh_model, tiny_config
+from tests.integration.engine.harness import core_of, fresh_model, tiny_config
 from tests.invariants import assert_no_pages_held
 from tests.twins.forward import DenseForward, Mode
 from tests.twins.statistics import chi_square_p
@@ -21,7 +21,6 @@ from vlm_dlm.decoding import MODES
 from vlm_dlm.decoding.linear_speculation import LinearSpeculation
 from vlm_dlm.decoding.quadratic_speculation import QuadraticSpeculation
 from vlm_dlm.engine.config import EngineConfig
-from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.events import Committed
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import DecodingIds, GenerationRequest, PromptInput, SamplingParams
@@ -81,7 +80,7 @@ def draw(
 ) -> dict[tuple[int, ...], int]:
     """Frequencies of whole answers; `own` replaces the mode."""
     limits = EngineConfig(page_size=4, max_cache_tokens=8192, max_running=250)
-    core = EngineCore(model(), IDS, LaggingDetokenizer, None, limits)
+    core = core_of(model(), config=limits, ids=IDS)
     if own is not None:
         core.modes[mode] = own
     params = MODES[mode].Params(**options)

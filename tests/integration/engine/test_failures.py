@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests.integration.engine.harness import (
-    IDS,
     IMAGE,
     LaggingDetokenizer,
     answer_of,
     ask,
+    core_of,
     make_core,
     prompt_of,
     run_alone,
@@ -183,7 +183,7 @@ def core_with_broken_detokenizer(where: str, bad_index: int) -> EngineCore:
         made.append(BrokenDetokenizer(where) if is_bad else LaggingDetokenizer())
         return made[-1]
 
-    return EngineCore(tiny_model(), IDS, make, IMAGE, EngineConfig(max_cache_tokens=4096))
+    return core_of(tiny_model(), IMAGE, EngineConfig(max_cache_tokens=4096), make)
 
 
 @pytest.mark.parametrize("mode", MODES)

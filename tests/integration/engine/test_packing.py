@@ -7,10 +7,11 @@ import torch
 
 from tests.integration.engine.harness import IMAGE, MASK, prompt_of, tiny_model
 from vlm_dlm.decoding.quadratic_speculation import Branches, branch_offsets
-from vlm_dlm.engine.kv_cache import KvCache
-from vlm_dlm.engine.model_runner import ModelRunner
-from vlm_dlm.engine.packing import PackedRows, grouped
+from vlm_dlm.engine.config import EngineConfig
+from vlm_dlm.engine.packing import grouped
 from vlm_dlm.engine.pages import PageAllocator, PageTable
+from vlm_dlm.engine.rows import PackedRows
+from vlm_dlm.engine.torch_runner import TorchRunner
 from vlm_dlm.step import StepPlan, Visibility
 
 CPU = torch.device("cpu")
@@ -84,13 +85,13 @@ def mixture(allocator: PageAllocator) -> list[PackedRows]:
 @pytest.mark.parametrize("is_reversed", [False, True])
 def test_a_batch_gives_every_request_the_logits_it_gets_alone(is_reversed: bool) -> None:
     model, allocator = tiny_model(), PageAllocator(512, 4)
-    cache = KvCache(model.config, 2048, CPU, torch.float32)
+    runner = TorchRunner(model, IMAGE, EngineConfig(max_cache_tokens=2048))
+    cache = runner.cache
     cache.data.copy_(torch.randn(cache.data.shape, generator=torch.Generator().manual_seed(0)))
     batch = mixture(allocator)
     before = cache.data.clone()
     used = {slot for rows in batch for slot in rows.table.slots(CPU)[: rows.length].tolist()}
     cache.data[:, :, [slot for slot in range(2048) if slot not in used]] = float("nan")
-    runner = ModelRunner(model, cache, IMAGE)
     batch = batch[::-1] if is_reversed else batch
     together = runner.run(batch)
     written = cache.data.nan_to_num()

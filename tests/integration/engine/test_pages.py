@@ -16,6 +16,7 @@ from tests.integration.engine.harness import (
 from tests.invariants import assert_no_pages_held, assert_pages_consistent
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.core import EngineCore
+from vlm_dlm.engine.torch_runner import TorchRunner
 from vlm_dlm.request import GenerationRequest
 
 
@@ -74,7 +75,8 @@ def test_the_page_size_does_not_matter(page_size: int, alone: dict[str, Answer])
 def test_used_pages_of_others_are_never_read(alone: dict[str, Answer]) -> None:
     """A cache full of not-a-number from the start changes nothing."""
     core = make_core(page_size=4)
-    core.cache.data.fill_(float("nan"))
+    assert isinstance(core.runner, TorchRunner)
+    core.runner.cache.data.fill_(float("nan"))
     assert run(core, *requests()) == alone
 
 

@@ -11,6 +11,7 @@ from tests.integration.engine.test_chunks import image, model, picture_prompt, p
 from tests.invariants import events_of
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.core import EngineCore
+from vlm_dlm.engine.torch_runner import TorchRunner
 from vlm_dlm.events import Committed, Finished, GenerationEvent
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import GenerationRequest
@@ -124,10 +125,11 @@ def test_pictures_without_memory_are_encoded_again(
 ) -> None:
     core = make_core(model)
     run(core, picture_request("kept", "ar", picture_prompt((image(7, 2, 2),))))
-    encode = model.encode_images
+    runner, encode = core.runner, model.encode_images
+    assert isinstance(runner, TorchRunner)
 
     def refuse(pixels: Tensor) -> Tensor:
-        if core.features.num_entries:
+        if runner.features.num_entries:
             raise torch.OutOfMemoryError("CUDA")
         return encode(pixels)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import pytest
 
 from tests.integration.engine.harness import (
-    IDS,
     LaggingDetokenizer,
     ask,
+    core_of,
     default_options,
     prompt_of,
     spell,
@@ -41,7 +41,7 @@ class Answer:
 
 
 def core_with(detokenizer: type[LaggingDetokenizer] = PlainDetokenizer) -> EngineCore:
-    return EngineCore(tiny_model(), IDS, detokenizer, None, EngineConfig(max_cache_tokens=4096))
+    return core_of(tiny_model(), None, EngineConfig(max_cache_tokens=4096), detokenizer)
 
 
 def wanted(mode: str, *stop: str, name: str = "a", max_tokens: int = 24) -> GenerationRequest:

@@ -7,21 +7,20 @@ from typing import Any, cast
 
 import pytest
 
-from tests.integration.engine.harness import IDS, LaggingDetokenizer, tiny_model
+from tests.integration.engine.harness import IDS, LaggingDetokenizer, core_of, tiny_model
 from tests.invariants import assert_stream
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.engine.torch_engine import TorchEngine
+from vlm_dlm.engine.torch_runner import TorchRunner
 from vlm_dlm.errors import EngineError, ModeError, PromptError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 
 
 def new_core() -> EngineCore:
-    return EngineCore(
-        tiny_model(), IDS, LaggingDetokenizer, None, EngineConfig(max_cache_tokens=2048)
-    )
+    return core_of(tiny_model(), config=EngineConfig(max_cache_tokens=2048))
 
 
 def request(name: str, mode: str = "ar", max_tokens: int = 12, **changes: Any) -> GenerationRequest:
@@ -104,11 +103,14 @@ class BrokenCore(EngineCore):
         raise RuntimeError("close")
 
 
+def broken_core() -> BrokenCore:
+    limits = EngineConfig(max_cache_tokens=2048)
+    return BrokenCore(TorchRunner(tiny_model(), None, limits), IDS, LaggingDetokenizer, limits)
+
+
 @pytest.mark.parametrize("steps_fail", [True, False])
 def test_a_broken_core_leaves_nobody_waiting(steps_fail: bool) -> None:
-    core = BrokenCore(
-        tiny_model(), IDS, LaggingDetokenizer, None, EngineConfig(max_cache_tokens=2048)
-    )
+    core = broken_core()
     core.steps_fail = steps_fail
 
     async def run() -> list[GenerationEvent]:
@@ -126,9 +128,7 @@ def test_a_broken_core_leaves_nobody_waiting(steps_fail: bool) -> None:
 
 
 def test_a_broken_engine_says_so_once_and_takes_nothing_more() -> None:
-    core = BrokenCore(
-        tiny_model(), IDS, LaggingDetokenizer, None, EngineConfig(max_cache_tokens=2048)
-    )
+    core = broken_core()
     calls: list[int] = []
 
     async def run() -> None:

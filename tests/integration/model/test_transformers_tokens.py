@@ -13,6 +13,7 @@ import torch
 from tests.twins.mistral3 import IMAGE_TOKEN_ID, mistral3_twin, tiny_config
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
+from vlm_dlm.engine.torch_runner import TorchRunner
 from vlm_dlm.events import Committed
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.model.weights import new_model
@@ -50,12 +51,12 @@ def model() -> VlmModel:
 
 
 def engine_tokens(model: VlmModel, prompt: PromptInput, max_prompt_rows: int) -> list[int]:
+    config = EngineConfig(max_cache_tokens=512, max_prompt_rows=max_prompt_rows)
     core = EngineCore(
-        model,
+        TorchRunner(model, IMAGE_TOKEN_ID, config),
         DecodingIds(MASK, frozenset({NEVER})),
         lambda skip_special: NoText(),
-        IMAGE_TOKEN_ID,
-        EngineConfig(max_cache_tokens=512, max_prompt_rows=max_prompt_rows),
+        config,
     )
     request = GenerationRequest("one", prompt, sampling=SamplingParams(max_tokens=NUM_NEW))
     events = list(core.run([request]))

@@ -12,24 +12,37 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
+from vlm_dlm.engine.config import EngineConfig
+from vlm_dlm.engine.features import FeatureCache
 from vlm_dlm.engine.kv_cache import KvCache
-from vlm_dlm.engine.packing import PackedRows, grouped, row_group, write_slots
+from vlm_dlm.engine.packing import grouped, row_group, write_slots
+from vlm_dlm.engine.pages import PageTable
+from vlm_dlm.engine.rows import PackedRows
+from vlm_dlm.engine.runner import Runner
 from vlm_dlm.model.attention import CachedAttention, RowGroup
 from vlm_dlm.model.lora import AdapterRows
 from vlm_dlm.model.module_decoder import ModuleDecoder
 from vlm_dlm.model.resident import ResidentDecoder
 from vlm_dlm.model.rotary import RotaryInputs
 from vlm_dlm.model.vlm import VlmModel
+from vlm_dlm.request import ImageInput
 from vlm_dlm.step import Visibility
 
 
-class ModelRunner:
-    """Owns the cache tensors and the tables that every forward needs."""
+class TorchRunner(Runner):
+    """Owns the cache tensors, the features and the tables that every forward needs."""
 
-    def __init__(self, model: VlmModel, cache: KvCache, image_token_id: int | None) -> None:
+    def __init__(
+        self, model: VlmModel, image_token_id: int | None, config: EngineConfig | None = None
+    ) -> None:
+        """Raises CapacityError where there is no memory for the cache."""
+        config = config or EngineConfig()
         self.model = model
-        self.cache = cache
+        self.num_slots = config.num_slots
+        self.max_context = model.config.max_position_embeddings
         self.image_token_id = image_token_id
+        self.cache = KvCache(model.config, self.num_slots, model.device, model.dtype)
+        self.features = FeatureCache(model, config.num_kept_features)
         # Only the modules know how to use weights that are offloaded or quantized.
         is_plain = model.main_device is None and model.quantize is None
         self._decoder = ResidentDecoder(model) if is_plain else ModuleDecoder(model)
@@ -38,7 +51,6 @@ class ModelRunner:
 
     @torch.inference_mode()
     def run(self, batch: Sequence[PackedRows]) -> list[Tensor]:
-        """One forward over all rows of all requests. Returns logits [logit_rows_i, V] of each."""
         if len(batch) == 1 and self._is_plain(batch[0]):
             return [self._run_alone(batch[0])]
         if len(batch) == 1:
@@ -59,13 +71,21 @@ class ModelRunner:
         hidden = self._decoder.hidden(embeds, rotary, attention, adapter)  # [T, D]
         return self._logits(hidden, batch, starts)
 
+    def encode(self, image: ImageInput) -> Tensor:
+        return self.features.encode(image)
+
+    def is_encoded(self, image: ImageInput) -> bool:
+        return image in self.features
+
+    def copy(self, source: PageTable, target: PageTable, num_tokens: int) -> None:
+        self.cache.copy(source, target, num_tokens)
+
     def synchronize(self) -> None:
-        """Wait for the device, so that a time taken next covers the work behind it."""
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
 
     def free_unused(self) -> None:
-        """Give the device back memory that nothing holds any more."""
+        self.features.clear()
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
 
