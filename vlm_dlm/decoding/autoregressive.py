@@ -29,7 +29,6 @@ class AutoregressiveState:
 
     sampler: RowSampler
     budget: ThinkingBudget
-    mask_id: int
     pending: int = -1
     num_steps: int = 0
 
@@ -50,9 +49,8 @@ class Autoregressive(DecodingMode[AutoregressiveParams, AutoregressiveState, Pic
         self, request: ModeRequest[AutoregressiveParams], prompt_logits: Tensor
     ) -> tuple[AutoregressiveState, StepResult]:
         state = AutoregressiveState(
-            RowSampler(request.sampling, request.ids.eos),
+            request.sampler(),
             ThinkingBudget.of(request.sampling, request.ids),
-            request.ids.mask,
         )
         rows = prompt_logits.clone()[None]
         return state, _commit(state, _pick([rows], [state])[0], num_kv_kept=0)
@@ -71,8 +69,7 @@ class Autoregressive(DecodingMode[AutoregressiveParams, AutoregressiveState, Pic
 
 def _pick(rows: Sequence[Tensor], states: Sequence[AutoregressiveState]) -> list[Picked]:
     samplers = [state.sampler for state in states]
-    places = [(state.num_steps,) for state in states]
-    return pick_rows(rows, samplers, places, exclude=states[0].mask_id, with_margins=True)
+    return pick_rows(rows, samplers, with_margins=True)
 
 
 def _commit(state: AutoregressiveState, picked: Picked, num_kv_kept: int) -> StepResult:
@@ -82,6 +79,7 @@ def _commit(state: AutoregressiveState, picked: Picked, num_kv_kept: int) -> Ste
     state.pending = token_id
     state.num_steps += 1
     budget.note([token_id])
+    state.sampler.note([token_id])
     margin = None if picked.margins is None else picked.margins[0]
     token = Token(
         id=token_id,

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from vlm_dlm.decoding.filters import filters_of
+from vlm_dlm.decoding.sampling import RowSampler
 from vlm_dlm.errors import ModeError
 from vlm_dlm.request import DecodingIds, SamplingParams
 from vlm_dlm.step import StepPlan, StepResult
@@ -64,6 +66,10 @@ class ModeRequest(Generic[ParamsT]):
     params: ParamsT
     sampling: SamplingParams
     ids: DecodingIds
+
+    def sampler(self, *, with_mask: bool = False) -> RowSampler:
+        """With the filters of this answer. with_mask: the mask may be chosen."""
+        return RowSampler(self.sampling, filters_of(self.sampling, self.ids, with_mask=with_mask))
 
     @property
     def ending_ids(self) -> frozenset[int]:

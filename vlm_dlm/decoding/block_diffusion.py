@@ -6,7 +6,7 @@ those of the commit forward are causal (the last row predicts the seed of the ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,6 +18,7 @@ from vlm_dlm.decoding.base import (
     check_block_length,
     check_threshold,
 )
+from vlm_dlm.decoding.filters import Trail
 from vlm_dlm.decoding.sampling import Picked, RowSampler, pick_rows, round_to
 from vlm_dlm.errors import ModeError
 from vlm_dlm.request import DecodingIds
@@ -70,6 +71,7 @@ class BlockDiffusionState:
     num_denoised: denoising forwards of this block.
     schedule: positions to fill per forward when no threshold is set.
     is_committing: the next forward is the causal one over the finished block.
+    forced: where the end of the thought was put into this block.
     """
 
     params: BlockDiffusionParams
@@ -84,6 +86,13 @@ class BlockDiffusionState:
     num_denoised: int = 0
     schedule: tuple[int, ...] = ()
     is_committing: bool = False
+    forced: int | None = None
+
+    @property
+    def known(self) -> list[int | None]:
+        """The block, without its masks."""
+        mask = self.ids.mask
+        return [None if token == mask else token for token in self.canvas.token_ids]
 
     @property
     def masked(self) -> list[int]:
@@ -111,13 +120,13 @@ class BlockDiffusion(DecodingMode[BlockDiffusionParams, BlockDiffusionState, Pic
             params,
             ids,
             request.ending_ids,
-            RowSampler(request.sampling, ids.eos),
+            request.sampler(with_mask=params.is_exact_reference),
             ThinkingBudget.of(request.sampling, ids),
             Block([]),
             None,
         )
         if params.seed_first_token:
-            state.seed = _pick([prompt_logits.clone()[None]], [state], [(0,)])[0]
+            state.seed = _pick([prompt_logits.clone()[None]], [state], [[()]])[0]
         _begin_block(state)
         return state, StepResult(canvas=tuple(state.canvas.token_ids), num_forwards=0)
 
@@ -132,38 +141,37 @@ class BlockDiffusion(DecodingMode[BlockDiffusionParams, BlockDiffusionState, Pic
     def choose(
         self, states: Sequence[BlockDiffusionState], logits: Sequence[Tensor]
     ) -> list[Picked]:
-        return _pick(logits, states, [_places(state) for state in states])
+        return _pick(logits, states, [_trails(state) for state in states])
 
     def advance(self, state: BlockDiffusionState, choice: Picked) -> StepResult:
         state.num_steps += 1
         return (_commit if state.is_committing else _denoise)(state, choice)
 
 
-def _places(state: BlockDiffusionState) -> range:
-    """Which token of the answer each row chooses: its own while denoising, and the first of the
-    next block where the block is committed."""
-    length = state.params.block_length
-    start = (state.block + state.is_committing) * length
-    return range(start, start + (1 if state.is_committing else length))
+def _trails(state: BlockDiffusionState) -> Iterator[Trail]:
+    """What comes before the choice of each row: the block up to its own place while denoising, and
+    all of it where the block is committed."""
+    known = state.known
+    places = [len(known)] if state.is_committing else range(len(known))
+    for place in places:
+        yield known[:place]
 
 
 def _pick(
     rows: Sequence[Tensor],
     states: Sequence[BlockDiffusionState],
-    places: Sequence[Sequence[int]],
+    trails: Sequence[Iterable[Trail]],
 ) -> list[Picked]:
-    """Batched over requests that share the numeric options (nearly always all of them)."""
+    """Batched over requests whose confidences have the same dtype (nearly always all of them)."""
     out: list[Picked | None] = [None] * len(states)
-    groups: dict[tuple[bool, bool], list[int]] = {}
+    groups: dict[bool, list[int]] = {}
     for i, state in enumerate(states):
-        key = (state.params.is_exact_reference, state.params.is_native_confidence)
-        groups.setdefault(key, []).append(i)
-    for (is_exact, is_native), members in groups.items():
+        groups.setdefault(state.params.is_native_confidence, []).append(i)
+    for is_native, members in groups.items():
         picked = pick_rows(
             [rows[i] for i in members],
             [states[i].sampler for i in members],
-            [places[i] for i in members],
-            exclude=None if is_exact else states[members[0]].ids.mask,
+            [trails[i] for i in members],
             is_native_dtype=is_native,
         )
         for i, value in zip(members, picked, strict=True):
@@ -178,9 +186,9 @@ def _begin_block(state: BlockDiffusionState) -> None:
     if state.seed is not None:
         token_id, confidence = state.seed.token_ids[0], state.seed.confidences[0]
         state.canvas.fill(0, token_id, step=state.num_steps, confidence=confidence)
-    start = state.block * params.block_length
+    start, state.forced = state.block * params.block_length, None
     if budget.is_spent(start + params.block_length):
-        place = max(0, budget.forced_place - start)
+        state.forced = place = max(0, budget.forced_place - start)
         state.canvas.fill(place, budget.forced_id, step=state.num_steps, confidence=1.0)
     num_masked, num_steps = len(state.masked), params.num_steps
     share, extra = divmod(num_masked, num_steps)
@@ -190,11 +198,13 @@ def _begin_block(state: BlockDiffusionState) -> None:
 
 
 def _denoise(state: BlockDiffusionState, picked: Picked) -> StepResult:
-    """Fill the chosen positions; they are never masked again."""
+    """Fill the chosen positions. They are masked again only where a filter has it so, as what was
+    put before them in the same forward, or later, rules them out."""
     params, masked = state.params, state.masked
     by_confidence = sorted(masked, key=lambda p: -picked.confidences[p])
     is_last = state.num_denoised + 1 >= params.num_steps
-    if is_last and not params.is_exact_reference:
+    is_over = state.num_denoised >= params.num_steps  # a filter has left masks
+    if is_over or (is_last and not params.is_exact_reference):
         chosen = by_confidence
     elif params.threshold is None:
         chosen = by_confidence[: state.schedule[state.num_denoised]]
@@ -206,8 +216,20 @@ def _denoise(state: BlockDiffusionState, picked: Picked) -> StepResult:
         token_id, confidence = picked.token_ids[p], picked.confidences[p]
         state.canvas.fill(p, token_id, step=state.num_steps, confidence=confidence)
     state.num_denoised += 1
-    state.is_committing = is_last or _is_settled(state)
+    refused = _mask_refused(state)
+    state.is_committing = (is_last and not refused) or _is_settled(state)
     return StepResult(canvas=tuple(state.canvas.token_ids))
+
+
+def _mask_refused(state: BlockDiffusionState) -> bool:
+    """Free the places whose tokens a filter rules out, up to the end of the answer. Each time the
+    first place that changed stays filled, so that a block is finished in the end."""
+    known = state.known
+    ends = [place for place, token in enumerate(known) if token in state.ending_ids]
+    refused = state.sampler.refused(known[: ends[0] + 1] if ends else known, state.forced)
+    for place in refused:
+        state.canvas.token_ids[place] = state.ids.mask
+    return bool(refused)
 
 
 def _is_settled(state: BlockDiffusionState) -> bool:
@@ -236,7 +258,9 @@ def _commit(state: BlockDiffusionState, picked: Picked) -> StepResult:
         tokens.append(token)
         if token_id in state.ending_ids:
             break
-    state.budget.note([token.id for token in tokens])
+    written = [token.id for token in tokens]
+    state.budget.note(written)
+    state.sampler.note(written)
     if state.seed is not None:
         state.seed = picked
     result = StepResult(committed=tuple(tokens), num_kv_kept=len(canvas.token_ids))

@@ -8,7 +8,7 @@ follows the autoregressive distribution exactly, whatever was drafted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,6 +20,7 @@ from vlm_dlm.decoding.base import (
     check_block_length,
     check_threshold,
 )
+from vlm_dlm.decoding.filters import Trail
 from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows, round_to
 from vlm_dlm.step import ForwardKind, Origin, StepPlan, StepResult, Token, Visibility
 
@@ -92,12 +93,12 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
         state = LinearSpeculationState(
             request.params,
             request.ids.mask,
-            RowSampler(request.sampling, request.ids.eos),
+            request.sampler(),
             ThinkingBudget.of(request.sampling, request.ids),
             Block([]),
         )
         rows = [prompt_logits.clone()[None]]
-        picked = pick_rows(rows, [state.sampler], [(0,)], exclude=state.mask_id)[0]
+        picked = pick_rows(rows, [state.sampler])[0]
         token = Token(
             id=picked.token_ids[0],
             block=0,
@@ -106,6 +107,7 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
             origin=Origin.AR,
         )
         state.budget.note([token.id])
+        state.sampler.note([token.id])
         _begin_draft(state, token.id)
         return state, StepResult(committed=(token,), canvas=state.drafts, num_forwards=0)
 
@@ -124,19 +126,20 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
         self, states: Sequence[LinearSpeculationState], logits: Sequence[Tensor]
     ) -> list[Picked]:
         samplers = [state.sampler for state in states]
-        places = [_places(state) for state in states]
-        return pick_rows(logits, samplers, places, exclude=states[0].mask_id)
+        return pick_rows(logits, samplers, [_trails(state) for state in states])
 
     def advance(self, state: LinearSpeculationState, choice: Picked) -> StepResult:
         state.num_steps += 1
         return (_verify if state.is_verifying else _draft)(state, choice)
 
 
-def _places(state: LinearSpeculationState) -> range:
-    """Which token of the answer each row of the canvas chooses: its own place while drafting, the
-    next one while verifying. The pending token is the last of those written."""
-    start = state.budget.num_tokens - (not state.is_verifying)
-    return range(start, start + state.params.block_length)
+def _trails(state: LinearSpeculationState) -> Iterator[Trail]:
+    """What comes before the choice of each row: the drafts before its own place, which is the next
+    one while verifying. The pending token is the last of those written, and its place is not chosen
+    again."""
+    drafts = [None if token == state.mask_id else token for token in state.drafts]
+    for row in range(state.params.block_length):
+        yield drafts[: row if state.is_verifying else max(0, row - 1)]
 
 
 def _begin_draft(state: LinearSpeculationState, pending: int) -> None:
@@ -175,7 +178,9 @@ def _verify(state: LinearSpeculationState, picked: Picked) -> StepResult:
         for i, origin in enumerate(origins)
     )
     budget, pending = state.budget, tokens[-1].id
-    budget.note([token.id for token in tokens])
+    written = [token.id for token in tokens]
+    budget.note(written)
+    state.sampler.note(written)
     if budget.is_spent(budget.num_tokens):
         # As in the reference: the forced token conditions what follows but is not written out.
         pending = budget.forced_id

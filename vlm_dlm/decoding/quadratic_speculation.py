@@ -8,7 +8,7 @@ rows to keep are a prefix. After the prefill nothing is drafted yet: the first f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
@@ -19,6 +19,7 @@ from vlm_dlm.decoding.base import (
     ThinkingBudget,
     check_block_length,
 )
+from vlm_dlm.decoding.filters import Trail
 from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows
 from vlm_dlm.step import ForwardKind, Origin, Pattern, StepPlan, StepResult, Token
 
@@ -53,7 +54,7 @@ class QuadraticSpeculationState:
     """What quadratic self-speculation knows of one request.
 
     sampler: of the heads, whose choices are final.
-    drafter: of the branches.
+    drafter: of the branches, by the same filters.
     pending: last committed token, not cached yet.
     drafts: what may follow it, possibly empty.
     num_steps: forwards so far.
@@ -87,15 +88,16 @@ class QuadraticSpeculation(
     def start(
         self, request: ModeRequest[QuadraticSpeculationParams], prompt_logits: Tensor
     ) -> tuple[QuadraticSpeculationState, StepResult]:
+        sampler = request.sampler()
         state = QuadraticSpeculationState(
             request.params,
             request.ids.mask,
-            RowSampler(request.sampling, request.ids.eos),
-            RowSampler(replace(request.sampling, temperature=0.0, seed=0), request.ids.eos),
+            sampler,
+            sampler.greedy(),
             ThinkingBudget.of(request.sampling, request.ids),
         )
         rows = [prompt_logits.clone()[None]]
-        picked = pick_rows(rows, [state.sampler], [(0,)], exclude=state.mask_id)[0]
+        picked = pick_rows(rows, [state.sampler])[0]
         token = Token(
             id=picked.token_ids[0],
             block=0,
@@ -105,6 +107,7 @@ class QuadraticSpeculation(
         )
         state.pending = token.id
         state.budget.note([token.id])
+        state.sampler.note([token.id])
         return state, StepResult(committed=(token,), num_forwards=0)
 
     def plan(self, state: QuadraticSpeculationState) -> StepPlan:
@@ -125,8 +128,8 @@ class QuadraticSpeculation(
         # Branches are drafted greedily: a draft only decides how much of the verifier's output is
         # usable, and its likeliest token is the one most often confirmed.
         samplers = [s.sampler for s in states] + [s.drafter for s in states]
-        places = [_head_places(s) for s in states] + [_branch_places(s) for s in states]
-        picked = pick_rows(heads + branches, samplers, places, exclude=states[0].mask_id)
+        trails = [_head_trails(s) for s in states] + [_branch_trails(s) for s in states]
+        picked = pick_rows(heads + branches, samplers, trails)
         return list(zip(picked[: len(states)], picked[len(states) :], strict=True))
 
     def advance(
@@ -135,18 +138,18 @@ class QuadraticSpeculation(
         return _advance(state, *choice)
 
 
-def _head_places(state: QuadraticSpeculationState) -> range:
-    """Which token of the answer each head chooses: the one behind it."""
-    start = state.budget.num_tokens
-    return range(start, start + 1 + len(state.drafts))
+def _head_trails(state: QuadraticSpeculationState) -> Iterator[Trail]:
+    """What comes before the choice of each head: the drafts up to it. The pending token is the last
+    of those written."""
+    for num in range(1 + len(state.drafts)):
+        yield state.drafts[:num]
 
 
-def _branch_places(state: QuadraticSpeculationState) -> list[int]:
-    """The same for the branches, whose rows choose their own. The pending token is the last of
-    those written."""
-    num_heads, start = 1 + len(state.drafts), state.budget.num_tokens - 1
-    offsets = branch_offsets(num_heads, state.params.block_length)
-    return [start + offset for offset in offsets[num_heads:]]
+def _branch_trails(state: QuadraticSpeculationState) -> Iterator[Trail]:
+    """The same for the branches, whose rows choose their own places, side by side."""
+    for drafts in _head_trails(state):
+        for num in range(state.params.block_length):
+            yield [*drafts, *[None] * num]
 
 
 def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> StepResult:
@@ -178,6 +181,7 @@ def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> 
         drafts = [tokens[-1].id, *drafts][: length - 1]
         tokens[-1] = replace(tokens[-1], id=budget.forced_id, confidence=1.0, origin=Origin.AR)
         budget.has_ended = True
+    state.sampler.note([token.id for token in tokens])
     state.pending, state.drafts = tokens[-1].id, drafts
     return StepResult(
         tuple(tokens),

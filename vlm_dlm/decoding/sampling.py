@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vlm_dlm.decoding.filters import RowFilter, Trail, add_biases, ban, refused_places
 from vlm_dlm.request import SamplingParams
 
 if TYPE_CHECKING:
@@ -23,32 +25,51 @@ if TYPE_CHECKING:
 
 
 class RowSampler:
-    """What one request draws from, and its random generator. eos: the checkpoint's end tokens."""
+    """What one request draws from: its filters, and its random generator.
+
+    banned_ids: what the filters never allow. filters: those that follow the text.
+    """
 
     __slots__ = (
         "_generator",
-        "delayed_ids",
+        "banned_ids",
+        "filters",
         "min_p",
-        "min_tokens",
         "seed",
         "temperature",
         "top_k",
         "top_p",
     )
 
-    def __init__(self, sampling: SamplingParams, eos: Iterable[int] = ()) -> None:
+    def __init__(self, sampling: SamplingParams, filters: Iterable[RowFilter] = ()) -> None:
         self.temperature = sampling.temperature
         self.top_p = sampling.top_p
         self.top_k = sampling.top_k
         self.min_p = sampling.min_p
-        self.min_tokens = sampling.min_tokens
-        self.delayed_ids = sorted(sampling.delayed_ids(eos))
+        rules = list(filters)
+        self.banned_ids = sorted({token_id for rule in rules for token_id in rule.banned_ids})
+        self.filters = [rule for rule in rules if rule.follows_text]
         self.seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
         self._generator: torch.Generator | None = None
+
+    def greedy(self) -> RowSampler:
+        """One that takes the likeliest token, by the same filters."""
+        twin = copy(self)
+        twin.temperature = 0.0
+        return twin
 
     @property
     def is_greedy(self) -> bool:
         return self.temperature == 0.0
+
+    def note(self, token_ids: Sequence[int]) -> None:
+        """These were written."""
+        for rule in self.filters:
+            rule.push(token_ids)
+
+    def refused(self, tokens: Trail, forced: int | None) -> list[int]:
+        """Which of these, behind what was written, the filters have free again."""
+        return refused_places(self.filters, tokens, forced)
 
     def uniforms(self, num: int) -> Tensor:
         """The request's next `num` random numbers in [0, 1), float64 [num], on the CPU."""
@@ -84,27 +105,25 @@ class Picked:
 def pick_rows(
     logits: Sequence[Tensor],
     samplers: Sequence[RowSampler],
-    places: Sequence[Sequence[int]] | None = None,
+    trails: Sequence[Iterable[Trail]] | None = None,
     *,
-    exclude: int | None,
     is_native_dtype: bool = False,
     with_margins: bool = False,
 ) -> list[Picked]:
     """Choose one token per row for several requests at once.
 
-    logits[i]: [Q_i, V], drawn with samplers[i]. places[i]: [Q_i], which token of the answer each
-    row chooses, from 0; None lets min_tokens be. exclude: an id that is never chosen; None follows
-    the reference, which excludes nothing. is_native_dtype: confidence in the logits' own dtype, as
-    the reference has it, instead of float32. The logits may be overwritten.
+    logits[i]: [Q_i, V], drawn with samplers[i]. trails[i]: [Q_i], what comes between the tokens
+    that were written and the one that each row chooses, worked out only where there are filters;
+    None for nothing. is_native_dtype: confidence in the logits' own dtype, as the reference has it,
+    instead of float32. The logits may be overwritten.
     """
     import torch
 
     sizes = [rows.shape[0] for rows in logits]
     rows = logits[0] if len(logits) == 1 else torch.cat(list(logits))  # [N, V]
-    if exclude is not None:
-        rows.select(-1, exclude).fill_(float("-inf"))
-    if places is not None and any(sampler.delayed_ids for sampler in samplers):
-        _delay(rows, sizes, samplers, places)
+    ban(rows, sizes, [sampler.banned_ids for sampler in samplers])
+    if any(sampler.filters for sampler in samplers):
+        add_biases(rows, sizes, [sampler.filters for sampler in samplers], trails)
     if not is_native_dtype:
         rows = rows.float()
     token_ids = rows.argmax(dim=-1)  # [N]
@@ -182,25 +201,6 @@ def round_to(value: float, dtype: torch.dtype) -> float:
     import torch
 
     return torch.tensor(value, dtype=dtype).item()
-
-
-def _delay(
-    rows: Tensor,
-    sizes: Sequence[int],
-    samplers: Sequence[RowSampler],
-    places: Sequence[Sequence[int]],
-) -> None:
-    """Take what may not come yet out of the rows [N, V], in place."""
-    import torch
-
-    start = 0
-    for size, sampler, own in zip(sizes, samplers, places, strict=True):
-        early = [start + i for i, place in enumerate(own) if place < sampler.min_tokens]
-        delayed = [token_id for token_id in sampler.delayed_ids if token_id < rows.shape[-1]]
-        if early and delayed:
-            index = torch.tensor(early, device=rows.device)[:, None]
-            rows[index, torch.tensor(delayed, device=rows.device)] = float("-inf")
-        start += size
 
 
 def _draw(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.twins.statistics import chi_square_p
+from vlm_dlm.decoding.filters import Banned, filters_of
 from vlm_dlm.decoding.sampling import (
     GREEDY,
     Picked,
@@ -18,15 +19,17 @@ from vlm_dlm.decoding.sampling import (
     round_to,
     tempered_distribution,
 )
-from vlm_dlm.request import SamplingParams
+from vlm_dlm.request import DecodingIds, SamplingParams
+
+IDS = DecodingIds(4, frozenset())
 
 
 def sampler(temperature: float = 1.0, seed: int = 0, top_p: float = 1.0) -> RowSampler:
     return RowSampler(SamplingParams(temperature=temperature, seed=seed, top_p=top_p))
 
 
-def pick(logits: Tensor, chosen: RowSampler, exclude: int | None = None) -> Picked:
-    return pick_rows([logits.clone()], [chosen], exclude=exclude)[0]
+def pick(logits: Tensor, chosen: RowSampler) -> Picked:
+    return pick_rows([logits.clone()], [chosen])[0]
 
 
 def column(*values: float) -> Tensor:
@@ -105,7 +108,8 @@ def test_what_is_delayed_is_not_chosen_before_its_place(temperature: float) -> N
     wish = SamplingParams(temperature, seed=1, min_tokens=3, stop_token_ids=(1, 999))
     logits = torch.full((6, 5), -20.0)
     logits[:, 0], logits[:, 1] = 9.0, 30.0
-    (picked,) = pick_rows([logits], [RowSampler(wish)], [range(6)], exclude=None)
+    trails = [[0] * place for place in range(6)]
+    (picked,) = pick_rows([logits], [RowSampler(wish, filters_of(wish, IDS))], [trails])
     assert picked.token_ids == [0, 0, 0, 1, 1, 1]
 
 
@@ -160,7 +164,7 @@ def test_the_same_seed_draws_the_same_in_any_batch() -> None:
         others = [torch.randn(1 + step, 30), torch.randn(2, 30), torch.randn(3, 30)]
         batch = [others[0], logits.clone(), *others[1:]]
         samplers = [sampler(1.0, 5), together, GREEDY, sampler(1.5, 6, 0.5)]
-        mixed = pick_rows(batch, samplers, exclude=None)[1]
+        mixed = pick_rows(batch, samplers)[1]
         assert mixed == pick(logits, alone)
 
 
@@ -202,21 +206,21 @@ def test_a_drawn_token_has_both_confidences() -> None:
 def test_an_excluded_id_has_no_mass(temperature: float, is_native: bool) -> None:
     logits = torch.randn(300, 6, generator=torch.Generator().manual_seed(6))
     logits[:, 2] = 9.0
-    chosen = sampler(temperature, 1)
-    (picked,) = pick_rows([logits.clone()], [chosen], exclude=2, is_native_dtype=is_native)
+    chosen = RowSampler(SamplingParams(temperature, seed=1), [Banned((2,))])
+    (picked,) = pick_rows([logits.clone()], [chosen], is_native_dtype=is_native)
     assert 2 not in picked.token_ids
     others = logits.clone()
     others[:, 2] = float("-inf")
     expected = others.softmax(-1)[torch.arange(300), picked.token_ids]
     assert picked.confidences == pytest.approx(expected.tolist(), rel=1e-4)
-    (free,) = pick_rows([logits.clone()], [GREEDY], exclude=None)
+    (free,) = pick_rows([logits.clone()], [GREEDY])
     assert set(free.token_ids) == {2}
 
 
 def test_native_confidence_stays_in_bfloat16() -> None:
     logits = torch.randn(8, 30, generator=torch.Generator().manual_seed(7)).bfloat16() * 4
-    (native,) = pick_rows([logits.clone()], [GREEDY], exclude=None, is_native_dtype=True)
-    (wide,) = pick_rows([logits.clone()], [GREEDY], exclude=None)
+    (native,) = pick_rows([logits.clone()], [GREEDY], is_native_dtype=True)
+    (wide,) = pick_rows([logits.clone()], [GREEDY])
     expected = logits.softmax(-1).gather(-1, logits.argmax(-1)[:, None]).flatten()
     assert native.dtype == torch.bfloat16
     assert native.confidences == expected.double().tolist()

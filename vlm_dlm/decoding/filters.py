@@ -1,0 +1,202 @@
+"""What may come next in an answer, as far as a rule and not the model decides it.
+
+A filter stands behind the tokens that were written and says what is added to the logits of the next
+one. A row of a forward may stand further on, behind drafts or places not filled yet: a fork of the
+filter is led there and back (`walk`), so that every mode asks in the same way, whatever the rule.
+Verifying rows stand behind exactly what `ar` would have written, so lossless modes stay lossless.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import TYPE_CHECKING, ClassVar
+
+from vlm_dlm.request import DecodingIds, SamplingParams
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# Tokens between what was written and the one that a row chooses; None for a place not filled yet.
+Trail = Sequence[int | None]
+
+
+class RowFilter(ABC):
+    """A rule for one answer, behind the tokens it was told of.
+
+    follows_text: what it says depends on what came before.
+    banned_ids: never chosen, whatever came before.
+    """
+
+    follows_text: ClassVar[bool] = True
+    banned_ids: tuple[int, ...] = ()
+
+    @abstractmethod
+    def bias(self, size: int, device: torch.device) -> Tensor | None:
+        """What is added to the logits [size] of the next token, -inf where it must not be chosen,
+        but not everywhere; None for nothing. Behind a place that is not filled: what holds with
+        any token there. Rows that get the same tensor are treated together."""
+
+    @abstractmethod
+    def push(self, tokens: Trail) -> None:
+        """Go on behind these, also where one was not allowed: what is said there is not used."""
+
+    @abstractmethod
+    def rollback(self, num: int) -> None:
+        """Go back by so many of the tokens pushed last."""
+
+    @abstractmethod
+    def fork(self) -> RowFilter:
+        """Another one at the same place, which moves alone."""
+
+    def allows(self, token_id: int) -> bool:
+        """Whether this token may come next."""
+        import torch
+
+        bias = self.bias(token_id + 1, torch.device("cpu"))
+        return bias is None or bias[token_id].item() > float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Banned(RowFilter):
+    """Tokens that never come."""
+
+    follows_text: ClassVar[bool] = False
+    banned_ids: tuple[int, ...]
+
+    def bias(self, size: int, device: torch.device) -> Tensor | None:
+        return _without(self.banned_ids, size, device)
+
+    def push(self, tokens: Trail) -> None:
+        pass
+
+    def rollback(self, num: int) -> None:
+        pass
+
+    def fork(self) -> RowFilter:
+        return self
+
+
+@dataclass(slots=True)
+class Delayed(RowFilter):
+    """Tokens that do not come before the answer has `min_tokens`."""
+
+    ids: tuple[int, ...]
+    min_tokens: int
+    num_tokens: int = 0
+    _biases: dict[tuple[int, torch.device], Tensor] = field(
+        default_factory=dict["tuple[int, torch.device]", "Tensor"]
+    )
+
+    def bias(self, size: int, device: torch.device) -> Tensor | None:
+        if self.num_tokens >= self.min_tokens:
+            return None
+        key = size, device
+        if key not in self._biases:
+            self._biases[key] = _without(self.ids, size, device)
+        return self._biases[key]
+
+    def push(self, tokens: Trail) -> None:
+        self.num_tokens += len(tokens)
+
+    def rollback(self, num: int) -> None:
+        self.num_tokens -= num
+
+    def allows(self, token_id: int) -> bool:
+        return self.num_tokens >= self.min_tokens or token_id not in self.ids
+
+    def fork(self) -> RowFilter:
+        return Delayed(self.ids, self.min_tokens, self.num_tokens, self._biases)
+
+
+def filters_of(
+    sampling: SamplingParams, ids: DecodingIds, *, with_mask: bool = False
+) -> list[RowFilter]:
+    """The rules of one answer. with_mask: the mask may be chosen like any other token."""
+    filters: list[RowFilter] = [] if with_mask else [Banned((ids.mask,))]
+    delayed = sampling.delayed_ids(ids.eos)
+    if delayed:
+        filters.append(Delayed(tuple(sorted(delayed)), sampling.min_tokens))
+    return filters
+
+
+def ban(rows: Tensor, sizes: Sequence[int], banned: Sequence[Sequence[int]]) -> None:
+    """Take what each request never chooses out of its rows of [N, V], in place: at once where all
+    agree."""
+    if all(token_ids == banned[0] for token_ids in banned):
+        spans = [(rows, banned[0])]
+    else:
+        ends = list(accumulate(sizes))
+        parts = [rows[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+        spans = list(zip(parts, banned, strict=True))
+    for span, token_ids in spans:
+        for token_id in token_ids:
+            span.select(-1, token_id).fill_(float("-inf"))
+
+
+def add_biases(
+    rows: Tensor,
+    sizes: Sequence[int],
+    filters: Sequence[Sequence[RowFilter]],
+    trails: Sequence[Iterable[Trail]] | None,
+) -> None:
+    """Add what the filters of each request say about its rows of [N, V], in place. trails: as in
+    `pick_rows`."""
+    import torch
+
+    found: dict[int, tuple[Tensor, list[int]]] = {}
+    start = 0
+    for i, (size, rules) in enumerate(zip(sizes, filters, strict=True)):
+        own: list[Trail] = [()] * size
+        if trails is not None and rules:
+            own = list(trails[i])
+        for rule in rules:
+            biases = walk(rule, own, rows.shape[-1], rows.device)
+            for row, bias in zip(range(start, start + size), biases, strict=True):
+                if bias is not None:
+                    found.setdefault(id(bias), (bias, []))[1].append(row)
+        start += size
+    for bias, members in found.values():
+        index = torch.tensor(members, device=rows.device)
+        rows[index] += bias.to(rows.dtype)
+
+
+def walk(
+    rule: RowFilter, trails: Iterable[Trail], size: int, device: torch.device
+) -> Iterator[Tensor | None]:
+    """What the rule says at the end of each trail; the rule itself stays where it is."""
+    cursor, before = rule.fork(), ()
+    for trail in trails:
+        num_shared = 0
+        while num_shared < min(len(before), len(trail)) and before[num_shared] == trail[num_shared]:
+            num_shared += 1
+        cursor.rollback(len(before) - num_shared)
+        cursor.push(trail[num_shared:])
+        before = trail
+        yield cursor.bias(size, device)
+
+
+def refused_places(filters: Iterable[RowFilter], tokens: Trail, forced: int | None) -> list[int]:
+    """Which of these tokens, in a row behind what was written, may not stand where they do if their
+    places were free again. forced: a place that no rule is asked about."""
+    places: list[int] = []
+    for rule in filters:
+        cursor = rule.fork()
+        for place, token in enumerate(tokens):
+            known = None if place in places else token
+            if known is not None and place != forced and not cursor.allows(known):
+                places.append(place)
+                known = None
+            cursor.push([known])
+    return places
+
+
+def _without(ids: Iterable[int], size: int, device: torch.device) -> Tensor:
+    import torch
+
+    bias = torch.zeros(size)
+    bias[[token_id for token_id in ids if token_id < size]] = float("-inf")
+    return bias.to(device)
