@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlm_dlm.answer_room import fit_answer
 from vlm_dlm.defaults import DEVICES, DTYPES, check_choice
-from vlm_dlm.errors import BadInputError, CheckpointError, ModeError
+from vlm_dlm.errors import CheckpointError, ModeError
 from vlm_dlm.model.quantization import check_quantize
 from vlm_dlm.preflight import (
     Checkpoint,
@@ -64,34 +64,6 @@ class Checked:
     prompt: PreparedPrompt
     params: Mapping[str, Any]
     sampling: SamplingParams
-
-
-def given_options(
-    threshold: str | None,
-    block_length: int | None,
-    steps: int | None = None,
-    seed_first_token: bool | None = None,
-) -> dict[str, Any]:
-    """The options of modes that were typed. A threshold of 'none' is None, which is a value."""
-    typed = {
-        "threshold": threshold,
-        "block_length": block_length,
-        "steps": steps,
-        "seed_first_token": seed_first_token,
-    }
-    options: dict[str, Any] = {name: value for name, value in typed.items() if value is not None}
-    if threshold is not None:
-        options["threshold"] = _parse_threshold(threshold)
-    return options
-
-
-def _parse_threshold(text: str) -> float | None:
-    if text.lower() == "none":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise BadInputError(f"threshold is {text!r}; it must be 0 to 1, or none") from None
 
 
 def options_line(options: Iterable[str], params: Mapping[str, Any]) -> str:

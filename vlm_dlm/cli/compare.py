@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from vlm_dlm.cli import options as opt
-from vlm_dlm.cli.asking import Place, Question, check, given_options, load, options_line
+from vlm_dlm.cli.asking import Place, Question, check, load, options_line
+from vlm_dlm.cli.mode_options import NONE_GIVEN
 from vlm_dlm.cli.output import write_json, write_note
 from vlm_dlm.defaults import EMBEDDED, EMBEDDED_NOTE
 from vlm_dlm.preflight import parse_modes
@@ -21,10 +23,7 @@ def compare(
         str | None, typer.Option(metavar="A,B,...", help="Modes to run.", show_default="all")
     ] = None,
     max_tokens: opt.AnswerTokens = None,
-    threshold: opt.Threshold = None,
-    block_length: opt.BlockLength = None,
-    steps: opt.Steps = None,
-    seed_first_token: opt.SeedFirstToken = None,
+    options: Mapping[str, Any] = NONE_GIVEN,
     temperature: opt.Temperature = 0.0,
     top_p: opt.TopP = 1.0,
     top_k: opt.TopK = 0,
@@ -51,7 +50,6 @@ def compare(
     are not counted, so that the figures are warm. An option goes to every mode that has it.
     """
     names = parse_modes(modes)
-    options = given_options(threshold, block_length, steps, seed_first_token)
     sampling = SamplingParams(
         temperature,
         top_p,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vlm_dlm.cli import options as opt
-from vlm_dlm.cli.asking import Place, given_options, options_line
+from vlm_dlm.cli.asking import Place, options_line
+from vlm_dlm.cli.mode_options import NONE_GIVEN
 from vlm_dlm.cli.output import circumstances, load_progress, stderr_console, write_json, write_note
 from vlm_dlm.preflight import check_number, mode_params, open_checkpoint, parse_modes
 
@@ -30,8 +32,7 @@ def evaluate(
         ),
     ] = 1,
     seed: Annotated[int, typer.Option(metavar="S", help="Of the scenes.")] = 0,
-    threshold: opt.Threshold = None,
-    block_length: opt.BlockLength = None,
+    options: Mapping[str, Any] = NONE_GIVEN,
     model: opt.Model = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
@@ -43,7 +44,6 @@ def evaluate(
     An option goes to every mode that has it.
     """
     names = parse_modes(modes)
-    options = given_options(threshold, block_length)
     params = mode_params(names, options, is_shared=True)
     check_number("num", num, 1, MAX_SCENES)
     check_number("batch", batch, 1, MAX_BATCH)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from vlm_dlm.cli import options as opt
-from vlm_dlm.cli.asking import Place, Question, check, given_options, load
+from vlm_dlm.cli.asking import Place, Question, check, load
+from vlm_dlm.cli.mode_options import MODE_NAMES, NONE_GIVEN
 from vlm_dlm.cli.output import speed_line, write_json, write_note, write_text
 from vlm_dlm.defaults import EMBEDDED, EMBEDDED_NOTE
 from vlm_dlm.events import Committed, Finished, GenerationEvent
@@ -18,14 +20,9 @@ from vlm_dlm.request import DEFAULT_MODE, SamplingParams
 def generate(
     image: opt.ImagePaths = None,
     prompt: opt.PromptText = "Describe the image.",
-    mode: Annotated[
-        str, typer.Option(metavar="MODE", help="ar, diffusion, linear_spec or quadratic_spec.")
-    ] = DEFAULT_MODE,
+    mode: Annotated[str, typer.Option(metavar="MODE", help=f"{MODE_NAMES}.")] = DEFAULT_MODE,
     max_tokens: opt.AnswerTokens = None,
-    threshold: opt.Threshold = None,
-    block_length: opt.BlockLength = None,
-    steps: opt.Steps = None,
-    seed_first_token: opt.SeedFirstToken = None,
+    options: Mapping[str, Any] = NONE_GIVEN,
     temperature: opt.Temperature = 0.0,
     top_p: opt.TopP = 1.0,
     top_k: opt.TopK = 0,
@@ -45,7 +42,6 @@ def generate(
 ) -> None:
     """Answer one prompt in one mode. Its figures are those of a single run without warm-up."""
     (name,) = parse_modes([mode])
-    options = given_options(threshold, block_length, steps, seed_first_token)
     sampling = SamplingParams(
         temperature,
         top_p,

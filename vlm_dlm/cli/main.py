@@ -21,6 +21,7 @@ from vlm_dlm.cli.doctor import doctor
 from vlm_dlm.cli.evaluate import evaluate
 from vlm_dlm.cli.fetch import fetch
 from vlm_dlm.cli.generate import generate
+from vlm_dlm.cli.mode_options import with_mode_options
 from vlm_dlm.cli.serve import serve
 from vlm_dlm.cli.train import train
 from vlm_dlm.cli.verify import verify
@@ -35,11 +36,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(generate)
-app.command()(compare)
+app.command()(with_mode_options(generate))
+app.command()(with_mode_options(compare))
 app.command()(serve)
 app.command()(train)
-app.command("eval")(evaluate)
+app.command("eval")(with_mode_options(evaluate, ("threshold", "block_length")))
 app.command()(fetch)
 app.command()(doctor)
 app.command()(verify)

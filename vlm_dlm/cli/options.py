@@ -25,31 +25,6 @@ AnswerTokens = Annotated[
         show_default=f"what fits, at most {DEFAULT_MAX_TOKENS}",
     ),
 ]
-Threshold = Annotated[
-    str | None,
-    typer.Option(
-        metavar="T",
-        help="Confidence from which drafted tokens are filled in (0 to 1), in every mode run that "
-        "has one; 'none' fills a fixed share per forward (diffusion).",
-    ),
-]
-BlockLength = Annotated[
-    int | None,
-    typer.Option(
-        "--block-length", metavar="B", help="Tokens per block, in every mode run that has blocks."
-    ),
-]
-Steps = Annotated[
-    int | None, typer.Option(metavar="N", help="Most denoising forwards per block (diffusion).")
-]
-SeedFirstToken = Annotated[
-    bool | None,
-    typer.Option(
-        "--seed-first-token/--no-seed-first-token",
-        help="Take the first token of a block from the previous forward (diffusion).",
-        show_default=False,
-    ),
-]
 Temperature = Annotated[
     float, typer.Option(metavar="T", help="0 is greedy; higher is more varied.")
 ]

@@ -38,6 +38,7 @@ class Autoregressive(DecodingMode[AutoregressiveParams, AutoregressiveState, Pic
 
     name: ClassVar[str] = "ar"
     title: ClassVar[str] = "Autoregressive"
+    summary: ClassVar[str] = "one token per forward"
     Params: ClassVar[type] = AutoregressiveParams
     is_lossless: ClassVar[bool] = True
     aliases: ClassVar[tuple[str, ...]] = ("autoregressive",)

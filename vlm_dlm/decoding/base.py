@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from vlm_dlm.decoding.filters import filters_of
+from vlm_dlm.decoding.options import ModeOption
 from vlm_dlm.decoding.sampling import RowSampler
 from vlm_dlm.errors import ModeError
 from vlm_dlm.request import DecodingIds, SamplingParams
@@ -82,6 +83,8 @@ class DecodingMode(ABC, Generic[ParamsT, StateT, ChoiceT]):
 
     name: what a request asks for.
     title: for people.
+    summary: how it writes, in a few words.
+    options: what it can be told; Params may have fields beside, for tests and checks.
     Params: frozen dataclass of the options, checked when built.
     is_lossless: greedy text equals that of `ar` (float32).
     is_speculative: it drafts and verifies, so its steps have acceptance lengths.
@@ -90,6 +93,8 @@ class DecodingMode(ABC, Generic[ParamsT, StateT, ChoiceT]):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    summary: ClassVar[str]
+    options: ClassVar[tuple[ModeOption, ...]] = ()
     Params: ClassVar[type]
     is_lossless: ClassVar[bool]
     is_speculative: ClassVar[bool] = False
@@ -131,21 +136,6 @@ def build_params(mode: type[DecodingMode[Any, Any, Any]], options: dict[str, Any
         has = f"it has {', '.join(sorted(known))}" if known else "it has none"
         raise ModeError(f"mode {mode.name} has no option {unknown[0]}; {has}")
     return mode.Params(**options)
-
-
-def check_block_length(mode: str, value: int, low: int, high: int) -> None:
-    """Shared range check of block lengths."""
-    if not low <= value <= high:
-        raise ModeError(f"mode {mode} runs block lengths {low} to {high}, not {value}")
-
-
-def check_threshold(mode: str, value: float | None, *, is_optional: bool = False) -> None:
-    """Shared range check of confidence thresholds. is_optional: None is a value of its own."""
-    if value is None and is_optional:
-        return
-    if value is None or not 0.0 <= value <= 1.0:
-        shown = "none" if value is None else value
-        raise ModeError(f"mode {mode} takes a threshold of 0 to 1, not {shown}")
 
 
 @dataclass(slots=True)

@@ -15,17 +15,35 @@ from vlm_dlm.decoding.base import (
     DecodingMode,
     ModeRequest,
     ThinkingBudget,
-    check_block_length,
-    check_threshold,
 )
 from vlm_dlm.decoding.filters import Trail
+from vlm_dlm.decoding.options import ModeOption, block_length, threshold
 from vlm_dlm.decoding.sampling import Picked, RowSampler, pick_rows, round_to
-from vlm_dlm.errors import ModeError
 from vlm_dlm.request import DecodingIds
 from vlm_dlm.step import ForwardKind, Origin, StepPlan, StepResult, Token, Visibility
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_THRESHOLD = threshold(can_be_none=True)
+_BLOCK_LENGTH = block_length(1, 256)
+_STEPS = ModeOption(
+    "steps",
+    int,
+    "Most denoising forwards per block (diffusion).",
+    1,
+    1024,
+    can_be_none=True,
+    # Servers of diffusion models call it differently.
+    request_names=("max_denoising_steps", "num_inference_steps", "steps"),
+    refusal="takes {low:g} to {high:g} steps per block, not {value}",
+)
+_SEED_FIRST_TOKEN = ModeOption(
+    "seed_first_token",
+    bool,
+    "Take the first token of a block from the previous forward (diffusion).",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +68,9 @@ class BlockDiffusionParams:
     is_native_confidence: bool = False
 
     def __post_init__(self) -> None:
-        check_block_length(BlockDiffusion.name, self.block_length, 1, 256)
-        check_threshold(BlockDiffusion.name, self.threshold, is_optional=True)
-        if self.steps is not None and not 1 <= self.steps <= 1024:
-            raise ModeError(f"mode diffusion takes 1 to 1024 steps per block, not {self.steps}")
+        _BLOCK_LENGTH.check(BlockDiffusion.name, self.block_length)
+        _THRESHOLD.check(BlockDiffusion.name, self.threshold)
+        _STEPS.check(BlockDiffusion.name, self.steps)
 
     @property
     def num_steps(self) -> int:
@@ -105,6 +122,8 @@ class BlockDiffusion(DecodingMode[BlockDiffusionParams, BlockDiffusionState, Pic
 
     name: ClassVar[str] = "diffusion"
     title: ClassVar[str] = "Block diffusion"
+    summary: ClassVar[str] = "fills a block of masked tokens in a few forwards, then commits it"
+    options = (_THRESHOLD, _BLOCK_LENGTH, _STEPS, _SEED_FIRST_TOKEN)
     Params: ClassVar[type] = BlockDiffusionParams
     is_lossless: ClassVar[bool] = False
     aliases: ClassVar[tuple[str, ...]] = ("dlm", "block_diffusion")

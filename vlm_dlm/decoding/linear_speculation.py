@@ -17,15 +17,18 @@ from vlm_dlm.decoding.base import (
     DecodingMode,
     ModeRequest,
     ThinkingBudget,
-    check_block_length,
-    check_threshold,
 )
 from vlm_dlm.decoding.filters import Trail
+from vlm_dlm.decoding.options import block_length, threshold
 from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows, round_to
 from vlm_dlm.step import ForwardKind, Origin, StepPlan, StepResult, Token, Visibility
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_THRESHOLD = threshold()
+_BLOCK_LENGTH = block_length(2, 256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ class LinearSpeculationParams:
     use_adapter: bool = True
 
     def __post_init__(self) -> None:
-        check_block_length(LinearSpeculation.name, self.block_length, 2, 256)
-        check_threshold(LinearSpeculation.name, self.threshold)
+        _BLOCK_LENGTH.check(LinearSpeculation.name, self.block_length)
+        _THRESHOLD.check(LinearSpeculation.name, self.threshold)
 
 
 @dataclass(slots=True)
@@ -79,6 +82,8 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
 
     name: ClassVar[str] = "linear_spec"
     title: ClassVar[str] = "Linear self-speculation"
+    summary: ClassVar[str] = "drafts a block by diffusion, then checks it in one causal forward"
+    options = (_THRESHOLD, _BLOCK_LENGTH)
     Params: ClassVar[type] = LinearSpeculationParams
     is_lossless: ClassVar[bool] = True
     is_speculative: ClassVar[bool] = True

@@ -17,14 +17,17 @@ from vlm_dlm.decoding.base import (
     DecodingMode,
     ModeRequest,
     ThinkingBudget,
-    check_block_length,
 )
 from vlm_dlm.decoding.filters import Trail
+from vlm_dlm.decoding.options import block_length
 from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows
 from vlm_dlm.step import ForwardKind, Origin, Pattern, StepPlan, StepResult, Token
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_BLOCK_LENGTH = block_length(2, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class QuadraticSpeculationParams:
     block_length: int = 8
 
     def __post_init__(self) -> None:
-        check_block_length(QuadraticSpeculation.name, self.block_length, 2, 32)
+        _BLOCK_LENGTH.check(QuadraticSpeculation.name, self.block_length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class QuadraticSpeculation(
 
     name: ClassVar[str] = "quadratic_spec"
     title: ClassVar[str] = "Quadratic self-speculation"
+    summary: ClassVar[str] = "checks one draft and writes the next in the same forward"
+    options = (_BLOCK_LENGTH,)
     Params: ClassVar[type] = QuadraticSpeculationParams
     is_lossless: ClassVar[bool] = True
     is_speculative: ClassVar[bool] = True

@@ -10,16 +10,12 @@ from vlm_dlm.errors import ModeError
 from vlm_dlm.preflight import mode_params
 from vlm_dlm.request import DEFAULT_MODE
 from vlm_dlm_app.http.errors import ApiError
-from vlm_dlm_app.schemas.common import ModeOptions
+from vlm_dlm_app.schemas.common import REQUEST_OPTIONS, ModeOptions
 from vlm_dlm_app.state import Services
 
 AUTO = "auto"
 # The modes' options by the engine's names -> by the names of requests. A request sets no others.
-OPTION_FIELDS = {
-    "threshold": "threshold",
-    "block_length": "block_length",
-    "steps": "max_denoising_steps",
-}
+OPTION_FIELDS = {option.name: option.request_names[0] for option in REQUEST_OPTIONS}
 
 
 def resolve_mode(services: Services, model: str | None, generation_mode: str | None = None) -> str:
@@ -72,7 +68,7 @@ def model_id(services: Services, mode: str | None = None) -> str:
 
 
 def mode_options(options: ModeOptions, *modes: str) -> Mapping[str, Any]:
-    """Checked Params per mode from threshold, block_length and max_denoising_steps.
+    """Checked Params per mode from what the request sets of their options.
 
     Of several modes each takes what it has. Raises ModeError for an option that none has, or a
     value that cannot be run.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -12,9 +12,12 @@ from pydantic import (
     ConfigDict,
     Field,
     WithJsonSchema,
+    create_model,
     model_validator,
 )
 
+from vlm_dlm.decoding import MODES
+from vlm_dlm.decoding.options import ModeOption, option_table
 from vlm_dlm.request import MAX_STOP_TOKEN_IDS
 from vlm_dlm_app.schemas.bounds import (
     MAX_ADDRESS_CHARS,
@@ -68,10 +71,15 @@ Texts = Annotated[
 
 TokenIds = Annotated[list[Annotated[Whole, Field(ge=0, le=MAX_INT)]], Several(MAX_STOP_TOKEN_IDS)]
 
-STEP_CAPS = ("max_denoising_steps", "num_inference_steps", "steps")
+# What requests may set of the modes' options.
+REQUEST_OPTIONS = tuple(
+    option
+    for option in option_table(mode.options for mode in MODES.values()).values()
+    if option.request_names
+)
 
 
-class ModeOptions(BoundedModel):
+class _OptionsOfModes(BoundedModel):
     """What modes of writing can be told. Null counts as not given.
 
     The cap on steps has three names, as servers of diffusion models differ; one of them may be
@@ -80,22 +88,45 @@ class ModeOptions(BoundedModel):
 
     model_config = ConfigDict(populate_by_name=True, extra="forbid")
 
-    threshold: Annotated[Finite, Field(ge=0, le=1)] | None = None
-    block_length: Annotated[Whole, Field(ge=1, le=256)] | None = None
-    max_denoising_steps: Annotated[Whole, Field(ge=1, le=1024)] | None = Field(
-        default=None, validation_alias=AliasChoices(*STEP_CAPS)
-    )
-
     @model_validator(mode="before")
     @classmethod
-    def _one_step_cap(cls, value: Any) -> Any:
+    def _one_of_its_names(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
         fields = cast("dict[str, Any]", value)
-        given = [name for name in STEP_CAPS if fields.get(name) is not None]
-        if len(given) > 1:
-            raise ValueError(f"has {' and '.join(given)}, which are the same; give one of them")
-        return {name: fields[name] for name in fields if name not in STEP_CAPS or name in given}
+        for names in (option.request_names for option in REQUEST_OPTIONS):
+            given = [name for name in names if fields.get(name) is not None]
+            if len(given) > 1:
+                raise ValueError(f"has {' and '.join(given)}, which are the same; give one of them")
+            idle = set(names) - set(given) if len(names) > 1 else set[str]()
+            fields = {name: fields[name] for name in fields if name not in idle}
+        return fields
+
+
+def _field(option: ModeOption) -> Any:
+    """Of a body: its type, and what else is known of it."""
+    hint: Any = Flag
+    if option.kind is not bool:
+        kind = Whole if option.kind is int else Finite
+        hint = Annotated[kind, Field(ge=option.low, le=option.high)]
+    names = option.request_names
+    alias = AliasChoices(*names) if len(names) > 1 else None
+    return hint | None, Field(default=None, validation_alias=alias)
+
+
+if TYPE_CHECKING:
+
+    class ModeOptions(_OptionsOfModes):
+        """Has a field for each of REQUEST_OPTIONS."""
+
+else:
+    ModeOptions = create_model(
+        "ModeOptions",
+        __base__=_OptionsOfModes,
+        __doc__=_OptionsOfModes.__doc__,
+        __module__=__name__,
+        **{option.request_names[0]: _field(option) for option in REQUEST_OPTIONS},
+    )
 
 
 class AnswerOptions(ModeOptions):

@@ -9,7 +9,7 @@ import pytest
 from vlm_dlm_app.answering.thinking import thinking_of
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.schemas.chat import ChatRequest, StreamOptions
-from vlm_dlm_app.schemas.common import STEP_CAPS
+from vlm_dlm_app.schemas.common import REQUEST_OPTIONS
 from vlm_dlm_app.schemas.fields.nested import STREAM_OPTIONS
 from vlm_dlm_app.schemas.fields.page import PLACES
 from vlm_dlm_app.schemas.fields.request import HARMLESS, REQUEST
@@ -38,7 +38,8 @@ def test_what_is_called_honoured_is_read_and_nothing_else_is(place: Place, model
     read = set(model.model_fields)
     if model is ChatRequest:
         listed = [name for field in place.fields for name in field.names]
-        read |= {*STEP_CAPS, *filter(is_about_thinking, listed)}
+        read |= {name for option in REQUEST_OPTIONS for name in option.request_names}
+        read |= {*filter(is_about_thinking, listed)}
     assert set(place.names(Rule.HONOURED)) == read
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vlm_dlm_app.schemas.common import REQUEST_OPTIONS
 from vlm_dlm_app.schemas.fields.extras import EXTRAS
 from vlm_dlm_app.schemas.fields.nested import HOLDERS, WISHES
 from vlm_dlm_app.schemas.fields.rules import Place, honoured, ignored, refused
@@ -102,10 +103,13 @@ _IGNORED = (
     ),
     ignored("prediction", OPENAI, "it is meant to save time, not to change the answer"),
 )
+_NAMES = [option.request_names for option in REQUEST_OPTIONS]
+_PLAIN = [names[0] for names in _NAMES if len(names) == 1]
+_SEVERAL = [names for names in _NAMES if len(names) > 1]
 _OWN = (
     honoured("generation_mode", OWN, "the mode, if the model's id does not name it"),
-    honoured("threshold block_length", OWN, "options of modes"),
-    honoured("max_denoising_steps num_inference_steps steps", OWN, "the same option"),
+    honoured(" ".join(_PLAIN), OWN, "options of modes"),
+    *(honoured(" ".join(names), OWN, "the same option") for names in _SEVERAL),
     honoured("deadline_s", OWN, "seconds for the whole answer"),
     honoured(
         "priority",
