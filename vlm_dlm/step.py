@@ -58,6 +58,21 @@ class ForwardKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """What a plan may count on. A wish: a wider plan is run as well, perhaps later.
+
+    num_rows: of the next forward, less what the others had in the last; at least 1.
+    num_running: requests that share the engine, this one included.
+    """
+
+    num_rows: int
+    num_running: int
+
+
+WIDE_ROOM = Room(num_rows=1 << 30, num_running=1)
+
+
+@dataclass(frozen=True, slots=True)
 class StepPlan:
     """What one request puts through the next forward; Q = len(token_ids).
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vlm_dlm.decoding.base import DecodingMode, ModeRequest, ThinkingBudget
 from vlm_dlm.decoding.sampling import Picked, RowSampler, pick_rows
-from vlm_dlm.step import ForwardKind, Origin, StepPlan, StepResult, Token
+from vlm_dlm.step import WIDE_ROOM, ForwardKind, Origin, Room, StepPlan, StepResult, Token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ class Autoregressive(DecodingMode[AutoregressiveParams, AutoregressiveState, Pic
         rows = prompt_logits.clone()[None]
         return state, _commit(state, _pick([rows], [state])[0], num_kv_kept=0)
 
-    def plan(self, state: AutoregressiveState) -> StepPlan:
+    def plan(self, state: AutoregressiveState, room: Room = WIDE_ROOM) -> StepPlan:
         return StepPlan([state.pending], kind=ForwardKind.AR)
 
     def choose(

@@ -13,7 +13,7 @@ from vlm_dlm.decoding.options import ModeOption
 from vlm_dlm.decoding.sampling import RowSampler
 from vlm_dlm.errors import ModeError
 from vlm_dlm.request import DecodingIds, SamplingParams
-from vlm_dlm.step import StepPlan, StepResult
+from vlm_dlm.step import WIDE_ROOM, Room, StepPlan, StepResult
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,8 +111,9 @@ class DecodingMode(ABC, Generic[ParamsT, StateT, ChoiceT]):
         """Begin after the prompt. prompt_logits: [V], predicts the first token of the answer."""
 
     @abstractmethod
-    def plan(self, state: StateT) -> StepPlan:
-        """The rows of the next forward. Does not change the state."""
+    def plan(self, state: StateT, room: Room = WIDE_ROOM) -> StepPlan:
+        """The rows of the next forward, at most `max_query_len`. Does not change the state. room: a
+        mode whose plans can be narrower may heed it; those of today have one width each."""
 
     @abstractmethod
     def choose(self, states: Sequence[StateT], logits: Sequence[Tensor]) -> list[ChoiceT]:

@@ -20,7 +20,16 @@ from vlm_dlm.decoding.filters import Trail
 from vlm_dlm.decoding.options import ModeOption, block_length, threshold
 from vlm_dlm.decoding.sampling import Picked, RowSampler, pick_rows, round_to
 from vlm_dlm.request import DecodingIds
-from vlm_dlm.step import ForwardKind, Origin, StepPlan, StepResult, Token, Visibility
+from vlm_dlm.step import (
+    WIDE_ROOM,
+    ForwardKind,
+    Origin,
+    Room,
+    StepPlan,
+    StepResult,
+    Token,
+    Visibility,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -149,7 +158,7 @@ class BlockDiffusion(DecodingMode[BlockDiffusionParams, BlockDiffusionState, Pic
         _begin_block(state)
         return state, StepResult(canvas=tuple(state.canvas.token_ids), num_forwards=0)
 
-    def plan(self, state: BlockDiffusionState) -> StepPlan:
+    def plan(self, state: BlockDiffusionState, room: Room = WIDE_ROOM) -> StepPlan:
         token_ids = list(state.canvas.token_ids)
         if state.is_committing:
             # Only the last row is asked for: it is the seed of the next block.

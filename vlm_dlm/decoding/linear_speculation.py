@@ -21,7 +21,16 @@ from vlm_dlm.decoding.base import (
 from vlm_dlm.decoding.filters import Trail
 from vlm_dlm.decoding.options import block_length, threshold
 from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows, round_to
-from vlm_dlm.step import ForwardKind, Origin, StepPlan, StepResult, Token, Visibility
+from vlm_dlm.step import (
+    WIDE_ROOM,
+    ForwardKind,
+    Origin,
+    Room,
+    StepPlan,
+    StepResult,
+    Token,
+    Visibility,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,7 +125,7 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
         _begin_draft(state, token.id)
         return state, StepResult(committed=(token,), canvas=state.drafts, num_forwards=0)
 
-    def plan(self, state: LinearSpeculationState) -> StepPlan:
+    def plan(self, state: LinearSpeculationState, room: Room = WIDE_ROOM) -> StepPlan:
         token_ids = list(state.canvas.token_ids)
         if state.is_verifying:
             return StepPlan(token_ids, Visibility.CAUSAL, kind=ForwardKind.VERIFY)

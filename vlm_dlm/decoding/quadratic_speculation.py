@@ -21,7 +21,7 @@ from vlm_dlm.decoding.base import (
 from vlm_dlm.decoding.filters import Trail
 from vlm_dlm.decoding.options import block_length
 from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows
-from vlm_dlm.step import ForwardKind, Origin, Pattern, StepPlan, StepResult, Token
+from vlm_dlm.step import WIDE_ROOM, ForwardKind, Origin, Pattern, Room, StepPlan, StepResult, Token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,7 +115,7 @@ class QuadraticSpeculation(
         state.sampler.note([token.id])
         return state, StepResult(committed=(token,), num_forwards=0)
 
-    def plan(self, state: QuadraticSpeculationState) -> StepPlan:
+    def plan(self, state: QuadraticSpeculationState, room: Room = WIDE_ROOM) -> StepPlan:
         num_heads, length = 1 + len(state.drafts), state.params.block_length
         token_ids = [state.pending, *state.drafts] + [state.mask_id] * (num_heads * length)
         return StepPlan(

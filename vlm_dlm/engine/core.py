@@ -27,7 +27,7 @@ from vlm_dlm.engine.stop_strings import StopStrings
 from vlm_dlm.errors import BadInputError, CapacityError, ModeError
 from vlm_dlm.events import GenerationEvent
 from vlm_dlm.request import DecodingIds, GenerationRequest
-from vlm_dlm.step import StepResult
+from vlm_dlm.step import Room, StepResult
 
 
 class EngineCore:
@@ -58,6 +58,7 @@ class EngineCore:
         self.modes = {name: mode() for name, mode in MODES.items()}
         self.execution = Execution(runner, self.prompts)
         self._live: dict[str, RequestState] = {}
+        self._num_plan_rows = 0  # of all plans when this step began
 
     @property
     def has_work(self) -> bool:
@@ -108,6 +109,7 @@ class EngineCore:
         Raises EngineError if the device looks broken.
         """
         began = perf_counter()
+        self._num_plan_rows = self.scheduler.num_plan_rows
         events = self._admit() + self._encode()
         grants = self.scheduler.schedule()
         packed = [rows_of(grant, self.runner.image_token_id) for grant in grants]
@@ -238,11 +240,16 @@ class EngineCore:
         if reason is not None:
             return [*events, self._finish(state, reason)]
         with self._ending_on_failure(state, events):  # what is booked must still be delivered
-            plan = state.mode.plan(state.mode_state)
+            plan = state.mode.plan(state.mode_state, self._room_for(state))
             num_rows = len(plan.token_ids)
             assert num_rows <= state.max_rows, f"{num_rows} rows, {state.max_rows} announced"
             state.plan = plan
         return events
+
+    def _room_for(self, state: RequestState) -> Room:
+        own = 0 if state.plan is None else len(state.plan.token_ids)
+        left = self.config.max_batched_tokens - self._num_plan_rows + own
+        return Room(max(1, left), len(self.scheduler.running))
 
     @contextmanager
     def _ending_on_failure(

@@ -47,6 +47,11 @@ class Scheduler:
         return bool(self.waiting or self.running)
 
     @property
+    def num_plan_rows(self) -> int:
+        """Rows of all plans that wait for a forward."""
+        return sum(len(s.plan.token_ids) for s in self.running if s.plan is not None)
+
+    @property
     def next_with_image(self) -> RequestState | None:
         """Whose images are to be encoded next, in the order of arrival."""
         return next((s for s in self.running if s.next_image is not None), None)

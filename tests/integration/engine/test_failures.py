@@ -26,6 +26,7 @@ from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.errors import EngineError, UnavailableError
 from vlm_dlm.events import Failed, GenerationEvent
 from vlm_dlm.request import GenerationRequest
+from vlm_dlm.step import WIDE_ROOM, Room
 
 POISON = 666
 SECRET = "the contents of a prompt"
@@ -46,10 +47,10 @@ def poisoned(mode: str, where: str) -> Any:
                 raise ValueError(SECRET)
             return super().start(request, prompt_logits)
 
-        def plan(self, state: Any) -> Any:
+        def plan(self, state: Any, room: Room = WIDE_ROOM) -> Any:
             if where == "plan":
                 check(state)
-            return super().plan(state)
+            return super().plan(state, room)
 
         def choose(self, states: Any, logits: Any) -> Any:
             if where == "choose":
@@ -94,8 +95,8 @@ def test_a_plan_wider_than_announced(mode: str) -> None:
     base: Any = MODES[mode]
 
     class Wide(base):
-        def plan(self, state: Any) -> Any:
-            plan = super().plan(state)
+        def plan(self, state: Any, room: Room = WIDE_ROOM) -> Any:
+            plan = super().plan(state, room)
             if state.sampler.seed == POISON and state.num_steps >= 2:
                 return replace(plan, token_ids=[1] * 500)
             return plan

@@ -13,6 +13,7 @@ from tests.invariants import assert_no_pages_held
 from tests.twins.forward import Mode, square
 from tests.twins.toy import TOY_IDS, Job, Toy, run_toy
 from vlm_dlm.decoding import MODES
+from vlm_dlm.decoding.autoregressive import Autoregressive, AutoregressiveState
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.engine.pages import PageTable
@@ -20,7 +21,7 @@ from vlm_dlm.engine.rows import PackedRows
 from vlm_dlm.engine.runner import Runner
 from vlm_dlm.errors import BadInputError, CapacityError
 from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput, SamplingParams
-from vlm_dlm.step import Pattern, Visibility
+from vlm_dlm.step import WIDE_ROOM, Pattern, Room, StepPlan, Visibility
 
 LIMITS = EngineConfig(page_size=4, max_cache_tokens=1024)
 NOTHING = -1
@@ -114,3 +115,29 @@ def test_limits_of_the_runner_are_those_of_the_core() -> None:
         EngineCore(ToyRunner(Toy(), 1000), TOY_IDS, LaggingDetokenizer, LIMITS)
     with pytest.raises(BadInputError, match="length is 128 tokens"):
         toy_core(Toy()).submit(ask("a", "ar", (1,) * 100, max_tokens=29))
+
+
+class Watching(Autoregressive):
+    """Notes what it is told of the room."""
+
+    def __init__(self) -> None:
+        self.rooms: list[Room] = []
+
+    def plan(self, state: AutoregressiveState, room: Room = WIDE_ROOM) -> StepPlan:
+        self.rooms.append(room)
+        return super().plan(state, room)
+
+
+def test_a_plan_is_told_the_room_it_has() -> None:
+    """Alone all rows of a forward, beside others what their last plans left."""
+    core, watching = toy_core(Toy()), Watching()
+    core.modes["ar"] = watching
+    run(core, ask("alone", "ar", (4, 2), max_tokens=4))
+    assert watching.rooms == [Room(LIMITS.max_batched_tokens, 1)] * 3
+    watching.rooms.clear()
+    core.submit(ask("wide", "diffusion", (4, 2), {"block_length": 60}, max_tokens=20))
+    core.step()
+    core.submit(ask("beside", "ar", (4, 2), max_tokens=8))
+    core.step()
+    assert watching.rooms == [Room(LIMITS.max_batched_tokens - 60, 2)]
+    core.close()
