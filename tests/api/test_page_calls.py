@@ -18,6 +18,7 @@ from tests.api.serving import LiveServer, live_server, png, until
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm_app.http.held_bytes import Hold
 from vlm_dlm_app.page.sessions import Sessions
+from vlm_dlm_app.page.votes import COLUMNS
 from vlm_dlm_app.settings.model import Settings
 
 API = "/gradio_api"
@@ -102,10 +103,12 @@ def forget(server: LiveServer) -> None:
 
 
 def test_answers_that_nobody_reads_have_an_account(server: LiveServer) -> None:
-    """The function gives what it got."""
-    replies = [join(server, "fill", [], {"a": "A" * (10 * MIB)}) for _ in range(12)]
-    assert [reply.status_code for reply in replies[:2]] == [200, 200]
-    assert replies[-1].status_code == 429  # three fit
+    """The function gives what it got, as a table of a megabyte."""
+    values = "now", "x" * 900, "A", "ar", "ar", "diffusion", 1.0, 2.0, False
+    votes = [dict(zip(COLUMNS, values, strict=True))] * 1000
+    replies = [join(server, "to_csv", [votes]) for _ in range(40)]
+    assert {reply.status_code for reply in replies[:10]} == {200}
+    assert replies[-1].status_code == 429  # some thirty fit
     assert 20 * MIB < server.services.held.num_bytes <= 32 * MIB
     forget(server)
 

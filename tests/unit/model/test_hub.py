@@ -195,7 +195,11 @@ def test_hanging_call_is_abandoned() -> None:
 @pytest.mark.parametrize(
     "model", ["./nowhere", "/no/such/folder", "nowhere", "a/b/c", "", "../x", "a/b@", "a/b@v@w"]
 )
-def test_neither_folder_nor_hub_id(model: str, downloads: list[dict[str, Any]]) -> None:
+def test_neither_folder_nor_hub_id(
+    model: str, downloads: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # with nothing beside it
     assert "pass a checkpoint folder or a Hub id" in refusal(model)
     assert downloads == []
 
