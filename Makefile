@@ -50,7 +50,7 @@ serve: $(STAMP)  ## Serve the embedded model on http://127.0.0.1:8000
 test: $(STAMP)  ## Run the tests, JOBS=2 at once (ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest -q -n $(JOBS) --durations 25 $(ARGS)
 
-test-fast: $(STAMP)  ## Run those of milliseconds: modes, scheduling, parsers (under 30 s)
+test-fast: $(STAMP)  ## Run those of milliseconds: modes, scheduling, parsers (about 40 s)
 	@$(BIN)/python -m pytest -q -n $(JOBS) -p no:schemathesis $(FAST) $(SLOW) $(ARGS)
 
 clients: $(STAMP)  ## Run every recipe of docs/clients.md (CLIENTS=llm,guidellm for some)
