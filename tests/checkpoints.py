@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from vlm_dlm.checkpoint.config import TEXT_TYPE, ModelConfig, RopeConfig, VisionConfig
+from vlm_dlm.checkpoint.default_template import CHAT_TEMPLATE
 from vlm_dlm.model.weights import new_model, save_model
-from vlm_dlm.processor.default_template import CHAT_TEMPLATE
 from vlm_dlm.training.tokenizer import build_tokenizer, training_texts
 
 NUM_ENTRIES = 300

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from vlm_dlm.checkpoint.config import ModelConfig, VisionConfig
-from vlm_dlm.checkpoint.manifest import INDEX_FILE, SINGLE_FILE, expected_tensors
-from vlm_dlm.processor.default_template import CHAT_TEMPLATE
+from vlm_dlm.checkpoint.default_template import CHAT_TEMPLATE
+from vlm_dlm.checkpoint.manifest import INDEX_FILE, SINGLE_FILE
+from vlm_dlm.checkpoint.model_types import expected_tensors, written_config
 from vlm_dlm.training.tokenizer import build_tokenizer, training_texts
 
 PUBLISHED = ModelConfig()
@@ -40,7 +41,7 @@ def write_narrow_checkpoint(folder: Path, num_shards: int = 1) -> Path:
         save_file(tensors, folder / file, metadata={"format": "pt"})
     if num_shards > 1:
         (folder / INDEX_FILE).write_text(json.dumps({"metadata": {}, "weight_map": files}))
-    (folder / "config.json").write_text(json.dumps(NARROW.to_dict()))
+    (folder / "config.json").write_text(json.dumps(written_config(NARROW)))
     (folder / "tokenizer.json").write_text(_full_vocabulary(), encoding="utf-8")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     return folder

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.checkpoint.family import FULL_MODEL
-from vlm_dlm.checkpoint.manifest import expected_tensors
+from vlm_dlm.checkpoint.model_types import expected_tensors
 from vlm_dlm.errors import BadInputError, CheckpointError
 from vlm_dlm.model.quantization import weight_bytes
 

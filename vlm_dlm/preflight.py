@@ -16,6 +16,7 @@ from PIL import Image
 from vlm_dlm.answer_room import fit_answer
 from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.checkpoint.manifest import check_manifest, read_manifest
+from vlm_dlm.checkpoint.model_types import read_config
 from vlm_dlm.checkpoint.record import check_record
 from vlm_dlm.checkpoint.resolve import resolve_checkpoint
 from vlm_dlm.decoding import MODES, build_params, find_mode
@@ -103,7 +104,7 @@ def open_checkpoint(model: str | Path | None = None) -> Checkpoint:
     """
     folder = embedded_checkpoint() if model is None else resolve_checkpoint(str(model))
     check_record(folder)
-    config = ModelConfig.from_folder(folder)
+    config = read_config(folder)
     check_manifest(config, read_manifest(folder))
     name = EMBEDDED if model is None else str(model)
     return Checkpoint(name, folder, config, Processor.from_folder(folder, config))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from vlm_dlm.checkpoint.config import ModelConfig, RopeConfig, VisionConfig
-from vlm_dlm.checkpoint.manifest import expected_tensors
+from vlm_dlm.checkpoint.model_types import expected_tensors
 from vlm_dlm.model.vlm import VlmModel
 
 IMAGE_TOKEN_ID = 19

@@ -22,6 +22,7 @@ from typing import Any, cast
 
 from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.checkpoint.listing import CONFIG, Listing, RemoteFile
+from vlm_dlm.checkpoint.model_types import parse_config
 from vlm_dlm.checkpoint.places import Place
 from vlm_dlm.checkpoint.record import (
     Record,
@@ -242,7 +243,7 @@ def read_config(listing: Listing) -> ModelConfig:
         raise CheckpointError(f"{CONFIG} of {listing.repo} is not valid JSON: {error}") from None
     if not isinstance(raw, dict):
         raise CheckpointError(f"{CONFIG} of {listing.repo} does not hold a JSON object")
-    return ModelConfig.from_dict(raw)
+    return parse_config(raw)
 
 
 def read_small(listing: Listing, name: str) -> str:

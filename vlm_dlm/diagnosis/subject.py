@@ -12,7 +12,8 @@ from pathlib import Path
 
 from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.checkpoint.family import HUB_ID, MEMBERS, Licence, split_hub_id
-from vlm_dlm.checkpoint.manifest import expected_tensors, read_manifest
+from vlm_dlm.checkpoint.manifest import read_manifest
+from vlm_dlm.checkpoint.model_types import expected_tensors
 from vlm_dlm.checkpoint.record import NOT_ASKED, Record, read_record
 from vlm_dlm.checkpoint.resolve import cached_snapshot
 from vlm_dlm.defaults import EMBEDDED, num_parameters

@@ -10,7 +10,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from vlm_dlm.checkpoint.config import ModelConfig
-from vlm_dlm.checkpoint.manifest import Shape, check_tensors, read_header
+from vlm_dlm.checkpoint.manifest import check_tensors, read_header
+from vlm_dlm.checkpoint.tensors import Shape
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.model.lora import RowLora
 from vlm_dlm.model.vlm import VlmModel

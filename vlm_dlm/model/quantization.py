@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from vlm_dlm.checkpoint.config import ModelConfig
-from vlm_dlm.checkpoint.manifest import Shape, expected_tensors
+from vlm_dlm.checkpoint.model_types import expected_tensors
+from vlm_dlm.checkpoint.tensors import Shape
 from vlm_dlm.errors import BadInputError, CheckpointError
 
 LAYERS = ("encoder.layers.", "decoder.layers.")  # as the checkpoint and as our modules name them

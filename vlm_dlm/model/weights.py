@@ -22,8 +22,13 @@ from vlm_dlm.checkpoint.manifest import (
     SINGLE_FILE,
     TensorInfo,
     check_manifest,
-    expected_tensors,
     read_manifest,
+)
+from vlm_dlm.checkpoint.model_types import (
+    expected_tensors,
+    model_type_of,
+    read_config,
+    written_config,
 )
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.model.placement import plan_placement, set_module, set_parameter, whole_placement
@@ -37,13 +42,6 @@ PIECE_BYTES = 16 << 20  # of a file that are mapped at a time
 
 Progress = Callable[[int, int], None]  # (done bytes, total bytes) of the model being filled
 
-# Checkpoint prefix -> module prefix; the first match wins, so the general rule comes last.
-PREFIXES = (
-    ("encoder.vision_tower.", "vision.vision_tower."),
-    ("encoder.multi_modal_projector.", "vision.multi_modal_projector."),
-    ("encoder.", "decoder."),
-    ("diffusion_head.", "diffusion_head."),
-)
 # Checkpoint tensors of one group are stacked by rows, in the order of the group.
 PACKED = {
     ".self_attn.qkv_proj.": (".self_attn.q_proj.", ".self_attn.k_proj.", ".self_attn.v_proj."),
@@ -66,15 +64,16 @@ def parameter_layout(config: ModelConfig) -> dict[str, list[Part]]:
     `expected_tensors` lists the members of each packed group in the order of `PACKED`.
     """
     layout: dict[str, list[Part]] = {}
+    prefixes = model_type_of(config).prefixes
     for tensor, shape in expected_tensors(config).items():
-        parts = layout.setdefault(_parameter_name(tensor), [])
+        parts = layout.setdefault(_parameter_name(tensor, prefixes), [])
         start = parts[-1].stop if parts else 0
         parts.append(Part(tensor, start, start + shape[0]))
     return layout
 
 
-def _parameter_name(tensor: str) -> str:
-    old, new = next(pair for pair in PREFIXES if tensor.startswith(pair[0]))
+def _parameter_name(tensor: str, prefixes: tuple[tuple[str, str], ...]) -> str:
+    old, new = next(pair for pair in prefixes if tensor.startswith(pair[0]))
     name = new + tensor.removeprefix(old)
     for packed, members in PACKED.items():
         for member in members:
@@ -126,7 +125,7 @@ def load_model(
     quantize: int8 or int4 for the matrices of the decoder's layers. Each is quantized as it is
     read, so there is never a second copy of the model; quantized weights do not spill.
     """
-    config = ModelConfig.from_folder(folder)
+    config = read_config(folder)
     manifest = read_manifest(folder)
     for warning in check_manifest(config, manifest):
         log.warning("%s: %s", folder, warning)
@@ -218,5 +217,5 @@ def save_model(model: VlmModel, folder: Path, dtype: torch.dtype = torch.bfloat1
     save_file(tensors, weights, metadata={"format": "pt"})
     os.replace(weights, folder / SINGLE_FILE)
     config = folder / ".config.json.tmp"
-    config.write_text(json.dumps(model.config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    config.write_text(json.dumps(written_config(model.config), indent=2) + "\n", encoding="utf-8")
     os.replace(config, folder / "config.json")

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vlm_dlm.checkpoint.default_template import CHAT_TEMPLATE
 from vlm_dlm.errors import CheckpointError, PromptError
-from vlm_dlm.processor.default_template import CHAT_TEMPLATE
 from vlm_dlm.processor.template_child import rendered
 from vlm_dlm.processor.template_process import TemplateProcess
 from vlm_dlm.processor.template_sandbox import compile_template
@@ -20,11 +20,17 @@ from vlm_dlm.processor.template_sandbox import compile_template
 class ChatTemplate:
     """A compiled template. `bos` and `eos` are the strings a template may write itself."""
 
-    def __init__(self, source: str = CHAT_TEMPLATE, bos: str = "<s>", eos: str = "<|im_end|>"):
-        """Raises as TemplateProcess does."""
+    def __init__(
+        self,
+        source: str | None = None,
+        bos: str = "<s>",
+        eos: str = "<|im_end|>",
+        built_in: str = CHAT_TEMPLATE,
+    ) -> None:
+        """source: None for the built-in one. Raises as TemplateProcess does."""
         # ours is known to be harmless, and a process costs time
-        self._process = None if source == CHAT_TEMPLATE else TemplateProcess(source)
-        self._template = compile_template(CHAT_TEMPLATE)
+        self._process = None if source in (None, built_in) else TemplateProcess(source)
+        self._template = compile_template(built_in)
         self._tokens = {"bos_token": bos, "eos_token": eos}
 
     @property
@@ -32,7 +38,7 @@ class ChatTemplate:
         return self._process is not None
 
     @classmethod
-    def from_folder(cls, folder: Path) -> ChatTemplate:
+    def from_folder(cls, folder: Path, built_in: str = CHAT_TEMPLATE) -> ChatTemplate:
         """`chat_template.jinja`, else the one in `tokenizer_config.json`, else the built-in."""
         settings = _tokenizer_settings(folder / "tokenizer_config.json")
         path = folder / "chat_template.jinja"
@@ -46,7 +52,7 @@ class ChatTemplate:
             name: _token_text(settings.get(f"{name}_token"), default)
             for name, default in (("bos", "<s>"), ("eos", "<|im_end|>"))
         }
-        return cls(source, **tokens)
+        return cls(source, **tokens, built_in=built_in)
 
     def render(self, messages: Sequence[dict[str, Any]], enable_thinking: bool) -> str:
         """The conversation up to and including the opening of the next answer.
@@ -86,16 +92,14 @@ def _tokenizer_settings(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _listed_template(value: Any) -> str:
+def _listed_template(value: Any) -> str | None:
     """`chat_template` is a string, or a list of named ones of which we use 'default'."""
     if isinstance(value, list):
         named = [entry for entry in value if isinstance(entry, dict)]
         if len(named) < len(value):
             raise CheckpointError("tokenizer_config.json has a chat_template without a name")
         value = next((e.get("template") for e in named if e.get("name") == "default"), None)
-    if value is None:
-        return CHAT_TEMPLATE
-    if not isinstance(value, str):
+    if value is not None and not isinstance(value, str):
         raise CheckpointError("tokenizer_config.json has a chat_template that is not text")
     return value
 

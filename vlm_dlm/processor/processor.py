@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.model_types import model_type_of
 from vlm_dlm.errors import PromptError
 from vlm_dlm.processor.chat_template import ChatTemplate
 from vlm_dlm.processor.detokenizer import IncrementalDetokenizer
@@ -50,11 +51,12 @@ class Processor:
     def from_folder(cls, folder: Path, config: ModelConfig) -> Processor:
         """Load the side files of a checkpoint. Raises CheckpointError when they are unusable."""
         tokenizer = Tokenizer.from_folder(folder, config)
+        template = ChatTemplate.from_folder(folder, model_type_of(config).template)
         patch_size = 14 if config.vision is None else config.vision.patch_size
         return cls(
             tokenizer=tokenizer,
             preprocessor=Preprocessor.from_folder(folder, patch_size, config.spatial_merge_size),
-            prompts=PromptBuilder(tokenizer, ChatTemplate.from_folder(folder)),
+            prompts=PromptBuilder(tokenizer, template),
             max_positions=config.max_position_embeddings,
             reads_images=config.vision is not None,
         )

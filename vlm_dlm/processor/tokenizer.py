@@ -15,14 +15,8 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 
 from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.model_types import model_type_of
 from vlm_dlm.errors import CheckpointError, PromptError
-
-IMAGE_TOKENS = {
-    "<|image_start|>": 18,
-    "<|image_pad|>": 19,
-    "<|image_break|>": 20,
-    "<|image_end|>": 21,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,17 +191,18 @@ def _special_ids(reserved: dict[str, int], config: ModelConfig) -> SpecialIds:
             )
         return reserved[name]
 
-    im_end = find("<|im_end|>", config.eos_token_id)
-    end_of_text = reserved.get("</s>")
+    names = model_type_of(config).special
+    im_end = find(names.im_end, config.eos_token_id)
+    end_of_text = reserved.get(names.end_of_text)
     image = None
     if config.vision is not None:
-        image = ImageIds(*(find(name, expected) for name, expected in IMAGE_TOKENS.items()))
+        image = ImageIds(*(find(name, expected) for name, expected in names.image.items()))
     return SpecialIds(
-        mask=find("<SPECIAL_100>", config.mask_token_id),
-        im_start=find("<|im_start|>"),
+        mask=find(names.mask, config.mask_token_id),
+        im_start=find(names.im_start),
         im_end=im_end,
-        think_start=find("<think>"),
-        think_end=find("</think>"),
+        think_start=find(names.think_start),
+        think_end=find(names.think_end),
         eos=(im_end,) if end_of_text is None else (im_end, end_of_text),
         image=image,
     )

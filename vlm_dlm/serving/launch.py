@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.model_types import read_config
 from vlm_dlm.checkpoint.resolve import resolve_checkpoint
 from vlm_dlm.defaults import embedded_checkpoint
 from vlm_dlm.engine.base import Capabilities
@@ -59,5 +59,5 @@ def read_capabilities(launch: Launch) -> Capabilities:
         return ScriptedEngine(launch.script).capabilities
     folder = embedded_checkpoint() if launch.model is None else resolve_checkpoint(launch.model)
     limits = launch.limits or EngineConfig()
-    max_context = ModelConfig.from_folder(Path(folder)).max_position_embeddings
+    max_context = read_config(Path(folder)).max_position_embeddings
     return limits.capabilities(max_context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.model_types import read_config
 from vlm_dlm.errors import BadInputError, CheckpointError
 
 STATE_FOLDER = "state"
@@ -24,7 +24,7 @@ def open_folder(out: Path, resume: bool, start: Path | None) -> None:
     if resume and start is not None:
         raise CheckpointError("a resumed run has weights already; it takes no other start")
     if start is not None:
-        ModelConfig.from_folder(start)
+        read_config(start)
     try:
         (out / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
     except OSError as error:

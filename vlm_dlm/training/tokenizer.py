@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from vlm_dlm.processor.default_template import CHAT_TEMPLATE as CHAT_TEMPLATE
+from vlm_dlm.checkpoint.default_template import CHAT_TEMPLATE as CHAT_TEMPLATE
 from vlm_dlm.scenes.language import CAPTION_PROMPTS, TEXT_ONLY, caption, sample_questions
 from vlm_dlm.scenes.samples import sample_rng, sample_scene
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.model_types import read_config
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.model.weights import load_model, new_model
@@ -121,7 +121,7 @@ def _runnable(recipe: Recipe) -> Recipe:
 
 def _state_from(folder: Path, model: VlmModel, seed: int) -> RunState:
     """Fill `model` from a finished checkpoint and keep its tokenizer."""
-    if ModelConfig.from_folder(folder) != model.config:
+    if read_config(folder) != model.config:
         raise CheckpointError(f"{folder} has another architecture than the recipe")
     try:
         tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")

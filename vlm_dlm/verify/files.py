@@ -10,6 +10,7 @@ from typing import Any
 
 from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.checkpoint.manifest import TensorInfo, read_manifest
+from vlm_dlm.checkpoint.model_types import read_config
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.processor.chat_template import ChatTemplate
 
@@ -37,7 +38,7 @@ class CheckpointFiles:
     @classmethod
     def open(cls, folder: Path, adapter: Path | None = None) -> CheckpointFiles:
         """Raises CheckpointError for what cannot be read at all."""
-        config = ModelConfig.from_folder(folder)
+        config = read_config(folder)
         tokenizer = _read_json(folder / "tokenizer.json", is_needed=True)
         side = {name: _read_json(folder / name, is_needed=False) for name in SIDE_FILES}
         added = _added(folder, tokenizer)

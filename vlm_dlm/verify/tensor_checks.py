@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from vlm_dlm.checkpoint.manifest import TOLERATED_SUFFIXES, expected_tensors
+from vlm_dlm.checkpoint.manifest import TOLERATED_SUFFIXES
+from vlm_dlm.checkpoint.model_types import expected_tensors
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.verify.files import CheckpointFiles
 from vlm_dlm.verify.finding import Outcome, compared

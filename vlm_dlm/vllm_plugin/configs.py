@@ -13,8 +13,8 @@ from transformers import Ministral3Config, Mistral3Config
 from transformers.configuration_utils import PreTrainedConfig
 
 from vlm_dlm.checkpoint.config import TEXT_TYPE, VLM_TYPE, ModelConfig
+from vlm_dlm.checkpoint.model_types import IMAGE_TOKENS, parse_config
 from vlm_dlm.errors import CheckpointError
-from vlm_dlm.processor.tokenizer import IMAGE_TOKENS
 
 # Fields of a text model that are named alike in `ModelConfig` and in transformers.
 _TEXT_FIELDS = (
@@ -75,7 +75,7 @@ class VlmConfig(Mistral3Config):
         own = ("vision_config", "spatial_merge_size", "projector_hidden_act")
         raw = {**flat, **{name: getattr(self, name) for name in own}, "model_type": VLM_TYPE}
         try:
-            return ModelConfig.from_dict(raw)
+            return parse_config(raw)
         except CheckpointError as error:
             raise ValueError(str(error)) from None
 

@@ -24,10 +24,11 @@ from vllm.multimodal.processing import (
 )
 from vllm.transformers_utils.repo_utils import get_hf_file_to_dict
 
+from vlm_dlm.checkpoint.model_types import IMAGE_TOKENS
 from vlm_dlm.processor.image import CONFIG_FILE, Preprocessor
 from vlm_dlm.processor.image_input import upright_rgb
 from vlm_dlm.processor.prompt import image_run
-from vlm_dlm.processor.tokenizer import IMAGE_TOKENS, ImageIds
+from vlm_dlm.processor.tokenizer import ImageIds
 from vlm_dlm.vllm_plugin.configs import VlmConfig
 
 START = "<|image_start|>"

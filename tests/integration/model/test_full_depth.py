@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from tests.narrow_checkpoint import MASK_ENTRY, PUBLISHED, write_narrow_checkpoint
-from vlm_dlm.checkpoint.manifest import expected_tensors, read_manifest
+from vlm_dlm.checkpoint.manifest import read_manifest
+from vlm_dlm.checkpoint.model_types import expected_tensors
 from vlm_dlm.cli.main import run
 from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.config import EngineConfig

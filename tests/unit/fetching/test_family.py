@@ -6,7 +6,7 @@ import pytest
 
 from vlm_dlm.checkpoint.family import FULL_MODEL, MEMBERS, split_hub_id
 from vlm_dlm.checkpoint.listing import is_wanted
-from vlm_dlm.checkpoint.manifest import expected_tensors
+from vlm_dlm.checkpoint.model_types import expected_tensors
 from vlm_dlm.defaults import num_parameters
 from vlm_dlm.errors import CheckpointError
 

@@ -17,9 +17,9 @@ from vlm_dlm.checkpoint.manifest import (
     Shape,
     TensorInfo,
     check_manifest,
-    expected_tensors,
     read_manifest,
 )
+from vlm_dlm.checkpoint.model_types import expected_tensors, read_config
 from vlm_dlm.errors import CheckpointError
 
 TEXT_8B = ModelConfig(model_type=TEXT_TYPE, vocab_size=131072, vision=None)
@@ -255,7 +255,7 @@ def test_folder_without_weights(tmp_path: Path) -> None:
 def test_wrong_model_type(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(CheckpointError, match="'llama'"):
-        ModelConfig.from_folder(tmp_path)
+        read_config(tmp_path)
 
 
 def test_text_checkpoint_against_vlm_config_names_the_vision_tower(tmp_path: Path) -> None:

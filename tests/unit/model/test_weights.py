@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.twins.mistral3 import checkpoint_tensors, tiny_config
 from vlm_dlm.checkpoint.config import TEXT_TYPE, ModelConfig, VisionConfig
+from vlm_dlm.checkpoint.model_types import read_config
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.model import weights
 from vlm_dlm.model.vlm import VlmModel
@@ -67,7 +68,7 @@ def test_vlm_8b_names_at_small_widths_round_trip(tmp_path: Path) -> None:
     save_model(model, tmp_path, dtype=torch.float32)
     assert len(load_file(tmp_path / "model.safetensors")) == 531
     assert_equal(load_model(tmp_path), model)
-    assert ModelConfig.from_folder(tmp_path) == config
+    assert read_config(tmp_path) == config
     shard(tmp_path, 3)
     assert_equal(load_model(tmp_path), model)
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from vlm_dlm.checkpoint.config import TEXT_TYPE, ModelConfig
+from vlm_dlm.checkpoint.model_types import written_config
 from vlm_dlm.vllm_plugin.configs import TextConfig, VlmConfig
 from vlm_dlm.vllm_plugin.stand_in import torchvision_stand_in
 
 EMBEDDED = Path(__file__).parents[3] / "assets" / "embedded" / "config.json"
-PUBLISHED = ModelConfig().to_dict()
+PUBLISHED = written_config(ModelConfig())
 
 
 def embedded(**changes: Any) -> dict[str, Any]:
