@@ -13,8 +13,13 @@ from typing import Any, cast
 import typer
 
 from vlm_dlm.cli.main import app as cli
+from vlm_dlm.decoding import MODES
+from vlm_dlm.decoding.options import option_table
+from vlm_dlm_app.answering.live_metrics import SERIES
+from vlm_dlm_app.http.error_codes import ROWS
 from vlm_dlm_app.schemas.fields.page import written as fields_page
 from vlm_dlm_app.settings.model import Settings
+from vlm_dlm_app.telemetry.metrics import PREFIX, Metrics
 
 DOCS = Path(__file__).parent
 # Defaults that say nothing as they are written in Python.
@@ -51,7 +56,58 @@ def _default(name: str, value: object) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-TABLES: dict[str, tuple[str, Callable[[], str]]] = {"settings": ("serving.md", settings_table)}
+def errors_table() -> str:
+    """Of all codes that a client may see, by status."""
+    lines = [
+        f"| {row.status} | {', '.join(f'`{code}`' for code in row.codes.split())} | {row.when} |"
+        for row in sorted(ROWS, key=lambda row: row.status)
+    ]
+    return "\n".join(["| Status | Code | When |", "|---|---|---|", *lines])
+
+
+def metrics_table() -> str:
+    """Of all series, with the labels they have beside `model_name`."""
+    rows = [
+        (series.name, series.type, metric._labelnames[1:], series.documentation)
+        for metric in Metrics("").own
+        for series in metric.describe()
+    ]
+    rows += [(live.name, live.family("x", "").type, (), live.about) for live in SERIES]
+    lines = ["| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]
+    for name, kind, labels, about in rows:
+        shown = name.removeprefix(PREFIX) + ("_total" if kind == "counter" else "")
+        words = ", ".join(f"`{label}`" for label in labels)
+        lines.append(f"| `{shown}` | {kind} | {words} | {about} |")
+    return "\n".join(lines)
+
+
+def options_table() -> str:
+    """Of what modes can be told."""
+    lines = ["| Option | Range | Default | |", "|---|---|---|---|"]
+    for option in option_table(mode.options for mode in MODES.values()).values():
+        names = ", ".join(f"`{name}`" for name in option.request_names)
+        defaults = ", ".join(
+            f"{_shown(getattr(mode.Params(), option.name))} (`{name}`)"
+            for name, mode in MODES.items()
+            if option.name in {own.name for own in mode.options}
+        )
+        span = "yes or no" if option.kind is bool else f"{option.low:g} to {option.high:g}"
+        none = ", or none" if option.can_be_none else ""
+        where = names or f"`{option.name}`, not in requests"
+        lines.append(f"| {where} | {span}{none} | {defaults} | {option.help} |")
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value).lower()
+
+
+TABLES: dict[str, tuple[str, Callable[[], str]]] = {
+    "settings": ("serving.md", settings_table),
+    "errors": ("serving.md", errors_table),
+    "metrics": ("operate.md", metrics_table),
+    "options": ("modes.md", options_table),
+}
 
 
 def pages() -> dict[Path, str]:

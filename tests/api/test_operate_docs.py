@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.api.serving import PlayedEngine
-from tests.api.test_serving_docs import raised_codes
 from vlm_dlm.decoding import MODES
 from vlm_dlm.preflight import Checkpoint
+from vlm_dlm_app.http.error_codes import STATUS
 from vlm_dlm_app.main import create_app
 from vlm_dlm_app.settings.model import Settings
 from vlm_dlm_app.settings.sources import OTHER_VARIABLES
@@ -67,7 +67,8 @@ def test_every_name_exists(checkpoint: Checkpoint) -> None:
         *(metrics | {name.removesuffix(end) for name in metrics for end in SAMPLES}),
         *Settings.model_fields,
         *fields,
-        *(code for _, code in raised_codes()),
+        *(label for metric in app.state.services.metrics.own for label in metric._labelnames),
+        *STATUS,
         *log,
         *MODES,
     }

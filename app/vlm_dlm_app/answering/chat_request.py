@@ -73,5 +73,5 @@ def _max_tokens(chat: ChatRequest) -> int | None:
     newer, older = chat.max_completion_tokens, chat.max_tokens
     if newer is not None and older is not None and newer != older:
         message = f"max_completion_tokens is {newer} and max_tokens {older}; give one of them"
-        raise ApiError(400, "bad_input", message, "max_completion_tokens")
+        raise ApiError("bad_input", message, "max_completion_tokens")
     return newer or older

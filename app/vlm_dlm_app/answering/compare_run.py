@@ -41,11 +41,11 @@ def params_of(services: Services, body: CompareBody) -> dict[str, Any]:
         mode = find_mode(name, offered).name
         if mode in named:
             message = f"mode_options names {mode} twice, by an alias"
-            raise ApiError(400, ModeError.code, message, "mode_options")
+            raise ApiError(ModeError.code, message, "mode_options")
         named.add(mode)
         if mode not in params:
             message = f"mode_options has {mode}, which is not among the modes"
-            raise ApiError(400, ModeError.code, message, "mode_options")
+            raise ApiError(ModeError.code, message, "mode_options")
         mode_options(own, mode)  # raises for an option that the mode lacks
         params[mode] = replace(params[mode], **given_options(own))
     return params

@@ -71,14 +71,14 @@ def _role(message: ChatMessage, place: str) -> str:
     role = message.role.lower()
     if role not in ROLES:
         text = f"{place}.role must be one of {', '.join(ROLES)}"
-        raise ApiError(400, "unsupported_role", text, f"{place}.role")
+        raise ApiError("unsupported_role", text, f"{place}.role")
     return role
 
 
 def _pieces(message: ChatMessage, role: str, place: str) -> Pieces:
     """What the model reads of a message."""
     if message.content is None and role == "user" and not message.images:
-        raise ApiError(400, "bad_input", f"{place}.content is required", f"{place}.content")
+        raise ApiError("bad_input", f"{place}.content is required", f"{place}.content")
     pieces: Pieces = [Picture(image) for image in message.images or ()]
     for index, part in enumerate(message.content or ()):
         pieces += pieces_of(part, f"{place}.content.{index}", role)
@@ -107,7 +107,7 @@ def _call(call: ToolCall, place: str) -> str:
         return function_text(call.function)
     if call.custom is not None:
         return call_text(call.custom.name, {"input": call.custom.input})
-    raise ApiError(400, "bad_input", f"{place} has no function; send its name", place)
+    raise ApiError("bad_input", f"{place} has no function; send its name", place)
 
 
 def _pictures(pieces: Pieces) -> bool:

@@ -82,7 +82,6 @@ async def _content(services: Services, source: str, ends_s: float | None) -> byt
     if is_url(source):
         if services.fetcher is None:
             raise ApiError(
-                400,
                 "image_urls_off",
                 "this server does not fetch images; send the image itself as a data URI, "
                 "or have allow_image_urls set",
@@ -90,7 +89,7 @@ async def _content(services: Services, source: str, ends_s: float | None) -> byt
             )
         if source[:7].lower() == "http://" and not services.settings.allow_http_urls:
             message = "this server fetches images by https alone, unless allow_http_urls is set"
-            raise ApiError(400, "image_urls_off", message, "image_url")
+            raise ApiError("image_urls_off", message, "image_url")
         return await services.fetcher.fetch(source, ends_s)
     max_bytes = services.settings.max_image_bytes
     if len(source) <= THREAD_CHARS:

@@ -74,7 +74,6 @@ def ask_of(services: Services, body: Question, files: Sequence[bytes]) -> Ask:
     if options.max_thinking_tokens is not None:
         if not options.enable_thinking:
             raise ApiError(
-                400,
                 "bad_input",
                 "max_thinking_tokens needs enable_thinking",
                 "options.max_thinking_tokens",
@@ -110,7 +109,7 @@ def fitted(services: Services, ask: Ask, prompt: PromptInput, params: Mapping[st
         except ContextLengthError as error:
             raise _too_long(ask, error) from None
         except BadInputError as error:
-            raise ApiError(400, BadInputError.code, str(error), "min_tokens") from None
+            raise ApiError(BadInputError.code, str(error), "min_tokens") from None
         fits.append(own)
     return replace(ask, sampling=min(fits, key=lambda sampling: sampling.max_tokens or 0))
 
@@ -140,7 +139,7 @@ async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput
 
 
 def _too_long(ask: Ask, error: ContextLengthError) -> ApiError:
-    return ApiError(400, ContextLengthError.code, str(error), ask.prompt_field)
+    return ApiError(ContextLengthError.code, str(error), ask.prompt_field)
 
 
 def ticket(
@@ -208,7 +207,7 @@ def deadline_of(services: Services, options: AnswerOptions) -> float:
 def over_limit(param: str, found: str, limit: int, setting: str | None = None) -> ApiError:
     """A request beyond what this server allows. found: as in 'is 9000'. setting: of the limit."""
     named = "" if setting is None else f" ({setting})"
-    return ApiError(400, "over_limit", f"{param} {found}; the limit is {limit}{named}", param)
+    return ApiError("over_limit", f"{param} {found}; the limit is {limit}{named}", param)
 
 
 def _check_num_images(services: Services, num_images: int) -> None:
@@ -251,5 +250,5 @@ def _stop_token_ids_of(services: Services, token_ids: Sequence[int] | None) -> t
     unknown = next((token_id for token_id in token_ids or () if token_id >= size), None)
     if unknown is not None:
         message = f"stop_token_ids has {unknown}; this model's ids are 0 to {size - 1}"
-        raise ApiError(400, "bad_input", message, "stop_token_ids")
+        raise ApiError("bad_input", message, "stop_token_ids")
     return tuple(token_ids or ())

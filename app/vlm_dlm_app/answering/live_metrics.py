@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,8 +15,52 @@ if TYPE_CHECKING:
     from vlm_dlm_app.state import Services
 
 
+@dataclass(frozen=True, slots=True)
+class LiveSeries:
+    """One of them. name: without the prefix. family: of the library. about: for the scrape."""
+
+    name: str
+    family: type[CounterMetricFamily | GaugeMetricFamily]
+    about: str
+    read: Callable[[Services], float]
+
+
+SERIES = (
+    LiveSeries(
+        "engine_restarts",
+        CounterMetricFamily,
+        "Restarts of a lost engine.",
+        lambda services: services.engine.state.num_restarts,
+    ),
+    LiveSeries(
+        "image_decode_child_deaths",
+        CounterMetricFamily,
+        "Decoding processes that an image ended.",
+        lambda services: services.preparer.decoder.num_deaths,
+    ),
+    LiveSeries(
+        "engine_ready",
+        GaugeMetricFamily,
+        "1 while requests are taken.",
+        lambda services: services.service.is_ready and not services.lifecycle.is_draining,
+    ),
+    LiveSeries(
+        "num_requests_preparing",
+        GaugeMetricFamily,
+        "Requests whose images and text are being prepared.",
+        lambda services: services.preparer.num_preparing,
+    ),
+    LiveSeries(
+        "num_waiting_prompt_tokens",
+        GaugeMetricFamily,
+        "Prompt tokens of the answers that wait.",
+        lambda services: services.service.num_waiting_tokens,
+    ),
+)
+
+
 class LiveMetrics(Collector):
-    """The engine's restarts, lost decoding processes, and what is being prepared."""
+    """SERIES, each with the model's name."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -25,34 +70,9 @@ class LiveMetrics(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """All series, each with the model's name."""
-        services = self._services
-        name = services.settings.model_name
-        state = services.engine.state
-        is_taking = services.service.is_ready and not services.lifecycle.is_draining
-        counts = {
-            "engine_restarts": ("Restarts of a lost engine.", state.num_restarts),
-            "image_decode_child_deaths": (
-                "Decoding processes that an image ended.",
-                services.preparer.decoder.num_deaths,
-            ),
-        }
-        gauges = {
-            "engine_ready": ("1 while requests are taken.", is_taking),
-            "num_requests_preparing": (
-                "Requests whose images and text are being prepared.",
-                services.preparer.num_preparing,
-            ),
-            "num_waiting_prompt_tokens": (
-                "Prompt tokens of the answers that wait.",
-                services.service.num_waiting_tokens,
-            ),
-        }
-        for series, (about, value) in counts.items():
-            counter = CounterMetricFamily(PREFIX + series, about, labels=["model_name"])
-            counter.add_metric([name], value)
-            yield counter
-        for series, (about, value) in gauges.items():
-            gauge = GaugeMetricFamily(PREFIX + series, about, labels=["model_name"])
-            gauge.add_metric([name], float(value))
-            yield gauge
+        """Read all of them now."""
+        for series in SERIES:
+            family = series.family(PREFIX + series.name, series.about, labels=["model_name"])
+            value = float(series.read(self._services))
+            family.add_metric([self._services.settings.model_name], value)
+            yield family

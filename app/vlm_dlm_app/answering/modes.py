@@ -31,7 +31,6 @@ def resolve_mode(services: Services, model: str | None, generation_mode: str | N
         wanted = find_mode(generation_mode, offered_modes(services)).name
     if by_model is not None and wanted is not None and by_model != wanted:
         raise ApiError(
-            400,
             ModeError.code,
             f"the model asks for mode {by_model} and generation_mode for {wanted}",
             "generation_mode",
@@ -58,7 +57,7 @@ def check_offered(services: Services, *modes: str) -> None:
     for mode in modes:
         if mode not in offered:
             message = f"mode {mode} is not offered here; the modes are {', '.join(offered)}"
-            raise ApiError(400, "mode_not_offered", message)
+            raise ApiError("mode_not_offered", message)
 
 
 def model_id(services: Services, mode: str | None = None) -> str:
@@ -89,5 +88,5 @@ def _mode_of_model(services: Services, model: str | None) -> str | None:
     is_mode = not suffix or any(suffix == m.name or suffix in m.aliases for m in MODES.values())
     if name != services.settings.model_name or not is_mode or model.endswith(":"):
         message = f"there is no model {model[:100]!r} here; the model is {model_id(services)}"
-        raise ApiError(404, "model_not_found", message, "model")
+        raise ApiError("model_not_found", message, "model")
     return find_mode(suffix).name if suffix else None

@@ -44,7 +44,7 @@ def pieces_of(part: ContentPart, place: str, role: str) -> list[str | Picture]:
     if kind in IMAGES or kind in FILES:
         if part.text:
             message = f"{place} is of type {kind} but has text too; send the text as another part"
-            raise ApiError(400, "bad_input", message, place)
+            raise ApiError("bad_input", message, place)
         return [_picture(fields, kind, place)]
     if kind in THOUGHTS and role == "assistant":
         return []
@@ -53,7 +53,7 @@ def pieces_of(part: ContentPart, place: str, role: str) -> list[str | Picture]:
     if kind == RESULT:
         return result_of(_inner(fields.get("content"), f"{place}.content", role))
     message = f"{place}.type is {_shown(kind)}; only text and pictures (image_url) are read here"
-    raise ApiError(400, "unsupported_content", message, f"{place}.type")
+    raise ApiError("unsupported_content", message, f"{place}.type")
 
 
 def call_text(name: str, arguments: Any) -> str:
@@ -83,11 +83,11 @@ def _kind_of(part: ContentPart, fields: Mapping[str, Any]) -> str:
 def _text(part: ContentPart, fields: Mapping[str, Any], kind: str, place: str) -> str:
     text = part.text if TEXTS[kind] == "text" else fields.get(kind, part.text)
     if not isinstance(text, str):
-        raise ApiError(400, "bad_input", f"{place} is of type {kind} but has no {kind}", place)
+        raise ApiError("bad_input", f"{place} is of type {kind} but has no {kind}", place)
     other = next((name for name in IMAGES if fields.get(name)), None)
     if other is not None:
         message = f"{place} is of type {kind} but has {other} too; send that as another part"
-        raise ApiError(400, "bad_input", message, place)
+        raise ApiError("bad_input", message, place)
     return text
 
 
@@ -95,10 +95,10 @@ def _picture(fields: Mapping[str, Any], kind: str, place: str) -> Picture:
     found = _found(fields, place, 0)
     if found is None:
         message = f"{place} is of type {kind} but has no picture; send its data as {IMAGES[0]}"
-        raise ApiError(400, "bad_input", message, place)
+        raise ApiError("bad_input", message, place)
     if kind in FILES and found[:5].lower() == "data:" and found[5:11].lower() != "image/":
         message = f"{place} is a file that is no picture; only text and pictures are read here"
-        raise ApiError(400, "unsupported_content", message, place)
+        raise ApiError("unsupported_content", message, place)
     return Picture(found)
 
 
@@ -116,7 +116,7 @@ def _found(fields: Mapping[str, Any], place: str, depth: int) -> str | None:
                 return found
         elif value is not None and value != "":
             message = f"{place}.{name} must be text or an object with url"
-            raise ApiError(400, "invalid_value", message, f"{place}.{name}")
+            raise ApiError("invalid_value", message, f"{place}.{name}")
     return None
 
 
@@ -134,18 +134,18 @@ def _inner(content: Any, place: str, role: str) -> list[str | Picture]:
     if content is None or isinstance(content, str):
         return [content or ""]
     if not isinstance(content, list):
-        raise ApiError(400, "invalid_value", f"{place} must be text or a list of parts", place)
+        raise ApiError("invalid_value", f"{place} must be text or a list of parts", place)
     pieces: list[str | Picture] = []
     for index, entry in enumerate(cast("list[Any]", content)):
         if not isinstance(entry, dict) or cast("Any", entry).get("type") == RESULT:
             message = f"{place}.{index} must be a part that is text or a picture"
-            raise ApiError(400, "invalid_value", message, f"{place}.{index}")
+            raise ApiError("invalid_value", message, f"{place}.{index}")
         values = cast("dict[str, Any]", entry)
         texts = {name: values.get(name) for name in ("type", "text")}
         wrong = next((name for name, v in texts.items() if not isinstance(v, str | None)), None)
         if wrong is not None:
             spot = f"{place}.{index}.{wrong}"
-            raise ApiError(400, "invalid_value", f"{spot} must be text", spot)
+            raise ApiError("invalid_value", f"{spot} must be text", spot)
         pieces += pieces_of(_as_part(values, f"{place}.{index}"), f"{place}.{index}", role)
     return pieces
 

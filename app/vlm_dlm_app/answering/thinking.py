@@ -25,7 +25,7 @@ def thinking_of(extra: Mapping[str, Any] | None) -> bool | None:
     if len(set(found.values())) > 1:
         names = " and ".join(found)
         message = f"{names} contradict each other; give one of them"
-        raise ApiError(400, "bad_input", message, next(iter(found)))
+        raise ApiError("bad_input", message, next(iter(found)))
     return next(iter(found.values()), None)
 
 
@@ -56,7 +56,7 @@ def _of_reasoning(reasoning: Mapping[str, Any], place: str) -> list[tuple[str, b
 
 def _object(value: Any, place: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ApiError(400, "invalid_value", f"{place} must be an object", place)
+        raise ApiError("invalid_value", f"{place} must be an object", place)
     return cast("Mapping[str, Any]", value)
 
 
@@ -75,4 +75,4 @@ def _flag(value: Any, place: str) -> bool:
     if isinstance(value, str) and value.lower() in (*_OFF, *_ON):
         return value.lower() in _ON
     message = f"{place} must be true or false, or one of {', '.join((*_OFF, *_ON))}"
-    raise ApiError(400, "invalid_value", message, place)
+    raise ApiError("invalid_value", message, place)

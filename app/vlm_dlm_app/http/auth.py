@@ -76,7 +76,7 @@ async def client_of(request: Request) -> str:
     """The client's name, as the middleware found it. Raises ApiError (401) if it found none."""
     name = request.scope.get("state", {}).get("client")
     if name is None:
-        raise ApiError(401, "invalid_api_key", "no API key was given")
+        raise ApiError("invalid_api_key", "no API key was given")
     return name
 
 
@@ -92,7 +92,7 @@ def _unknown(key: str | None, is_page: bool) -> ApiError:
     message = "no API key was given" if key is None else "the API key is not known here"
     message += "; send it as Authorization: Bearer KEY"
     challenge = f'Basic realm="{REALM}", charset="UTF-8"' if is_page else "Bearer"
-    return ApiError(401, "invalid_api_key", message, challenge=challenge)
+    return ApiError("invalid_api_key", message, challenge=challenge)
 
 
 def _key(headers: Headers) -> str | None:

@@ -87,7 +87,7 @@ async def read_body(request: Request, model: type[BodyT], fields: FormFields) ->
         return await _read_json(request, model)
     if media_type != multipart.MEDIA_TYPE:
         message = f"the body must be {JSON} or {multipart.MEDIA_TYPE}"
-        raise ApiError(415, "unsupported_media_type", message)
+        raise ApiError("unsupported_media_type", message)
     settings = _server_of(request).settings
     shape = multipart.FormShape(
         files=frozenset({IMAGE}),
@@ -113,7 +113,7 @@ async def read_json(request: Request, model: type[BodyT]) -> Received[BodyT]:
     Raises ApiError (400, 415) or RequestValidationError.
     """
     if _types(request)[1] != JSON:
-        raise ApiError(415, "unsupported_media_type", f"the body must be {JSON}")
+        raise ApiError("unsupported_media_type", f"the body must be {JSON}")
     return await _read_json(request, model)
 
 
@@ -162,7 +162,7 @@ async def _read_json(request: Request, model: type[BodyT]) -> Received[BodyT]:
         del raw
         value = _parse_json(text)
         if value is NOT_JSON:
-            raise ApiError(400, "invalid_json", _fault(text))
+            raise ApiError("invalid_json", _fault(text))
         del text
         return Received(_validated(model, value), digest=digest)
 
@@ -223,13 +223,13 @@ def _values(form: multipart.Form, fields: FormFields, max_depth: int) -> dict[st
         text = texts[0]
         if name in fields.flags:
             if text.lower() not in _FLAGS:
-                raise ApiError(400, "invalid_value", f"{name} must be true or false", name)
+                raise ApiError("invalid_value", f"{name} must be true or false", name)
             values[name] = _FLAGS[text.lower()]
         elif name in fields.objects:
             check_shape(text.encode(), max_depth)
             value = _parse_json(text)
             if not isinstance(value, dict):
-                raise ApiError(400, "invalid_value", f"{name} must be a JSON object", name)
+                raise ApiError("invalid_value", f"{name} must be a JSON object", name)
             values[name] = value
         elif name in fields.lists:
             values[name] = ",".join(texts)

@@ -72,9 +72,9 @@ def unpacker_of(encoding: str) -> Unpacker | None:
     if len(codings) > 1 or codings[0] not in TAKEN:
         taken = f"{', '.join(TAKEN[:-1])} and {TAKEN[-1]}"
         message = f"the body's Content-Encoding is not taken here; {taken} are, one of them"
-        raise ApiError(415, "unsupported_encoding", message)
+        raise ApiError("unsupported_encoding", message)
     return Unpacker(codings[0])
 
 
 def _broken() -> ApiError:
-    return ApiError(400, "bad_body", "the body is not what its Content-Encoding says")
+    return ApiError("bad_body", "the body is not what its Content-Encoding says")

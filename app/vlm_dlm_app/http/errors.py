@@ -19,18 +19,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from vlm_dlm.errors import (
-    BadInputError,
     BusyError,
-    CapacityError,
     ContextLengthError,
     DeadlineError,
     EngineError,
-    ImageFormatError,
-    ImageTooLargeError,
-    QueueFullError,
     VlmDlmError,
 )
 from vlm_dlm_app.http.addresses import Addresses
+from vlm_dlm_app.http.error_codes import STATUS
 from vlm_dlm_app.http.validation import place_of, sentence_of
 
 logger = logging.getLogger(__name__)
@@ -38,17 +34,6 @@ MAX_MESSAGE_CHARS = 500
 INTERNAL_MESSAGE = "the server failed while it worked on this request"
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-# The first class that fits counts. A class that is not listed is 500 with a fixed message.
-_STATUS: tuple[tuple[type[VlmDlmError], int], ...] = (
-    (ImageTooLargeError, 413),
-    (ImageFormatError, 415),
-    (BadInputError, 400),
-    (CapacityError, 400),
-    (QueueFullError, 429),
-    (BusyError, 503),
-    (DeadlineError, 408),
-    (EngineError, 500),
-)
 # Code -> the field at fault, as OpenAI has it.
 _PARAMS = {ContextLengthError.code: "messages"}
 # Raised by the framework: status -> (code, message).
@@ -62,12 +47,17 @@ _FRAMEWORK = {
 
 
 class ApiError(Exception):
-    """An answer that is an error. param: the field at fault. retry_after_s: whole seconds.
-    challenge: with 401, how to say who one is."""
+    """An answer that is an error.
+
+    code: one of `error_codes`, which has its status.
+    message: a sentence for people.
+    param: the field at fault.
+    retry_after_s: whole seconds.
+    challenge: with 401, how to say who one is.
+    """
 
     def __init__(
         self,
-        status: int,
         code: str,
         message: str,
         param: str | None = None,
@@ -75,7 +65,7 @@ class ApiError(Exception):
         challenge: str = "Bearer",
     ) -> None:
         super().__init__(message)
-        self.status = status
+        self.status = STATUS[code]
         self.code = code
         self.message = message
         self.param = param
@@ -157,29 +147,26 @@ def to_api_error(error: BaseException) -> ApiError:
     if isinstance(error, HTTPException):
         return _framework_error(error.status_code)
     if isinstance(error, ClientDisconnect):
-        return ApiError(400, "client_left", "the client left before its request was complete")
+        return ApiError("client_left", "the client left before its request was complete")
     retry_after_s = error.retry_after_s if isinstance(error, BusyError) else None
-    for cls, status in _STATUS:
-        if isinstance(error, cls):
-            param = _PARAMS.get(error.code)
-            return ApiError(status, error.code, str(error), param, retry_after_s)
-    return ApiError(500, VlmDlmError.code, INTERNAL_MESSAGE)
+    if isinstance(error, VlmDlmError) and error.code in STATUS.keys() - {VlmDlmError.code}:
+        return ApiError(error.code, str(error), _PARAMS.get(error.code), retry_after_s)
+    return ApiError(VlmDlmError.code, INTERNAL_MESSAGE)
 
 
 def _framework_error(status: int) -> ApiError:
-    fallback = "server_error" if status >= 500 else "bad_request", HTTPStatus(status).phrase.lower()
-    code, message = _FRAMEWORK.get(status, fallback)
-    return ApiError(status, code, message)
+    code = VlmDlmError.code if status >= 500 else "bad_request"
+    return ApiError(*_FRAMEWORK.get(status, (code, HTTPStatus(status).phrase.lower())))
 
 
 def _invalid_request(error: RequestValidationError) -> ApiError:
     """The first fault found. Every wrong value is 400, as in OpenAI's API."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return ApiError(400, "invalid_json", "the body is not valid JSON")
+        return ApiError("invalid_json", "the body is not valid JSON")
     param = place_of(first)
     message = f"{param or 'the body'} {sentence_of(first)}"
-    return ApiError(400, "invalid_value", message, param)
+    return ApiError("invalid_value", message, param)
 
 
 def note_error(scope: Scope, code: str) -> None:

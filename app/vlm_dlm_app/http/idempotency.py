@@ -87,7 +87,7 @@ def key_of(request: Request) -> str | None:
     key = keys[0]
     if len(keys) > 1 or not (0 < len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()):
         message = f"{HEADER} must be 1 to {MAX_KEY_CHARS} printable ASCII characters, given once"
-        raise ApiError(400, "bad_idempotency_key", message, HEADER)
+        raise ApiError("bad_idempotency_key", message, HEADER)
     return key
 
 
@@ -159,7 +159,7 @@ class IdempotencyStore:
         entry = self._entries.get(name)
         if entry is not None and entry.digest != digest:
             message = f"this {HEADER} belongs to a request with another body"
-            raise ApiError(400, "idempotency_mismatch", message, HEADER)
+            raise ApiError("idempotency_mismatch", message, HEADER)
         if entry is None or entry.run.is_abandoned or not entry.run.is_kept:
             run = Run(produce, is_good, self.linger_s)
             entry = self._entries[name] = _Entry(digest, run)

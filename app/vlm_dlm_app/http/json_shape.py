@@ -34,7 +34,7 @@ def check_shape(body: bytes, max_depth: int) -> None:
     at all is left to the parser, which stops where that shows. body: UTF-8 without a mark before.
     """
     if b"\0" in body:
-        raise ApiError(400, "invalid_json", "the body is not valid JSON in UTF-8")
+        raise ApiError("invalid_json", "the body is not valid JSON in UTF-8")
     if body.count(b"\\") > MAX_ESCAPES:
         raise _too_large("escaped characters", MAX_ESCAPES)
     bare = _outside_of_texts(body)
@@ -42,7 +42,7 @@ def check_shape(body: bytes, max_depth: int) -> None:
     brackets = bare.translate(None, _NOT_BRACKETS)[: 2 * MAX_CONTAINERS]
     if max(accumulate(_STEPS[code] for code in brackets), default=0) > max_depth:
         message = f"the JSON is nested deeper than {max_depth} levels (max_json_depth)"
-        raise ApiError(400, "json_too_deep", message)
+        raise ApiError("json_too_deep", message)
     num_containers = sum(bare.count(code) for code in _OPENINGS)
     if num_containers > MAX_CONTAINERS:
         raise _too_large("lists and objects", MAX_CONTAINERS)
@@ -55,7 +55,7 @@ def check_shape(body: bytes, max_depth: int) -> None:
 
 def _too_large(what: str, limit: int) -> ApiError:
     message = f"the JSON has more {what} than the limit, which is {limit}"
-    return ApiError(400, "json_too_large", message)
+    return ApiError("json_too_large", message)
 
 
 def _outside_of_texts(body: bytes) -> bytearray:

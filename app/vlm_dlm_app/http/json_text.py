@@ -25,7 +25,7 @@ def without_mark(body: bytes) -> bytes:
     found = _other_encoding(body[:4])
     if found is not None:
         message = f"the JSON is in {found}; it must be in UTF-8"
-        raise ApiError(400, "invalid_json", message)
+        raise ApiError("invalid_json", message)
     return body
 
 

@@ -68,12 +68,12 @@ def parse_form(content_type: str, body: bytes, shape: FormShape) -> Form:
 
 
 def _malformed(message: str) -> ApiError:
-    return ApiError(400, "bad_form", message)
+    return ApiError("bad_form", message)
 
 
 def _wrong(name: str, sentence: str) -> ApiError:
     shown = name[:100]
-    return ApiError(400, "invalid_value", f"{shown} {sentence}", shown)
+    return ApiError("invalid_value", f"{shown} {sentence}", shown)
 
 
 def _boundary(content_type: str) -> bytes:
@@ -97,7 +97,7 @@ def _split(body: bytes, boundary: bytes) -> Iterator[tuple[int, int]]:
         num_parts += 1
         if num_parts > MAX_PARTS:
             raise ApiError(
-                413, "too_many_parts", f"the form has too many parts; the limit is {MAX_PARTS}"
+                "too_many_parts", f"the form has too many parts; the limit is {MAX_PARTS}"
             )
         end = _find(body, delimiter, start)
         if end < 0:
@@ -124,7 +124,6 @@ def _read_part(body: bytes, start: int, stop: int) -> _Part:
     if end < 0:
         if stop - start > MAX_HEADER_BYTES:
             raise ApiError(
-                413,
                 "part_headers_too_large",
                 f"a part's headers are too large; the limit is {MAX_HEADER_BYTES} bytes",
             )
@@ -143,7 +142,7 @@ def _read_part(body: bytes, start: int, stop: int) -> _Part:
 def _headers(raw: bytes) -> Mapping[bytes, bytes]:
     lines = raw.split(_BREAK, MAX_PART_HEADERS)
     if len(lines) > MAX_PART_HEADERS:
-        raise ApiError(413, "too_many_headers", f"a part has more than {MAX_PART_HEADERS} headers")
+        raise ApiError("too_many_headers", f"a part has more than {MAX_PART_HEADERS} headers")
     headers: dict[bytes, bytes] = {}
     for line in lines:
         name, colon, value = line.partition(b":")
@@ -171,7 +170,6 @@ def _check(part: _Part, shape: FormShape, form: Form) -> None:
     )
     if len(part.content) > limit:
         raise ApiError(
-            413,
             "field_too_large",
             f"{name} has {len(part.content)} bytes; the limit is {limit} ({setting})",
             name,

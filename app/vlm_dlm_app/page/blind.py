@@ -80,7 +80,7 @@ async def play(
     }
     offered = list(params)
     if len(offered) < 2:
-        raise ApiError(400, "bad_input", "choose at least two modes to draw from")
+        raise ApiError("bad_input", "choose at least two modes to draw from")
     drawn = random.sample(offered, 2)
     yield Round(question.prompt)
     entries = {mode: (mode, params[mode]) for mode in drawn}

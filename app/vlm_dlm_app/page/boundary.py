@@ -69,7 +69,7 @@ def _inner(scope: Scope, found: Found) -> Scope:
     headers = [(name, value) for name, value in scope["headers"] if name in kept]
     hosts = [value for name, value in headers if name == b"host"]
     if len(hosts) > 1 or not all(is_host(host.decode("latin-1")) for host in hosts):
-        raise ApiError(400, "bad_request", "the Host header is not the name of a server")
+        raise ApiError("bad_request", "the Host header is not the name of a server")
     query = urlencode(_query(scope["query_string"], handler.query))
     path = scope["path"]
     return {
@@ -89,7 +89,7 @@ def _query(given: bytes, names: tuple[str, ...]) -> Mapping[str, str]:
     found = {name: values[name][0] for name in names if name in values}
     for name, value in found.items():
         if not form_of(name).fullmatch(value):
-            raise ApiError(400, "invalid_value", f"{name} has not the form of one", name)
+            raise ApiError("invalid_value", f"{name} has not the form of one", name)
     return found
 
 
@@ -97,9 +97,9 @@ def _refusal(status: int) -> ApiError:
     """What Gradio says in its own words stays with it; they can name files and addresses."""
     if status in (429, 503):
         message = "too many calls of the page are waiting; try again in a moment"
-        return ApiError(503, "unavailable", message, retry_after_s=2)
+        return ApiError("unavailable", message, retry_after_s=2)
     if status == 404:
-        return ApiError(404, "not_found", "there is no such address here")
+        return ApiError("not_found", "there is no such address here")
     if status >= 500:
-        return ApiError(500, VlmDlmError.code, INTERNAL_MESSAGE)
-    return ApiError(400, "invalid_value", "the page has no function that takes this")
+        return ApiError(VlmDlmError.code, INTERNAL_MESSAGE)
+    return ApiError("invalid_value", "the page has no function that takes this")

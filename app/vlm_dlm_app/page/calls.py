@@ -198,7 +198,7 @@ class Calls:
             is_offered = function.fn is not None and function.api_visibility == "public"
             if is_offered and function.api_name == name:
                 return function
-        raise ApiError(404, "not_found", f"the page has no endpoint called {name}")
+        raise ApiError("not_found", f"the page has no endpoint called {name}")
 
     def _cancel(self, body: CancelBody) -> Mapping[str, Any]:
         """Of another session nothing is ended, and nothing is told."""
@@ -240,4 +240,4 @@ async def _read(request: Request, model: type[Any]) -> Any:
 
 
 def _wrong(name: str, sentence: str) -> ApiError:
-    return ApiError(400, "invalid_value", f"{name} {sentence}", name)
+    return ApiError("invalid_value", f"{name} {sentence}", name)

@@ -70,7 +70,7 @@ def next_turn(turns: Sequence[Turn], question: str, num_images: int, max_chars: 
     """A question with the newest image, unless that was shown before. max_chars: of a question,
     which is kept from now on. Raises ApiError."""
     if not question.strip():
-        raise ApiError(400, "bad_input", "write a question first")
+        raise ApiError("bad_input", "write a question first")
     if len(question) > max_chars:
         found = f"has {len(question)} characters"
         raise over_limit("the question", found, max_chars, "max_prompt_chars")

@@ -131,7 +131,7 @@ def find_handler(method: str, path: str, has_mcp: bool = False) -> Found:
     """Raises ApiError (404) or HTTPException (405, naming the methods there are)."""
     found = matching(path, has_mcp)
     if not found:
-        raise ApiError(404, "not_found", "there is no such address here")
+        raise ApiError("not_found", "there is no such address here")
     for one in found:
         if one.handler.method == method:
             return one

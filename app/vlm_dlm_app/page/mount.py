@@ -114,7 +114,7 @@ class Page:
         if path == "/":
             is_broken = self._is_settled.is_set()
             return HTMLResponse(_BROKEN if is_broken else _STARTING, 503 if is_broken else 200)
-        raise ApiError(503, "unavailable", "the page is not there yet")
+        raise ApiError("unavailable", "the page is not there yet")
 
 
 class PageMount(Mount):

@@ -131,7 +131,7 @@ def read_record(raw: object) -> Record:
     num_bytes = len(record.model_dump_json())
     if num_bytes > MAX_RECORD_BYTES:
         message = f"the record has {num_bytes} bytes; the limit is {MAX_RECORD_BYTES}"
-        raise ApiError(413, "body_too_large", message, "record")
+        raise ApiError("body_too_large", message, "record")
     return record
 
 
@@ -139,7 +139,7 @@ def checked_image(image: str) -> str:
     """A picture as a data URI, and nothing else. Raises ApiError."""
     if len(image) > MAX_PICTURE_CHARS:
         message = f"the image has {len(image)} characters; the limit is {MAX_PICTURE_CHARS}"
-        raise ApiError(413, "image_too_large", message, "image")
+        raise ApiError("image_too_large", message, "image")
     found = _IMAGE.fullmatch(image)
     if found is not None:
         try:
@@ -149,4 +149,4 @@ def checked_image(image: str) -> str:
         if kind_of(content) == found[1].upper():
             return image
     message = "the image of a report must be a data URI of a PNG, JPEG or WebP file"
-    raise ApiError(400, "bad_input", message, "image")
+    raise ApiError("bad_input", message, "image")

@@ -54,7 +54,7 @@ def visitor_of(request: gr.Request | Request | None) -> Visitor:
     state: dict[str, Any] = {} if http is None else http.scope["state"]
     client, request_id = state.get("client"), state.get("request_id")
     if client is None:
-        raise ApiError(401, "invalid_api_key", "no API key was given")
+        raise ApiError("invalid_api_key", "no API key was given")
     session = request.session_hash if isinstance(request, gr.Request) else None
     if session is None or http is None:
         return Visitor(uuid4().hex, client, str(request_id))
@@ -129,7 +129,7 @@ class Runs:
         async with self._running(visitor, "", work) as run:
             await asyncio.wait({run.task})
             if run.is_stopped:
-                raise ApiError(400, "stopped", STOPPED)
+                raise ApiError("stopped", STOPPED)
             return run.task.result()
 
     def stop(self, visitor: Visitor, place: str) -> None:
@@ -145,7 +145,7 @@ class Runs:
 
     def _check_free(self, visitor: Visitor, place: str) -> None:
         if any(run.place == place for run in self._open.get(visitor.session, ())):
-            raise ApiError(409, "busy", "an answer is still being written; press Stop first")
+            raise ApiError("busy", "an answer is still being written; press Stop first")
 
     @asynccontextmanager
     async def _running(
@@ -212,7 +212,7 @@ def invalid(error: ValidationError) -> ApiError:
     first = error.errors(include_url=False)[0]
     name = place_of(first)
     message = f"{name or 'the request'} {sentence_of(first)}"
-    return ApiError(400, "invalid_value", message, name)
+    return ApiError("invalid_value", message, name)
 
 
 def sentence(error: BaseException) -> str:

@@ -55,9 +55,9 @@ class Streams:
         event_id = found_in(scope).places.get("event_id")
         session = session_of(scope) if event_id is None else self._session_of_event(event_id)
         if session is None:
-            raise ApiError(400, "invalid_value", "session_hash is required", "session_hash")
+            raise ApiError("invalid_value", "session_hash is required", "session_hash")
         if session not in queue.pending_messages_per_session:
-            raise ApiError(404, "not_found", "nothing is known of that session; call first")
+            raise ApiError("not_found", "nothing is known of that session; call first")
         return session
 
     def _session_of_event(self, event_id: str) -> str:

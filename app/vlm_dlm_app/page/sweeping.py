@@ -134,7 +134,7 @@ def grid_of(
     given["block_length"] = possible_lengths(info, block_lengths)
     axes = [tuple(dict.fromkeys(given[axis])) if axis in info.options else (None,) for axis in AXES]
     if not all(axes):
-        raise ApiError(400, "bad_input", "choose at least one threshold and one block length")
+        raise ApiError("bad_input", "choose at least one threshold and one block length")
     num_points = len(axes[0]) * len(axes[1])
     if num_points > MAX_POINTS:
         raise over_limit("the sweep", f"has {num_points} combinations", MAX_POINTS)

@@ -73,5 +73,5 @@ def _split(message: _Message) -> ToolMessage:
     rest = message.model_dump_json(exclude_unset=True).encode()
     if effort_of(rest) > SMALL_BYTES:
         text = "a message of MCP may be large in the arguments of a tool alone"
-        raise ApiError(413, "body_too_large", text)
+        raise ApiError("body_too_large", text)
     return ToolMessage(rest, arguments)

@@ -28,7 +28,7 @@ def question_of(services: Services, image: str, prompt: str, max_tokens: int) ->
     """As the Compare view has it; 0 tokens are as many as fit. Raises ApiError or ImageError."""
     check_readable(image)
     if not prompt.strip():
-        raise ApiError(400, "bad_input", "write a question in the Compare view first")
+        raise ApiError("bad_input", "write a question in the Compare view first")
     most = min(max_tokens, services.settings.max_tokens_limit)
     options = Options(max_tokens=most or None)
     return checked(Question, prompt=prompt, images=[image] if image else [], options=options)

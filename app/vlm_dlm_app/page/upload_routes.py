@@ -64,7 +64,7 @@ class UploadRoutes:
         content_type = request.headers.get("content-type", "")
         if not content_type.lower().startswith(multipart.MEDIA_TYPE):
             message = f"the body must be {multipart.MEDIA_TYPE}"
-            raise ApiError(415, "unsupported_media_type", message)
+            raise ApiError("unsupported_media_type", message)
         limit = self._uploads.limits.max_file_bytes
         shape = multipart.FormShape(
             files=frozenset({FIELD}),
@@ -80,7 +80,7 @@ class UploadRoutes:
         )
         pictures = form.files.get(FIELD, [])
         if not pictures:
-            raise ApiError(400, "invalid_value", f"{FIELD} holds no picture", FIELD)
+            raise ApiError("invalid_value", f"{FIELD} holds no picture", FIELD)
         return JSONResponse(await self._uploads.add(client, pictures))
 
     async def progress(self, request: Request) -> Response:

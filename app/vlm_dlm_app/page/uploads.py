@@ -176,11 +176,11 @@ class Uploads:
         limit = self.limits.max_file_bytes
         if len(data) > limit:
             message = f"the picture has {len(data)} bytes; the limit is {limit} (max_image_bytes)"
-            raise ApiError(413, "image_too_large", message, "files")
+            raise ApiError("image_too_large", message, "files")
         try:
             return picture_kind(data)
         except ImageFormatError as error:
-            raise ApiError(415, ImageFormatError.code, str(error), "files") from None
+            raise ApiError(ImageFormatError.code, str(error), "files") from None
 
     def _reserve(
         self, client: str, sizes: Sequence[int], kinds: Sequence[PictureKind]
@@ -250,8 +250,8 @@ def _write(places: Sequence[Path], contents: Sequence[bytes]) -> None:
 
 
 def _gone() -> ApiError:
-    return ApiError(404, "not_found", "there is no uploaded picture of that name, or no longer")
+    return ApiError("not_found", "there is no uploaded picture of that name, or no longer")
 
 
 def _full(message: str) -> ApiError:
-    return ApiError(429, "uploads_full", message, retry_after_s=int(SWEEP_S))
+    return ApiError("uploads_full", message, retry_after_s=int(SWEEP_S))

@@ -90,7 +90,7 @@ async def get_model(model_id: str, services: ServicesDep, client: ClientDep) -> 
     if found is None:
         name = services.settings.model_name
         message = f"there is no such model here; the model is {name}"
-        raise ApiError(404, "model_not_found", message, "model")
+        raise ApiError("model_not_found", message, "model")
     return found
 
 

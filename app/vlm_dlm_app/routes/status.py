@@ -67,7 +67,7 @@ async def _ready(services: ServicesDep) -> Response:
     if reply.status == "ready":
         return JSONResponse(reply.model_dump())
     message = f"the server is {reply.status}" + (f": {reply.reason}" if reply.reason else "")
-    error = ApiError(503, UnavailableError.code, message, retry_after_s=services.retry_after_s)
+    error = ApiError(UnavailableError.code, message, retry_after_s=services.retry_after_s)
     body = {**reply.model_dump(), **error_body(error)}
     return JSONResponse(body, error.status, error.headers)
 

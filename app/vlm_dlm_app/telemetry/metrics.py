@@ -48,6 +48,7 @@ class Metrics:
     def __init__(self, model_name: str, modes: Sequence[str] = ()) -> None:
         self.model_name = model_name
         self.text = SharedAnswer(self.render)
+        self.own: list[Counter | Gauge | Histogram] = []  # for the docs
         self._registry = CollectorRegistry()
         self._add_times()
         self._add_counts()
@@ -143,8 +144,14 @@ class Metrics:
 
     def _add_times(self) -> None:
         times = self._histogram
-        self._ttft = times("time_to_first_token_seconds", "From arrival to the first tokens.")
-        self._gap = times("inter_token_latency_seconds", "Between one piece of text and the next.")
+        self._ttft = times(
+            "time_to_first_token_seconds",
+            "From arrival to the first tokens.",
+        )
+        self._gap = times(
+            "inter_token_latency_seconds",
+            "Between pieces, each of some tokens.",
+        )
         self._per_token = times(
             "request_time_per_output_token_seconds", "Time for writing, per token after the first."
         )
@@ -152,7 +159,10 @@ class Metrics:
         self._queue = times("request_queue_time_seconds", "From lining up to its turn.")
         self._prefill = times("request_prefill_time_seconds", "The prompt, images not included.")
         self._decode = times("request_decode_time_seconds", "Writing the answer.", _LONG_S)
-        self._vision = times("image_encode_time_seconds", "The images of one prompt.")
+        self._vision = times(
+            "image_encode_time_seconds",
+            "Images that no cache had.",
+        )
         self._per_forward = times(
             "request_tokens_per_forward",
             "Tokens over forwards while writing, commits and verifies included.",
@@ -167,18 +177,27 @@ class Metrics:
         self._tokens = count("generation_tokens", "Tokens handed out.")
         self._prefix_queries = count("prefix_cache_queries", "Prompt tokens of complete answers.")
         self._prefix_hits = count("prefix_cache_hits", "Prompt tokens found in the prompt cache.")
-        self._forwards = count("model_forwards", "Forwards of complete answers.", "kind")
+        self._forwards = count(
+            "model_forwards",
+            "Forwards of complete answers.",
+            "kind",
+        )
         self._denoising_steps = count("diffusion_num_denoising_steps", "Denoising forwards.")
         self._canvas_positions = count("diffusion_num_canvas_positions", "Rows denoised.")
         self._committed = count("diffusion_num_committed_tokens", "Tokens won by denoising.")
         self._drafts = count("spec_decode_num_drafts", "Verify steps.")
         self._draft_tokens = count("spec_decode_num_draft_tokens", "Tokens put before a verifier.")
-        self._accepted = count("spec_decode_num_accepted_tokens", "Drafted tokens it accepted.")
+        self._accepted = count(
+            "spec_decode_num_accepted_tokens",
+            "Drafted tokens it accepted.",
+        )
         self._refusals = self._counter_by(
-            "admission_rejections", "Requests that got no turn.", "reason"
+            "admission_rejections", "Requests that got no turn, by error code.", "reason"
         )
         self._aborts = self._counter_by(
-            "request_aborts", "Requests whose client left, by what was being done for it.", "stage"
+            "request_aborts",
+            "Answers whose client left, by what was being done.",
+            "stage",
         )
 
     def _counter(self, name: str, about: str, *labels: str) -> _Labelled[Counter]:
@@ -187,10 +206,12 @@ class Metrics:
     def _counter_by(self, name: str, about: str, *labels: str) -> _Labelled[Counter]:
         names = ("model_name", *labels)
         counter = Counter(PREFIX + name, about, names, registry=self._registry)
+        self.own.append(counter)
         return _Labelled(counter, self.model_name)
 
     def _gauge(self, name: str, about: str) -> _Labelled[Gauge]:
         gauge = Gauge(PREFIX + name, about, _BY_MODE, registry=self._registry)
+        self.own.append(gauge)
         return _Labelled(gauge, self.model_name)
 
     def _histogram(
@@ -199,4 +220,5 @@ class Metrics:
         histogram = Histogram(
             PREFIX + name, about, _BY_MODE, registry=self._registry, buckets=buckets
         )
+        self.own.append(histogram)
         return _Labelled(histogram, self.model_name)

@@ -72,13 +72,13 @@ class Connections:
                 f"your address has {self.max_client} connections open, which is the limit; "
                 "the setting max_client_connections allows more"
             )
-            return ApiError(429, "too_many_connections", message, retry_after_s=1)
+            return ApiError("too_many_connections", message, retry_after_s=1)
         if len(self._clients) >= self.max_all and not self._make_room():
             message = (
                 f"{self.max_all} connections are open, which is the limit; "
                 "the setting max_connections allows more"
             )
-            return ApiError(503, "connections_exhausted", message, retry_after_s=1)
+            return ApiError("connections_exhausted", message, retry_after_s=1)
         return None
 
     def remove(self, connection: Closable) -> None:

@@ -14,7 +14,6 @@ FRAMING_SHARE = 8  # so many bytes of content pay for one of framing
 # Of a body whose answer is given, so that its client can read that.
 MAX_DRAINED_BYTES = 64 * 2**20
 TOO_SMALL = ApiError(
-    400,
     "bad_request",
     f"the body comes in more than {MAX_SMALL_CHUNKS} chunks of less than {SMALL_CHUNK_BYTES} bytes",
 )

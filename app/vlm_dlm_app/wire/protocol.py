@@ -39,9 +39,9 @@ LINGER_S = 1.0
 # Connections beyond the limits that are told so at one time; others are just ended.
 MAX_REFUSED = 64
 _PIPELINE_FULL = ApiError(
-    400, "over_limit", f"at most {MAX_PIPELINED} requests may wait on one connection"
+    "over_limit", f"at most {MAX_PIPELINED} requests may wait on one connection"
 )
-_CUT_SHORT = ApiError(400, "client_left", "the client left before its request was complete")
+_CUT_SHORT = ApiError("client_left", "the client left before its request was complete")
 
 
 class BoundedProtocol(TurnTakingProtocol):

@@ -20,14 +20,14 @@ MAX_HEADERS = 100
 # framing of chunks): a parser keeps those until they are complete.
 MAX_HEAD_BYTES = 64 * 1024
 MAX_LENGTH_DIGITS = 15
-BAD_REQUEST = ApiError(400, "bad_request", "this is not a valid HTTP request")
-BAD_FRAMING = ApiError(400, "bad_request", "the body does not end as its headers say")
-TOO_LARGE = ApiError(431, "headers_too_large", f"headers may have {MAX_HEAD_BYTES} bytes")
-TOO_MANY = ApiError(431, "headers_too_large", f"a request may have {MAX_HEADERS} headers")
+BAD_REQUEST = ApiError("bad_request", "this is not a valid HTTP request")
+BAD_FRAMING = ApiError("bad_request", "the body does not end as its headers say")
+TOO_LARGE = ApiError("headers_too_large", f"headers may have {MAX_HEAD_BYTES} bytes")
+TOO_MANY = ApiError("headers_too_large", f"a request may have {MAX_HEADERS} headers")
 NO_HTTP2 = ApiError(
-    505, "http_version_not_supported", "this server speaks HTTP/1.1 and HTTP/1.0, nothing else"
+    "http_version_not_supported", "this server speaks HTTP/1.1 and HTTP/1.0, nothing else"
 )
-_NO_TUNNELS = ApiError(501, "method_not_implemented", "CONNECT is for proxies, and this is none")
+_NO_TUNNELS = ApiError("method_not_implemented", "CONNECT is for proxies, and this is none")
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -62,7 +62,7 @@ def values_of(headers: Headers, wanted: bytes) -> list[bytes]:
 
 
 def _bad(message: str) -> ApiError:
-    return ApiError(400, "bad_request", message)
+    return ApiError("bad_request", message)
 
 
 def _check_length(version: str, headers: Headers) -> None:

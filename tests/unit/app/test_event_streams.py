@@ -39,7 +39,7 @@ def test_texts_join_to_the_whole_however_they_are_cut(
 
 @given(st.text(st.characters(), max_size=40))
 def test_an_error_is_one_event_whatever_it_says(message: str) -> None:
-    (event,) = read_events(sse_error(ApiError(400, "bad_input", message or "x")))
+    (event,) = read_events(sse_error(ApiError("bad_input", message or "x")))
     assert set(json.loads(event.data)["error"]) == {"message", "type", "param", "code"}
 
 

@@ -201,7 +201,7 @@ def test_errors_reach_all_followers_and_nothing_is_kept() -> None:
         async def failing() -> AsyncGenerator[bytes, None]:
             yield b"a"
             await gate.wait()
-            raise ApiError(503, "unavailable", "not now")
+            raise ApiError("unavailable", "not now")
 
         followers = [store.follow(NAME, b"", failing) for _ in range(2)]
         readers = [asyncio.create_task(read(follower)) for follower in followers]

@@ -88,7 +88,7 @@ class Body:
             except TimeoutError:
                 limit = f"{self.limits.limit_s:g} s (body_s)"
                 message = f"the body did not arrive in time; the limit is {limit}"
-                raise ApiError(408, "body_timeout", message) from None
+                raise ApiError("body_timeout", message) from None
             if reading.unpacker is not None:
                 scope = with_body(scope, reading.num_bytes)
             body = reading.taken()
@@ -105,7 +105,7 @@ class Body:
         """Refuse by the length that was announced, before anything is read."""
         length = headers.get("content-length", "0")
         if not length.isdecimal():
-            raise ApiError(400, "bad_body", "the body could not be read")
+            raise ApiError("bad_body", "the body could not be read")
         if len(length) > 15 or int(length) > self.limits.max_bytes:
             raise self._too_large()
 
@@ -162,7 +162,6 @@ class Body:
     def _too_large(self) -> ApiError:
         limit = self.limits.max_bytes
         return ApiError(
-            413,
             "body_too_large",
             f"the body is larger than the limit of {limit} bytes (max_body_bytes)",
         )

@@ -66,7 +66,6 @@ class Gate:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or _without_port(hosts[0]).lower() not in self._hosts:
             raise ApiError(
-                403,
                 "host_not_allowed",
                 "this server does not answer to that host name; allowed_hosts adds names",
             )
@@ -81,7 +80,6 @@ class Gate:
         is_own = place == headers.get("host", "").lower() != "" and scheme in _own_schemes(scope)
         if len(origins) > 1 or not (is_own or origin in self._origins):
             raise ApiError(
-                403,
                 "origin_not_allowed",
                 "pages of that origin may not call here; allow_origins adds origins",
             )

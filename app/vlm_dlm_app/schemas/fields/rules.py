@@ -110,14 +110,14 @@ class Place:
                     raise self._unknown(name, path)
             elif field.rule is Rule.REFUSED and not field.is_neutral(value):
                 message = f"{path} cannot be honoured: {field.note}; {field.remedy}"
-                raise ApiError(400, "unsupported_field", message, path)
+                raise ApiError("unsupported_field", message, path)
 
     def _unknown(self, name: str, path: str) -> ApiError:
         message = f"{path} is not known here and may change the answer; leave it out"
         known = self.names(Rule.HONOURED)
         if len(name) <= MAX_GUESSED_CHARS and (found := get_close_matches(name, known, 1, CLOSE)):
             message += f", or send {found[0]} if that was meant"
-        return ApiError(400, "unsupported_field", message, path)
+        return ApiError("unsupported_field", message, path)
 
 
 def is_empty(value: Any) -> bool:
