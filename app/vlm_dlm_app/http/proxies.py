@@ -22,6 +22,8 @@ from vlm_dlm_app.http.header_values import is_host
 LOOPBACK, UNIX = "loopback", "unix"
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")
 MAX_PREFIX_CHARS = 200
+MAX_ADDRESS_CHARS = 64
+MAX_HOPS = 16  # that are read of a list which the client may have begun
 # First parts of the server's own addresses: a sub-path of such a name could not be told from them.
 # A test compares them with what the API and the page answer.
 OWN_SEGMENTS = frozenset(
@@ -80,9 +82,10 @@ class TrustedProxies:
         if not address:
             return self._has_unix
         found = _parsed(address)
-        if found is None:
-            return False
-        return any(found.version == each.version and found in each for each in self._networks)
+        return found is not None and self._has(found)
+
+    def _has(self, address: IPv4Address | IPv6Address) -> bool:
+        return any(address.version == each.version and address in each for each in self._networks)
 
     def read(self, peer: str | None, headers: Headers) -> Forwarded | None:
         """What `peer`, who handed on the request, says of it; None if it is not believed. Of
@@ -92,7 +95,7 @@ class TrustedProxies:
         scheme = _last(headers, "x-forwarded-proto").lower()
         host = _last(headers, "x-forwarded-host")
         return Forwarded(
-            client=self._client(peer or "", _values(headers, "x-forwarded-for")),
+            client=self._client(peer or "", _values(headers, "x-forwarded-for", MAX_HOPS)),
             scheme=scheme if scheme in _SCHEMES else None,
             host=host if is_host(host) else None,
             prefix=as_prefix(_last(headers, "x-forwarded-prefix")),
@@ -100,13 +103,15 @@ class TrustedProxies:
 
     def _client(self, peer: str, hops: Sequence[str]) -> str:
         """From the right, the first that is not a believed proxy itself: what stands left of it,
-        it may have made up."""
+        it may have made up. `peer` is one."""
         found = peer
         for hop in reversed(hops):
             address = _parsed(_without_port(hop))
-            if address is None or not self.trusts(found):
+            if address is None:
                 break
             found = str(address)
+            if not self._has(address):
+                break
         return found
 
 
@@ -130,6 +135,8 @@ def _networks(name: str) -> list[Network]:
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    if len(text) > MAX_ADDRESS_CHARS:
+        return None
     try:
         address = ip_address(text.strip())
     except ValueError:
@@ -143,10 +150,16 @@ def _without_port(hop: str) -> str:
     return (found["v6"] or found["v4"]) if found else hop
 
 
-def _values(headers: Headers, name: str) -> list[str]:
-    return [part.strip() for line in headers.getlist(name) for part in line.split(",")]
+def _values(headers: Headers, name: str, most: int) -> list[str]:
+    """The last of them, over all lines."""
+    found: list[str] = []
+    for line in reversed(headers.getlist(name)):
+        found = [*line.rsplit(",", most)[-most:], *found]
+        if len(found) >= most:
+            break
+    return [part.strip() for part in found[-most:]]
 
 
 def _last(headers: Headers, name: str) -> str:
-    values = _values(headers, name)
-    return values[-1] if values else ""
+    values = _values(headers, name, 1)
+    return values[0] if values else ""
