@@ -168,6 +168,49 @@ def test_nothing_that_a_client_wrote_leaves_the_server(
 
 
 @needs_otel
+def test_what_is_not_read_of_a_head_costs_and_logs_nothing(
+    checkpoint: Checkpoint, collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = [
+        {"baggage": ",".join(["b b"] * 180)},
+        {"baggage": f"k={SECRET}{'x' * 8000}"},
+        {"tracestate": ",".join(["="] * 300), "traceparent": f"00-{TRACE}-{PARENT}-01"},
+        {"tracestate": "x" * 8000, "traceparent": f"00-{TRACE}-{PARENT}-01"},
+        {"traceparent": "x" * 8000},
+        {"traceparent": f"00-{TRACE}-{PARENT}-01-{SECRET}"},
+    ]
+    with live_server(checkpoint, Settings(otel_endpoint=collector.url)) as running:
+        for headers in odd:
+            caplog.clear()
+            assert running.http.get(f"{running.url}/v1/models", headers=headers).status_code == 200
+            assert not [each for each in caplog.records if each.name.startswith("opentelemetry")]
+    assert [span.trace_id.hex() == TRACE for span in collector.spans()] == [
+        *(False, False, True, True, False, False)
+    ]
+
+
+@needs_otel
+def test_spans_that_wait_hold_nothing_that_a_client_wrote() -> None:
+    from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+    from vlm_dlm_app.telemetry.span_filter import LIMITS, SpanFilter
+
+    waiting: list[Any] = []
+
+    class Waiting(SpanProcessor):
+        def on_end(self, span: Any) -> None:
+            waiting.append(span)
+
+    provider = TracerProvider(span_limits=LIMITS)
+    provider.add_span_processor(SpanFilter(Waiting()))
+    attributes = {"http.url": SECRET * 1000, "http.route": "/v1/x"}
+    with provider.get_tracer("x").start_as_current_span("GET", attributes=attributes) as span:
+        kept: Any = span
+        assert len(kept.attributes["http.url"]) <= 256
+    assert [dict(each.attributes) for each in waiting] == [{"http.route": "/v1/x"}]
+
+
+@needs_otel
 def test_every_answer_of_a_comparison_has_its_spans(
     checkpoint: Checkpoint, collector: Collector
 ) -> None:

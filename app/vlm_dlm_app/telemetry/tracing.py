@@ -117,19 +117,23 @@ def build_tracing(endpoint: str | None, model: str) -> Tracing | None:
             "setting otel_endpoint needs packages that are not installed: "
             "pip install 'vlm-dlm[otel]'"
         )
+    from opentelemetry import propagate
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     from vlm_dlm import __version__
-    from vlm_dlm_app.telemetry.span_filter import SpanFilter
+    from vlm_dlm_app.telemetry.span_filter import LIMITS, ParentOnly, SpanFilter
 
     own = Resource({"service.name": "vlm-dlm", "service.version": __version__})
-    provider = TracerProvider(resource=own.merge(OTELResourceDetector().detect()))
+    propagate.set_global_textmap(ParentOnly())
+    provider = TracerProvider(
+        resource=own.merge(OTELResourceDetector().detect()), span_limits=LIMITS
+    )
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_S)
     provider.add_span_processor(
-        BatchSpanProcessor(SpanFilter(exporter), schedule_delay_millis=1000)
+        SpanFilter(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
     )
     return Tracing(provider, model)
 
