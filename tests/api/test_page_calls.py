@@ -53,6 +53,31 @@ def test_every_post_of_the_page_is_answered(server: LiveServer) -> None:
         assert reply.status_code == status, (path, reply.text)
 
 
+@pytest.mark.parametrize("path", ["/", "/config", f"{API}/info"])
+def test_large_documents_cost_little(server: LiveServer, path: str) -> None:
+    """Of everybody's event loop: each takes Gradio 6 to 25 ms."""
+    first = server.http.get(server.url + path)
+    assert first.status_code == 200
+    began_s = time.process_time()
+    for _ in range(50):
+        assert server.http.get(server.url + path).text == first.text
+    small_s = time.process_time() - began_s
+    began_s = time.process_time()
+    for _ in range(50):
+        server.http.get(f"{server.url}/health/live")
+    assert small_s < 2 * (time.process_time() - began_s) + 0.1
+    other = server.http.get(server.url + path, headers={"Host": f"localhost:{server.port}"})
+    assert other.text == first.text.replace("127.0.0.1", "localhost")
+
+
+def test_a_session_notes_nothing_of_how_parts_look(server: LiveServer) -> None:
+    assert join(server, "modes", []).status_code == 200
+    wait_for_calls(server)
+    states = list(blocks_of(server).state_holder.session_data.values())
+    state = states[-1]
+    assert not dict.__len__(state.config_values)
+
+
 def memory() -> int:
     """Bytes of this process, the server in it included."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -94,11 +119,16 @@ def join(server: LiveServer, name: str, data: list[Any], event: Any = None) -> h
     return server.http.post(f"{server.url}{API}/queue/join", json=body)
 
 
+def blocks_of(server: LiveServer) -> Any:
+    """Gradio's part of the page."""
+    return server.app.state.page._app.routes[-1].app.get_blocks()
+
+
 def wait_for_calls(server: LiveServer) -> Any:
     """Until all have ended: while one runs, what it got counts beside what it gives."""
-    blocks: Any = server.app.state.page._app.routes[-1].app.get_blocks()
-    until(lambda: not blocks._queue.event_ids_to_events, 60)
-    return blocks._queue
+    queue = blocks_of(server)._queue
+    until(lambda: not queue.event_ids_to_events, 60)
+    return queue
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from vlm_dlm_app.page.assets import style
 from vlm_dlm_app.page.below import Below
 from vlm_dlm_app.page.boundary import Boundary
 from vlm_dlm_app.page.calls import Calls
+from vlm_dlm_app.page.documents import Documents
 from vlm_dlm_app.page.leaving import Followers, Leaving
 from vlm_dlm_app.page.sessions import Sessions
 from vlm_dlm_app.page.streams import Streams
@@ -144,8 +145,11 @@ def _surround(
 ) -> None:
     """What a request passes on its way to Gradio. Outside of the framework's own last resort, which
     would answer for the errors that are raised here."""
+    from vlm_dlm_app.page.own_states import keep_own_states  # needs Gradio
+
+    keep_own_states(app, blocks)
     settings = services.settings
-    inner = Leaving(Below(app.build_middleware_stack()), followers)
+    inner = Leaving(Documents(Below(app.build_middleware_stack())), followers)
     streams = Streams(inner, blocks, settings.max_page_streams)
     calls = Calls(streams, blocks, uploads, sessions, services.worker)
     app.middleware_stack = Boundary(calls, settings.page_mcp)

@@ -47,8 +47,6 @@ class OwnBlocks(gr.Blocks):
     ) -> list[Any]:
         """The values for a function. A wrong one is its sender's fault: a sentence for them and no
         traceback here."""
-        if state is not None:
-            state.config_values = _Forgetful()
         try:
             parts = zip(block_fn.inputs, inputs, strict=True)
             passed = [_passed(part, value) for part, value in parts]
@@ -60,20 +58,6 @@ class OwnBlocks(gr.Blocks):
             ]
         except Exception:
             raise gr.Error(WRONG, print_exception=False) from None
-
-
-class _Forgetful(dict[int, Any]):
-    """What Gradio would keep with each session for links into the page: how every part looks, what
-    was sent to it, pictures too, and what it shows."""
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __getitem__(self, key: int) -> dict[str, Any]:
-        return {}
-
-    def __setitem__(self, key: int, value: Any) -> None:
-        pass
 
 
 def _passed(part: Any, value: Any) -> Any:

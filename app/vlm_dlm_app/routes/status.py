@@ -52,10 +52,11 @@ def readiness(services: Services) -> ReadyReply:
     """How far the server is, without its error."""
     state, service = services.engine.state, services.service
     is_draining = services.lifecycle.is_draining and state.phase is not Phase.CLOSED
+    why = "" if state.phase is Phase.READY else state.reason  # ready has that of its last loss
     return ReadyReply(
         status="draining" if is_draining else state.phase.value,
         progress=state.progress,
-        reason="the server is shutting down" if is_draining else state.reason,
+        reason="the server is shutting down" if is_draining else why,
         num_restarts=state.num_restarts,
         num_running=service.num_running,
         num_waiting=service.num_waiting,
