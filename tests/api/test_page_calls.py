@@ -78,6 +78,33 @@ def test_a_session_notes_nothing_of_how_parts_look(server: LiveServer) -> None:
     assert not dict.__len__(state.config_values)
 
 
+@pytest.mark.parametrize("is_read", [True, False])
+def test_several_streams_of_a_session_all_end_whole(
+    server: LiveServer, caplog: pytest.LogCaptureFixture, is_read: bool
+) -> None:
+    session = uuid4().hex
+    body = {"data": [], "fn_index": function(server, "modes"), "session_hash": session}
+    assert server.http.post(f"{server.url}{API}/queue/join", json=body).status_code == 200
+    head = (
+        f"GET {API}/queue/data?session_hash={session} HTTP/1.1\r\n"
+        f"Host: 127.0.0.1:{server.port}\r\nConnection: close\r\n\r\n"
+    )
+    with ExitStack() as opened:
+        streams = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", server.port), 60))
+            for _ in range(4)
+        ]
+        for stream in streams:
+            stream.sendall(head.encode())
+        for stream in streams if is_read else ():
+            answer = stream.makefile("rb").read()
+            assert b"close_stream" in answer
+            assert answer.endswith(b"\n\n\r\n0\r\n\r\n")
+    blocks = blocks_of(server)
+    until(lambda: session not in blocks._queue.pending_messages_per_session, 60)
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
 def memory() -> int:
     """Bytes of this process, the server in it included."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

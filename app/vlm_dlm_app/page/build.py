@@ -1,6 +1,6 @@
 """Puts the page together. Imports Gradio, which takes seconds: for a worker thread."""
 
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportPrivateUsage=false
 from __future__ import annotations
 
 import asyncio
@@ -145,9 +145,11 @@ def _surround(
 ) -> None:
     """What a request passes on its way to Gradio. Outside of the framework's own last resort, which
     would answer for the errors that are raised here."""
-    from vlm_dlm_app.page.own_states import keep_own_states  # needs Gradio
+    from vlm_dlm_app.page.messages import Unread  # needs Gradio, as the next does
+    from vlm_dlm_app.page.own_states import keep_own_states
 
     keep_own_states(app, blocks)
+    blocks._queue.pending_messages_per_session = Unread(2 * MAX_SESSIONS)
     settings = services.settings
     inner = Leaving(Documents(Below(app.build_middleware_stack())), followers)
     streams = Streams(inner, blocks, settings.max_page_streams)

@@ -10,12 +10,22 @@ from typing import Any
 from weakref import finalize
 
 from gradio.server_messages import ProcessCompletedMessage
+from gradio.utils import LRUCache
 
 from vlm_dlm.errors import QueueFullError
 from vlm_dlm_app.http.held_bytes import NODE_BYTES, Hold, size_of
 from vlm_dlm_app.page.taking import let_go_of_sent, take
 
 FULL = "More of what the page gives waits unread than fits into memory. Try again."
+
+
+class Unread(LRUCache[str, Any]):
+    """In the place of Gradio's queues by session. Each of several streams of a session deletes the
+    one they share."""
+
+    def __delitem__(self, session: str) -> None:
+        if session in self:
+            super().__delitem__(session)  # pyright: ignore[reportUnknownMemberType]
 
 
 class Messages(asyncio.Queue[Any]):

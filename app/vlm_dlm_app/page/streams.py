@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlm_dlm.errors import QueueFullError
 from vlm_dlm.shares import Shares
+from vlm_dlm_app.http.disconnect import ended
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.boundary import found_in
 from vlm_dlm_app.page.handlers import Takes
@@ -84,9 +85,18 @@ class Streams:
 
     async def _told(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Gradio's stream, until it ends or there is nothing to tell."""
-        telling = _Telling(receive, send, lambda: self._is_busy(session), self._idle_s)
-        with sending():
-            await self.app(scope, telling.received, telling.sent)
+        queue = self._blocks._queue  # pyright: ignore[reportPrivateUsage]
+
+        def is_lost() -> bool:
+            return session not in queue.pending_messages_per_session
+
+        telling = _Telling(send, is_lost, lambda: self._is_busy(session), self._idle_s)
+        watching = asyncio.create_task(telling.watch(receive))
+        try:
+            with sending():
+                await self.app(scope, telling.received, telling.sent)
+        finally:
+            await ended(watching)
         await telling.close()
 
     def _is_busy(self, session: str) -> bool:
@@ -97,17 +107,26 @@ class Streams:
 
 class _Telling:
     """One stream. Whoever makes it is told that its reader left once there is nothing to tell; as
-    that ends it within what is being sent, it is not said while anything is."""
+    that ends it within what is being sent, it is not said while anything is.
+
+    is_lost: another stream of the session has ended, and what was to be told went with it; Gradio
+    makes an error of that, in the middle of an answer.
+    """
 
     def __init__(
-        self, receive: Receive, send: Send, is_busy: Callable[[], bool], idle_s: float
+        self,
+        send: Send,
+        is_lost: Callable[[], bool],
+        is_busy: Callable[[], bool],
+        idle_s: float,
     ) -> None:
-        self._receive = receive
         self._send = send
+        self._is_lost = is_lost
         self._is_busy = is_busy
         self._idle_s = idle_s
         self._num_sending = 0
         self._has_begun = self._is_over = False
+        self._ended = asyncio.Event()
         self._used_s = monotonic()
 
     async def sent(self, message: Message) -> None:
@@ -121,13 +140,11 @@ class _Telling:
             self._num_sending -= 1
 
     async def received(self) -> Message:
-        heard, idle = asyncio.ensure_future(self._receive()), asyncio.ensure_future(self._idle())
-        try:
-            await asyncio.wait({heard, idle}, return_when=asyncio.FIRST_COMPLETED)
-            return heard.result() if heard.done() else {"type": "http.disconnect"}
-        finally:
-            heard.cancel()
-            idle.cancel()
+        """Gradio asks all the time, and gives up at once if it has to wait."""
+        if self._is_lost():
+            self._finish()
+        await self._ended.wait()
+        return {"type": "http.disconnect"}
 
     async def close(self) -> None:
         """After the last message, where it was ended here."""
@@ -135,13 +152,27 @@ class _Telling:
             with suppress(OSError):
                 await self._send(_END)
 
+    async def watch(self, receive: Receive) -> None:
+        """Until its reader has left, or nothing has run in the session for a while."""
+        idle = asyncio.create_task(self._idle())
+        try:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self._ended.set()
+        finally:
+            await ended(idle)
+
     async def _idle(self) -> None:
-        """Return when nothing has run in the session for a while; from then on nothing is sent.
-        That something was sent keeps no stream open: Gradio's heartbeats never end."""
+        """That something was sent keeps no stream open: Gradio's heartbeats never end."""
         while not self._is_over:
             if self._num_sending or self._is_busy():
                 self._used_s = monotonic()
-            elif monotonic() - self._used_s >= self._idle_s:
-                self._is_over = True
+            elif self._is_lost() or monotonic() - self._used_s >= self._idle_s:
+                self._finish()
                 return
             await asyncio.sleep(min(LOOK_S, self._idle_s))
+
+    def _finish(self) -> None:
+        """From now on nothing is sent."""
+        self._is_over = True
+        self._ended.set()
