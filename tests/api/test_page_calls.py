@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Generator
@@ -11,6 +12,7 @@ from sys import getsizeof
 from typing import Any
 from uuid import uuid4
 
+import gradio
 import httpx
 import pytest
 
@@ -22,6 +24,7 @@ from vlm_dlm_app.page.votes import COLUMNS
 from vlm_dlm_app.settings.model import Settings
 
 API = "/gradio_api"
+FRONTEND = Path(gradio.__file__).parent / "templates" / "frontend"
 MIB = 2**20
 
 
@@ -76,6 +79,32 @@ def test_a_session_notes_nothing_of_how_parts_look(server: LiveServer) -> None:
     states = list(blocks_of(server).state_holder.session_data.values())
     state = states[-1]
     assert not dict.__len__(state.config_values)
+
+
+def test_files_are_packed_once_for_all_who_take_it(server: LiveServer) -> None:
+    """In a thread; Gradio packs them anew for each, on everybody's event loop."""
+    page = server.http.get(f"{server.url}/").text
+    names = sorted(set(re.findall(r"/assets/[\w.-]+\.js", page)) | {"/theme.css"})
+    for path in names[:3] + names[-1:]:
+        plain = server.http.get(server.url + path, headers={"Accept-Encoding": "br, identity"})
+        assert "content-encoding" not in plain.headers
+        packed = server.http.get(server.url + path, headers={"Accept-Encoding": "br, gzip"})
+        assert packed.content == plain.content
+        assert packed.headers["content-encoding"] == "gzip"
+        assert int(packed.headers["content-length"]) < len(plain.content) // 2
+        assert packed.headers["content-type"] == plain.headers["content-type"]
+    largest = max((FRONTEND / "assets").glob("*.js"), key=lambda path: path.stat().st_size)
+    address = f"{server.url}/assets/{largest.name}"
+    gzipped = {"Accept-Encoding": "gzip"}
+    first = server.http.get(address, headers=gzipped).content
+    assert first == largest.read_bytes()
+    began_s = time.process_time()
+    for _ in range(10):
+        with server.http.stream("GET", address, headers=gzipped) as reply:
+            assert reply.headers["content-encoding"] == "gzip"
+            for _ in reply.iter_raw():
+                pass
+    assert time.process_time() - began_s < 1.0  # 3 where each is packed anew
 
 
 @pytest.mark.parametrize("is_read", [True, False])

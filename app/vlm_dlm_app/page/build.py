@@ -22,6 +22,7 @@ from vlm_dlm_app.page.boundary import Boundary
 from vlm_dlm_app.page.calls import Calls
 from vlm_dlm_app.page.documents import Documents
 from vlm_dlm_app.page.leaving import Followers, Leaving
+from vlm_dlm_app.page.packed import Packed
 from vlm_dlm_app.page.sessions import Sessions
 from vlm_dlm_app.page.streams import Streams
 from vlm_dlm_app.page.upload_routes import UploadRoutes
@@ -151,7 +152,7 @@ def _surround(
     keep_own_states(app, blocks)
     blocks._queue.pending_messages_per_session = Unread(2 * MAX_SESSIONS)
     settings = services.settings
-    inner = Leaving(Documents(Below(app.build_middleware_stack())), followers)
+    inner = Leaving(Packed(Documents(Below(app.build_middleware_stack()))), followers)
     streams = Streams(inner, blocks, settings.max_page_streams)
     calls = Calls(streams, blocks, uploads, sessions, services.worker)
     app.middleware_stack = Boundary(calls, settings.page_mcp)
