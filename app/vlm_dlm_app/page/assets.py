@@ -13,7 +13,7 @@ STATIC = Path(__file__).parent / "static"
 # In this order: each may use those before it.
 SCRIPTS = (
     *("parts", "tokens", "stream", "diff", "card", "panels", "record", "toolbar"),
-    *("tracks", "replay", "encoder", "code", "share", "image", "compare", "visitor"),
+    *("tracks", "steering", "replay", "encoder", "code", "share", "image", "compare", "visitor"),
 )
 STYLES = ("page", "replay")
 SCRIPT_PATH = "/page/page.js"

@@ -27,7 +27,7 @@ from vlm_dlm_app.page.report_charts import Line, bar_chart, figure, step_chart
 from vlm_dlm_app.page.speeds import TOO_SHORT, queue_words, speed_of
 
 TEMPLATES = Path(__file__).parent / "templates"
-SCRIPTS = ("parts", "tokens", "tracks", "replay", "encoder", "report")
+SCRIPTS = ("parts", "tokens", "tracks", "steering", "replay", "encoder", "report")
 STYLES = ("page", "replay", "report")
 FIRST_TOKEN = (
     "from when the mode's request was accepted, so waiting in the queue is in it; image and prompt "

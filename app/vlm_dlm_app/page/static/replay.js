@@ -1,12 +1,11 @@
 window.vlmDlm = window.vlmDlm || {};
 
-/** One scrub bar for all modes. Needs parts, tracks and tokens. */
+/** One scrub bar for all modes. Needs parts, tracks, steering and tokens. */
 vlmDlm.replay = (() => {
   const { make, seconds, placeOf, onRecord } = vlmDlm.parts,
     { trackOf, stateAt } = vlmDlm.tracks;
   const ORIGIN = 1,
     STEP = 3; // places in a token's list
-  const LEAST_JUMP_MS = 1; // so that every press shows
   const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
   const FORWARDS_PER_S = 10; // at speed 1
   const COLOURS = [
@@ -36,7 +35,7 @@ vlmDlm.replay = (() => {
       Object.assign(this, { root, record, tracks, axis: "time", at: 0, speed: 1, playing: false });
       this.colorBy = COLOURS[0][0];
       this.build();
-      this.listen();
+      vlmDlm.steering.listen(this);
       this.setAxis("time");
       this.moveTo(this.end);
     }
@@ -161,66 +160,6 @@ vlmDlm.replay = (() => {
       swatch.dataset.state = state;
       swatch.setAttribute("aria-hidden", "true");
       return make("span", "replay-key", "", swatch, words);
-    }
-
-    listen() {
-      this.play.addEventListener("click", () => this.toggle());
-      this.bar.addEventListener("input", () => {
-        this.setPlaying(false);
-        this.moveTo(Number(this.bar.value));
-      });
-      this.root.onkeydown = (event) => this.onKey(event);
-      const scrub = (event) => {
-        const box = this.tracks[0].lane.getBoundingClientRect();
-        const share = Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
-        this.setPlaying(false);
-        this.moveTo(share * this.end);
-      };
-      this.lanes.addEventListener("pointerdown", (event) => {
-        this.lanes.setPointerCapture(event.pointerId);
-        scrub(event);
-      });
-      this.lanes.addEventListener("pointermove", (event) => {
-        if (event.buttons) scrub(event);
-      });
-    }
-
-    /** Space, arrows, Home, End, + and -, A; keys that the focused part takes itself stay its own. */
-    onKey(event) {
-      const { target, key } = event;
-      if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
-      if (target.tagName === "SELECT" || target.closest(".replay-text")) return;
-      if (key === " " && target.tagName === "BUTTON") return;
-      const actions = {
-        " ": () => this.toggle(),
-        ArrowRight: () => this.jump(1),
-        ArrowLeft: () => this.jump(-1),
-        Home: () => this.moveTo(0),
-        End: () => this.moveTo(this.end),
-        "+": () => this.faster(1),
-        "=": () => this.faster(1),
-        "-": () => this.faster(-1),
-        a: () => this.setAxis(this.axis === "time" ? "forwards" : "time"),
-      };
-      if (!actions[key]) return;
-      event.preventDefault();
-      if (key.length > 1) this.setPlaying(false);
-      actions[key]();
-    }
-
-    /** To the next or the last moment before this one at which any mode changes. */
-    jump(direction) {
-      if (this.axis === "forwards") {
-        const from = direction > 0 ? Math.floor(this.at) : Math.ceil(this.at);
-        this.moveTo(from + direction);
-        return;
-      }
-      const times = this.tracks.flatMap(({ commits }) => commits.map(({ time }) => time));
-      const found =
-        direction > 0
-          ? Math.min(...times.filter((time) => time >= this.at + LEAST_JUMP_MS), this.end)
-          : Math.max(...times.filter((time) => time <= this.at - LEAST_JUMP_MS), 0);
-      this.moveTo(found);
     }
 
     faster(direction) {
