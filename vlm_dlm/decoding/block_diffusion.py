@@ -47,6 +47,8 @@ _STEPS = ModeOption(
     # Servers of diffusion models call it differently.
     request_names=("max_denoising_steps", "num_inference_steps", "steps"),
     refusal="takes {low:g} to {high:g} steps per block, not {value}",
+    control=None,
+    tool_help="most forwards per block",
 )
 _SEED_FIRST_TOKEN = ModeOption(
     "seed_first_token",

@@ -1,5 +1,5 @@
-"""What a mode can be told, described once: its range is checked from this, and the command line and
-the bodies of requests are made from it."""
+"""What a mode can be told, described once: its range is checked from this, and the command line,
+the bodies of requests, the controls of the page and the axes of its sweep are made from it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,30 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vlm_dlm.errors import ModeError
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """An option on the page, in what does not follow from the rest of it.
+
+    label: by default its name in words.
+    short: where there is little room; by default the label.
+    info: a few words beneath; by default the help.
+    high: the most that can be chosen; by default the option's.
+    step: by default 1, or a twentieth of the range of a number that has a fraction.
+    rest: the place that leaves the value to each mode; by default a step below the least.
+    sweep: values worth trying; by default four across the range, of a bool both.
+    sweep_first: those of them that are chosen at first; by default all.
+    """
+
+    label: str = ""
+    short: str = ""
+    info: str = ""
+    high: float | None = None
+    step: float | None = None
+    rest: float | None = None
+    sweep: tuple[float, ...] = ()
+    sweep_first: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +45,8 @@ class ModeOption:
     can_be_none: None is a value; the command line has 'none' for it where a number has a fraction.
     request_names: under which requests may set it, the first is its own; () for none.
     refusal: what is wrong with a value outside of the range, behind 'mode NAME'.
+    control: on the page, which has one only for what requests may set; None for none.
+    tool_help: for a model that calls tools; by default the help.
     """
 
     name: str
@@ -32,6 +58,8 @@ class ModeOption:
     can_be_none: bool = False
     request_names: tuple[str, ...] = ()
     refusal: str = "takes a {name} of {low:g} to {high:g}, not {value}"
+    control: Control | None = Control()
+    tool_help: str = ""
 
     def check(self, mode: str, value: float | None) -> None:
         """Raises ModeError for a number outside of the range."""
@@ -49,6 +77,7 @@ class ModeOption:
             low=min(self.low, other.low),
             high=max(self.high, other.high),
             can_be_none=self.can_be_none or other.can_be_none,
+            control=self.control or other.control,
         )
 
 
@@ -63,6 +92,16 @@ def block_length(low: int, high: int) -> ModeOption:
         "B",
         request_names=("block_length",),
         refusal="runs block lengths {low:g} to {high:g}, not {value}",
+        control=Control(
+            short="block",
+            info="Tokens in a block",
+            high=32,
+            step=4,
+            rest=0,
+            sweep=(4, 8, 16, 32),
+            sweep_first=(8, 16, 32),
+        ),
+        tool_help="tokens that are written together",
     )
 
 
@@ -76,6 +115,13 @@ def threshold(*, can_be_none: bool = False) -> ModeOption:
         metavar="T",
         can_be_none=can_be_none,
         request_names=("threshold",),
+        control=Control(
+            info="How sure of a token the model must be",
+            rest=0,
+            sweep=(0.5, 0.7, 0.8, 0.9, 0.95, 1.0),
+            sweep_first=(0.7, 0.9, 1.0),
+        ),
+        tool_help="how sure of a token a diffusing mode must be, 0 to 1; lower is faster",
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from vlm_dlm_app.page.options import in_words
+
 if TYPE_CHECKING:
     from vlm_dlm_app.state import Services
 
@@ -15,7 +17,7 @@ ENDPOINTS = {
     "generate": "one answer about an image, in one mode",
     "compare": "one question in several modes, and how the answers differ",
     "chat": "an answer to the last message of a conversation",
-    "sweep": "one question per combination of threshold and block length",
+    "sweep": f"one question per combination of {in_words()}",
     "report": "a comparison as an HTML file that opens offline",
 }
 _EMBEDDED = (

@@ -7,13 +7,16 @@ from functools import cache
 from pathlib import Path
 
 from vlm_dlm.request import REFERENCE_MODE
+from vlm_dlm_app.answering.modes import OPTION_FIELDS
+from vlm_dlm_app.page.options import told_controls
 from vlm_dlm_app.page.speeds import LEAST_QUEUE_MS, LEAST_TOKENS, TOO_SHORT
 
 STATIC = Path(__file__).parent / "static"
 # In this order: each may use those before it.
 SCRIPTS = (
     *("parts", "tokens", "stream", "diff", "card", "panels", "record", "toolbar"),
-    *("tracks", "steering", "replay", "encoder", "code", "share", "image", "compare", "visitor"),
+    *("tracks", "steering", "replay", "encoder", "code", "share"),
+    *("image", "job", "compare", "visitor"),
 )
 STYLES = ("page", "replay")
 SCRIPT_PATH = "/page/page.js"
@@ -23,6 +26,8 @@ TOLD = {
     "too_short": TOO_SHORT,
     "least_tokens": LEAST_TOKENS,
     "least_queue_ms": LEAST_QUEUE_MS,
+    "options": list(OPTION_FIELDS.values()),
+    "controls": told_controls(),
 }
 
 

@@ -6,7 +6,7 @@ The votes stay in the visitor's browser.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from vlm_dlm_app.answering.start import start_comparison
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page import image_line
 from vlm_dlm_app.page.chatting import figures_line, modes_of, title_of
+from vlm_dlm_app.page.options import given_options, in_words
 from vlm_dlm_app.page.runs import Runs, Visitor, shown, visitor_of
 from vlm_dlm_app.page.speeds import speed_of
 from vlm_dlm_app.page.trial import WITH_IMAGE, own_params, question_of
@@ -42,10 +43,10 @@ if TYPE_CHECKING:
 PLACE = "blind"
 TALLY = ["Mode", "Shown", "Won", "Lost", "No difference"]
 INTRO = (
-    "Two modes answer the question of the Compare view, with its most tokens, threshold and block "
-    "length. You see both answers when both are whole, "
-    "so that speed gives nothing away; vote, and the names appear. Lossless modes write the same "
-    "text as each other: *no difference* is then the right vote. Votes stay in this browser."
+    f"Two modes answer the question of the Compare view, with its most tokens, {in_words()}. "
+    "You see both answers when both are whole, so that speed gives nothing away; vote, and the "
+    "names appear. Lossless modes write the same text as each other: *no difference* is then the "
+    "right vote. Votes stay in this browser."
 )
 _DOWNLOAD = "(text) => { vlmDlm.visitor.download(text, 'blind-test.csv', 'text/csv'); }"
 
@@ -64,19 +65,16 @@ async def play(
     visitor: Visitor,
     question: Question,
     pool: list[str],
-    threshold: float,
-    block_length: float,
+    options: Mapping[str, Any],
 ) -> AsyncGenerator[Round]:
     """Draws two modes and lets them answer; the last round has both results, in hidden order.
-    threshold, block_length: for those that have them, 0 for what suits each.
+    options: by the engine's names, for those that have them.
 
     Raises ApiError or VlmDlmError; an answer that fails fails the round.
     """
     # Checked for all, so that a value which one cannot run is not refused by chance.
     params = {
-        info.name: own_params(info, threshold, block_length)
-        for info in modes_of(services)
-        if info.name in pool
+        info.name: own_params(info, options) for info in modes_of(services) if info.name in pool
     }
     offered = list(params)
     if len(offered) < 2:
@@ -138,10 +136,7 @@ def add(services: Services, view: CompareView, runs: Runs) -> None:
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     own.start.click(
         does.start_round,
-        [
-            *(own.image, view.prompt, view.max_tokens, own.pool),
-            *(view.threshold, view.block_length),
-        ],
+        [own.image, view.prompt, view.max_tokens, own.pool, *view.options],
         [own.current, own.status, *own.texts, own.revealed, own.stop, *own.buttons],
         js=WITH_IMAGE,
         **private,
@@ -206,16 +201,15 @@ class _BlindTest:
         prompt: str,
         max_tokens: float,
         pool: list[str],
-        threshold: float,
-        block_length: float,
         request: gr.Request,
+        *places: Any,
     ) -> AsyncGenerator[list[Any]]:
         """Two answers; the page gets the texts alone."""
         done: Round | None = None
         try:
             visitor = visitor_of(request)
             question = question_of(self._services, image, prompt, int(max_tokens))
-            source = play(self._services, visitor, question, pool, threshold, block_length)
+            source = play(self._services, visitor, question, pool, given_options(places))
             async for done in self._runs.follow(visitor, PLACE, source):
                 yield _round_update(done)
         except Exception as error:

@@ -24,6 +24,7 @@ from vlm_dlm_app.page.chatting import (
     modes_of,
     next_turn,
 )
+from vlm_dlm_app.page.options import given_options, in_words
 from vlm_dlm_app.page.runs import Runs, shown, visitor_of
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 PLACE = "chat"
 INTRO = (
     "Ask about the image of the Compare view. Choose another image there at any time: your next "
-    "question then comes with it, and earlier ones stay part of the conversation. Threshold and "
-    "block length are those of the Compare view."
+    "question then comes with it, and earlier ones stay part of the conversation. "
+    f"{in_words().capitalize()} are those of the Compare view."
 )
 EMBEDDED = (
     " The embedded model was taught single questions: what it answers to a second one is often "
@@ -52,7 +53,7 @@ def add(services: Services, compare: CompareView, runs: Runs) -> None:
     talk = _Talk(services, runs)
     outputs = [view.turns, view.chatbot, view.question, view.stop]
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    settings = [view.mode, view.max_tokens, compare.threshold, compare.block_length]
+    settings = [view.mode, view.max_tokens, *compare.options]
     inputs = [view.images, view.turns, view.question, *settings]
     for start in (view.send.click, view.question.submit):
         start(talk.ask, inputs, outputs, js=_SEND, **private)
@@ -130,9 +131,8 @@ class _Talk:
         question: str,
         mode: str,
         max_tokens: float,
-        threshold: float,
-        block_length: float,
         request: gr.Request,
+        *places: Any,
     ) -> AsyncGenerator[Update]:
         """One more turn. What could not be answered at all goes back to where it was typed."""
         try:
@@ -141,7 +141,7 @@ class _Talk:
             asked = [*turns, next_turn(turns, question, len(found), most)]
         except Exception as error:
             raise shown(error) from None
-        settings = Settings(mode, int(max_tokens), threshold, block_length)
+        settings = Settings(mode, int(max_tokens), given_options(places))
         typed = turns, question
         async for update in self._answer(asked, typed, "", found, settings, request):
             yield update
@@ -153,9 +153,8 @@ class _Talk:
         question: str,
         mode: str,
         max_tokens: float,
-        threshold: float,
-        block_length: float,
         request: gr.Request,
+        *places: Any,
     ) -> AsyncGenerator[Update]:
         """The last question once more; its old answer is kept until there is a new one."""
         if not turns:
@@ -164,7 +163,7 @@ class _Talk:
             found = await self._images(images, request)
         except Exception as error:
             raise shown(error) from None
-        settings = Settings(mode, int(max_tokens), threshold, block_length)
+        settings = Settings(mode, int(max_tokens), given_options(places))
         typed = turns, KEPT
         async for update in self._answer(turns, typed, KEPT, found, settings, request):
             yield update

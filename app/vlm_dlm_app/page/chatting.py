@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
@@ -42,12 +42,12 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the next answer is written. threshold, block_length: 0 for what suits the mode."""
+    """How the next answer is written. options: of modes, by the engine's names; what suits the mode
+    where one is not there."""
 
     mode: str
     max_tokens: int
-    threshold: float = 0.0
-    block_length: float = 0
+    options: Mapping[str, Any]
 
 
 def images_of(text: str) -> list[str]:
@@ -115,7 +115,7 @@ async def answer(
     yield turn
     name = resolve_mode(services, None, settings.mode)
     info = next(info for info in modes_of(services) if info.name == name)
-    params = own_params(info, settings.threshold, settings.block_length)
+    params = own_params(info, settings.options)
     # the slider is a wish: an answer that has less room is still one
     most = min(settings.max_tokens, services.settings.max_tokens_limit)
     ask = replace(ask_of_turns(services, turns, images, AnswerOptions()), most_tokens=most)

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from vlm_dlm_app.answering.modes import OPTION_FIELDS
 from vlm_dlm_app.page import charts
 from vlm_dlm_app.page.aside import together
 from vlm_dlm_app.page.assets import SCRIPT_PATH
 from vlm_dlm_app.page.gallery import QUESTIONS, gallery_html, questions_html
+from vlm_dlm_app.page.options import PAGE_OPTIONS, PageOption
 
 if TYPE_CHECKING:
     from vlm_dlm_app.state import Services
@@ -38,13 +40,18 @@ class CompareView:
 
     prompt: gr.Textbox
     modes: gr.CheckboxGroup
-    threshold: gr.Slider
-    block_length: gr.Slider
+    options: tuple[gr.Slider | gr.Dropdown, ...]  # in the order of PAGE_OPTIONS
     max_tokens: gr.Slider
     temperature: gr.Slider
     seed: gr.Number
     num_runs: gr.Slider
     parallel: gr.Checkbox
+
+    @property
+    def inputs(self) -> list[Any]:
+        """In the order in which `vlmDlm.compare.start` takes them."""
+        single = self.max_tokens, self.temperature, self.seed, self.num_runs, self.parallel
+        return [self.prompt, self.modes, *single, *self.options]
 
 
 def add(services: Services) -> CompareView:
@@ -57,7 +64,7 @@ def add(services: Services) -> CompareView:
                     "Compare", variant="primary", elem_id="start", scale=2, min_width=120
                 )
                 stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80)
-            controls = _settings(services)
+            view = _settings(services, prompt)
         with gr.Column(scale=3, min_width=320):
             stage = gr.HTML(
                 _stage_html(services),
@@ -67,12 +74,11 @@ def add(services: Services) -> CompareView:
             )
             _charts(stage, [info.title for info in services.engine.capabilities.modes])
     image.change(None, image, None, js="(image) => { vlmDlm.compare.setImage(image); }")
-    inputs = [prompt, *controls]
     go = "(...values) => { vlmDlm.compare.start(...values); }"
-    start.click(None, inputs, None, js=go)
-    prompt.submit(None, inputs, None, js=go)
+    start.click(None, view.inputs, None, js=go)
+    prompt.submit(None, view.inputs, None, js=go)
     stop.click(None, None, None, js="() => { vlmDlm.compare.stop(); }")
-    return CompareView(prompt, *controls)
+    return view
 
 
 def _question() -> tuple[gr.Image, gr.Textbox]:
@@ -93,43 +99,15 @@ def _question() -> tuple[gr.Image, gr.Textbox]:
     return image, prompt
 
 
-def _settings(
-    services: Services,
-) -> tuple[
-    gr.CheckboxGroup,
-    gr.Slider,
-    gr.Slider,
-    gr.Slider,
-    gr.Slider,
-    gr.Number,
-    gr.Slider,
-    gr.Checkbox,
-]:
-    """Which modes run and how, in the order in which `vlmDlm.compare.start` takes them."""
+def _settings(services: Services, prompt: gr.Textbox) -> CompareView:
+    """Which modes run and how."""
     offered = [(info.title, info.name) for info in services.engine.capabilities.modes]
     most = services.settings.max_tokens_limit
     modes = gr.CheckboxGroup(
         offered, value=[name for _, name in offered], label="Modes", elem_id="modes"
     )
     with gr.Accordion("Settings", open=False, elem_id="settings"):
-        threshold = gr.Slider(
-            0.0,
-            1.0,
-            0.0,
-            step=0.05,
-            label="Threshold",
-            info="How sure of a token the model must be; 0 takes what suits each mode",
-            elem_id="threshold",
-        )
-        block_length = gr.Slider(
-            0,
-            32,
-            0,
-            step=4,
-            label="Block length",
-            info="Tokens in a block; 0 takes what suits each mode",
-            elem_id="block",
-        )
+        options = tuple(_option(option) for option in PAGE_OPTIONS)
         max_tokens = gr.Slider(
             0,
             max(8, min(1024, most)),
@@ -155,7 +133,28 @@ def _settings(
         parallel = gr.Checkbox(
             False, label="All modes at once (speeds then say little)", elem_id="parallel"
         )
-    return modes, threshold, block_length, max_tokens, temperature, seed, num_runs, parallel
+    return CompareView(prompt, modes, options, max_tokens, temperature, seed, num_runs, parallel)
+
+
+def _option(option: PageOption) -> gr.Slider | gr.Dropdown:
+    """The control of an option that modes have."""
+    if option.is_flag:
+        return gr.Dropdown(
+            option.choices,
+            value=option.rest,
+            label=option.label,
+            info=option.info,
+            elem_id=option.elem_id,
+        )
+    return gr.Slider(
+        option.rest,
+        option.high,
+        option.rest,
+        step=option.step,
+        label=option.label,
+        info=f"{option.info}; {option.rest:g} takes what suits each mode",
+        elem_id=option.elem_id,
+    )
 
 
 def _stage_html(services: Services) -> str:
@@ -165,7 +164,7 @@ def _stage_html(services: Services) -> str:
             "name": info.name,
             "title": info.title,
             "is_lossless": services.is_lossless(info.name),
-            "options": list(info.options),
+            "options": [OPTION_FIELDS[name] for name in info.options if name in OPTION_FIELDS],
             "color": MODE_COLORS[i % len(MODE_COLORS)],
         }
         for i, info in enumerate(services.engine.capabilities.modes)

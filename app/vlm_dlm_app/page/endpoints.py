@@ -30,8 +30,17 @@ from vlm_dlm_app.http.disconnect import while_connected
 from vlm_dlm_app.http.held_bytes import Hold
 from vlm_dlm_app.http.parsing import SMALL_BYTES
 from vlm_dlm_app.page.chatting import modes_of
+from vlm_dlm_app.page.options import naming_options
 from vlm_dlm_app.page.runs import Runs, Visitor, checked, invalid, told, visitor_of
-from vlm_dlm_app.page.sweeping import Progress, as_json, grid_of, sweep, sweepable
+from vlm_dlm_app.page.sweeping import (
+    Progress,
+    as_json,
+    axes_of,
+    grid_of,
+    left_out,
+    sweep,
+    sweepable,
+)
 from vlm_dlm_app.page.uploads import UploadedFile, Uploads
 from vlm_dlm_app.routes.models import mode_detail
 from vlm_dlm_app.schemas.chat import ChatRequest
@@ -60,16 +69,17 @@ class Endpoints:
         self._runs = runs
         self._uploads = uploads
 
+    @naming_options
     async def modes(self) -> list[dict[str, Any]]:
         """The decoding modes of the loaded model.
 
         Returns:
             One object per mode: name, title, is_lossless (greedy answers equal those of `ar`
-            in this server's number format), options (which of threshold, block_length and
-            max_denoising_steps it takes).
+            in this server's number format), options (which of {options} it takes).
         """
         return [mode_detail(self._services, info).model_dump() for info in modes_of(self._services)]
 
+    @naming_options
     async def generate(
         self,
         prompt: str,
@@ -85,8 +95,8 @@ class Endpoints:
             image: the image as a data URI (data:image/png;base64,...); empty for none. Never the
                 path of a file.
             mode: a mode's name; empty for linear_spec.
-            options: max_tokens, temperature, top_p, seed, stop, threshold, block_length,
-                max_denoising_steps, as /v1/generate takes them.
+            options: max_tokens, temperature, top_p, seed, stop, {options}, as /v1/generate takes
+                them.
 
         Returns:
             The reply of POST /v1/generate: text, finish_reason, usage, timings, metrics.
@@ -163,6 +173,7 @@ class Endpoints:
 
         return json.loads(await self._answered(request, work))
 
+    @naming_options
     async def sweep(
         self,
         prompt: str,
@@ -171,36 +182,42 @@ class Endpoints:
         thresholds: list[float] | None = None,
         block_lengths: list[int] | None = None,
         max_tokens: int = 0,
+        axes: dict[str, list[Any]] | None = None,
         request: gr.Request | None = None,
     ) -> dict[str, Any]:
-        """Answer one question once per combination of threshold and block length.
+        """Answer one question once per combination of {swept}.
 
         Args:
             prompt: the question.
             image: the image as a data URI; empty for none. Never the path of a file.
             mode: a mode with at least one of these options; empty for the first that has.
             thresholds: by default 0.7, 0.9 and 1; ignored by a mode without a threshold.
-            block_lengths: by default 8, 16 and 32; ignored by a mode without a block length;
-                lengths that the mode cannot do are left out, unless it can do none.
+            block_lengths: by default 8, 16 and 32; ignored by a mode without a block length.
             max_tokens: of each answer; 0 takes what fits.
+            axes: values of any option by its name, as in {{"block_length": [4, 8]}}; ignored where
+                the mode lacks it. Values that the mode cannot do are left out, unless it can do
+                none of an option.
 
         Returns:
-            points (threshold, block_length, tokens_per_second, tokens_per_forward, num_tokens,
+            points ({axes}, tokens_per_second, tokens_per_forward, num_tokens,
             agreement: share of leading tokens equal to those of `ar`; a speed is null where the
-            answer is too short to measure), best (the fastest that
-            agrees to at least least_agreement) and reference (the speed of `ar`).
+            answer is too short to measure), best (the fastest that agrees to at least
+            least_agreement), reference (the speed of `ar`) and left_out (a
+            sentence about values that the mode cannot do).
         """
 
         async def work(visitor: Visitor) -> dict[str, Any]:
             options = {"max_tokens": max_tokens or None}
             question = checked(Question, prompt=prompt, images=_images(image), options=options)
-            axes = thresholds or [0.7, 0.9, 1.0], block_lengths or [8, 16, 32]
+            own = {"threshold": thresholds, "block_length": block_lengths}
+            values = axes_of(own, axes or {})
             wanted = mode or sweepable(self._services)[0].name
             name = find_mode(wanted, offered_modes(self._services)).name
-            grid = grid_of(self._services, name, *axes)
+            grid = grid_of(self._services, name, values)
+            note = left_out(self._services, name, values)
             with self._read_later(ask_of(self._services, question, ()), visitor) as ask:
                 steps = sweep(self._services, visitor, ask, name, grid)
-                return as_json(await _last(steps), name)
+                return as_json(await _last(steps), name, note)
 
         return await self._answered(request, work)
 

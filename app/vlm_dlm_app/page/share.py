@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from vlm_dlm_app.page.options import PAGE_OPTIONS
+
 if TYPE_CHECKING:
     from vlm_dlm_app.page.compare import CompareView
 
@@ -31,8 +33,7 @@ def add_deep_link(blocks: gr.Blocks, view: CompareView) -> None:
     controls = {
         "prompt": view.prompt,
         "modes": view.modes,
-        "threshold": view.threshold,
-        "block_length": view.block_length,
+        **{option.field: part for option, part in zip(PAGE_OPTIONS, view.options, strict=True)},
         "max_tokens": view.max_tokens,
         "temperature": view.temperature,
         "seed": view.seed,
@@ -55,6 +56,9 @@ def _spec(name: str, control: Any) -> dict[str, Any]:
     if isinstance(control, gr.CheckboxGroup):
         choices: list[tuple[str, str]] = control.choices  # pyright: ignore
         return {"name": name, "kind": "choices", "choices": [value for _, value in choices]}
+    if isinstance(control, gr.Dropdown):
+        choices = control.choices  # pyright: ignore
+        return {"name": name, "kind": "choice", "choices": [value for _, value in choices]}
     if isinstance(control, gr.Checkbox):
         return {"name": name, "kind": "flag"}
     return {"name": name, "kind": "text", "max": MAX_PROMPT_CHARS}

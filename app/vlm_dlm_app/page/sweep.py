@@ -10,10 +10,10 @@ import gradio as gr
 
 from vlm_dlm_app.answering.intake import ask_of
 from vlm_dlm_app.page import image_line
+from vlm_dlm_app.page.options import PAGE_OPTIONS
 from vlm_dlm_app.page.runs import Runs, shown, visitor_of
 from vlm_dlm_app.page.speeds import TOO_SHORT
 from vlm_dlm_app.page.sweeping import (
-    AXES,
     LEAST_AGREEMENT,
     Point,
     Progress,
@@ -26,16 +26,16 @@ from vlm_dlm_app.page.sweeping import (
 from vlm_dlm_app.page.trial import WITH_IMAGE, question_of
 
 if TYPE_CHECKING:
+    from vlm_dlm.engine.base import ModeInfo
     from vlm_dlm_app.page.compare import CompareView
     from vlm_dlm_app.state import Services
 
 PLACE = "sweep"
 RUNNING, OVER = "", "Done"  # else it says how it ended
-THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
-BLOCK_LENGTHS = (4, 8, 16, 32)
 # Told apart by every kind of colour vision; 3:1 and more against light and dark grounds.
 COLOURS = {"tried": "#3a85c8", "best trade-off": "#d55e00"}
-HEADERS = ["", "Threshold", "Block", "Tokens/s", "Agreement", "Same as AR", "Tokens/forward"]
+FIGURES = ["Tokens/s", "Agreement", "Same as AR", "Tokens/forward"]
+HEADERS = ["", *(option.short.capitalize() for option in PAGE_OPTIONS), *FIGURES]
 INTRO = f"""Answers the question of the Compare view once per combination and holds each answer
 against the autoregressive one. **Agreement** is the share of leading tokens that are equal: after
 the first difference an answer goes its own way. **Best trade-off** is the fastest combination that
@@ -48,14 +48,14 @@ def add(services: Services, view: CompareView, runs: Runs) -> None:
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     own.start.click(
         does.run_sweep,
-        [own.image, view.prompt, view.max_tokens, own.mode, own.thresholds, own.lengths],
+        [own.image, view.prompt, view.max_tokens, own.mode, *own.axes],
         [own.progress, own.plot, own.table, own.points, own.apply, own.stop],
         js=WITH_IMAGE,
         **private,
     )
     own.stop.click(does.stop_sweep, None, None, **private)
-    own.apply.click(apply_best, own.points, [view.threshold, view.block_length], **private)
-    own.mode.change(does.show_axes, own.mode, [own.thresholds, own.lengths], **private)
+    own.apply.click(apply_best, own.points, list(view.options), **private)
+    own.mode.change(does.show_axes, own.mode, own.axes, **private)
 
 
 class _View:
@@ -66,7 +66,7 @@ class _View:
         image_line.add("sweep")
         with gr.Row():
             with gr.Column(scale=1, min_width=320):
-                self._add_controls([(info.title, info.name) for info in sweepable(services)])
+                self._add_controls(sweepable(services))
             with gr.Column(scale=2, min_width=320):
                 self.plot = _scatter_plot()
         self.table = gr.Dataframe(
@@ -75,14 +75,19 @@ class _View:
         self.image = gr.Textbox(visible=False)
         self.points = gr.State([])
 
-    def _add_controls(self, modes: list[tuple[str, str]]) -> None:
-        self.mode = gr.Dropdown(modes, value=modes[0][1] if modes else None, label="Mode")
-        self.thresholds = gr.CheckboxGroup(
-            [f"{value:g}" for value in THRESHOLDS], value=["0.7", "0.9", "1"], label="Thresholds"
-        )
-        self.lengths = gr.CheckboxGroup(
-            [str(value) for value in BLOCK_LENGTHS], value=["8", "16", "32"], label="Block lengths"
-        )
+    def _add_controls(self, modes: list[ModeInfo]) -> None:
+        first = modes[0] if modes else None
+        names = [(info.title, info.name) for info in modes]
+        self.mode = gr.Dropdown(names, value=first and first.name, label="Mode")
+        self.axes = [
+            gr.CheckboxGroup(
+                [option.words(value) for value in option.sweep],
+                value=[option.words(value) for value in option.sweep_first],
+                label=f"{option.label}s",
+                visible=first is None or option.name in first.options,
+            )
+            for option in PAGE_OPTIONS
+        ]
         with gr.Row():
             self.start = gr.Button("Sweep", variant="primary", elem_id="sweep-start")
             self.stop = gr.Button("Stop", interactive=False, elem_id="sweep-stop")
@@ -119,9 +124,8 @@ class _Sweep:
         prompt: str,
         max_tokens: float,
         mode: str,
-        thresholds: list[str],
-        lengths: list[str],
         request: gr.Request,
+        *axes: list[str],
     ) -> AsyncGenerator[tuple[Any, ...]]:
         """All combinations, one after another. What is there when it ends early stays."""
         done: Progress | None = None
@@ -129,9 +133,12 @@ class _Sweep:
         try:
             question = question_of(self._services, image, prompt, int(max_tokens))
             ask = ask_of(self._services, question, ())
-            axes = [float(value) for value in thresholds], [int(value) for value in lengths]
-            grid = grid_of(self._services, mode, *axes)
-            note = left_out(self._services, mode, axes[1])
+            values = {
+                option.name: [option.read(words) for words in chosen]
+                for option, chosen in zip(PAGE_OPTIONS, axes, strict=True)
+            }
+            grid = grid_of(self._services, mode, values)
+            note = left_out(self._services, mode, values)
             visitor = visitor_of(request)
             source = sweep(self._services, visitor, ask, mode, grid)
             async for done in self._runs.follow(visitor, PLACE, source):
@@ -150,19 +157,18 @@ class _Sweep:
     def show_axes(self, mode: str) -> tuple[Any, ...]:
         """Only what the mode has."""
         found = next(info for info in sweepable(self._services) if info.name == mode)
-        return tuple(gr.update(visible=axis in found.options) for axis in AXES)
+        return tuple(gr.update(visible=option.name in found.options) for option in PAGE_OPTIONS)
 
 
 def apply_best(points: list[Point]) -> tuple[Any, ...]:
-    """Threshold and block length for the Compare view; what the mode lacks stays as it is there."""
+    """Places of the Compare view's controls; what the mode lacks stays as it is there."""
     best = best_of(points)
     if best is None:
         raise gr.Error("Run a sweep first.", title="Nothing to use yet", print_exception=False)
     gr.Info(f"Compare now uses {best.name}.")
     untouched: dict[str, Any] = {"__type__": "update"}
-    return tuple(
-        untouched if value is None else value for value in (best.threshold, best.block_length)
-    )
+    values = [(option, best.value_of(option)) for option in PAGE_OPTIONS]
+    return tuple(untouched if value is None else o.place(value) for o, value in values)
 
 
 def _updates(done: Progress, end: str, note: str) -> tuple[Any, ...]:
@@ -221,9 +227,8 @@ def _plot(done: Progress) -> Any:
 
 def _row(point: Point, is_best: bool) -> list[Any]:
     """One line of the table."""
-    axes = [
-        "-" if value is None else f"{value:g}" for value in (point.threshold, point.block_length)
-    ]
+    values = [(option, point.value_of(option)) for option in PAGE_OPTIONS]
+    axes = ["-" if value is None else option.words(value) for option, value in values]
     mark = "★ best" if is_best else ""
     if point.agreement is None:
         return [mark, *axes, "-", point.error or "-", "-", "-"]

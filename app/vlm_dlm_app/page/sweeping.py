@@ -1,13 +1,14 @@
-"""Which threshold and block length are worth having: one question answered once per combination,
+"""Which values of a mode's options are worth having: one question answered once per combination,
 each answer held against that of the autoregressive mode.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
+from math import prod
 from typing import Any
 
 from vlm_dlm.decoding import find_mode
@@ -21,12 +22,12 @@ from vlm_dlm_app.answering.intake import Ask, over_limit
 from vlm_dlm_app.answering.modes import offered_modes
 from vlm_dlm_app.answering.start import start_comparison
 from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.page.options import PAGE_OPTIONS, PageOption, options_of
 from vlm_dlm_app.page.runs import Visitor
 from vlm_dlm_app.page.speeds import speed_of
 from vlm_dlm_app.schemas.compare import Agreement
 from vlm_dlm_app.state import Services
 
-AXES = ("threshold", "block_length")
 MAX_POINTS = 64
 # Under this much agreement a fast answer is simply another answer.
 LEAST_AGREEMENT = 0.9
@@ -34,13 +35,12 @@ LEAST_AGREEMENT = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One combination and what came of it. threshold, block_length: None where the mode has no
-    such option. tokens_per_second: None also of an answer that is too short to measure. agreement:
-    share of leading tokens equal to those of the reference. error: a sentence, in place of
-    figures."""
+    """One combination and what came of it. options: (name, value) in the order of PAGE_OPTIONS, of
+    those that the mode has. tokens_per_second: None also of an answer that is too short to measure.
+    agreement: share of leading tokens equal to those of the reference. error: a sentence, in place
+    of figures."""
 
-    threshold: float | None
-    block_length: int | None
+    options: tuple[tuple[str, Any], ...]
     tokens_per_second: float | None = None
     tokens_per_forward: float | None = None
     num_tokens: int | None = None
@@ -51,8 +51,14 @@ class Point:
     @property
     def name(self) -> str:
         """As in 'threshold 0.9, block 32'."""
-        parts = {"threshold": self.threshold, "block": self.block_length}
-        return ", ".join(f"{key} {value:g}" for key, value in parts.items() if value is not None)
+        return ", ".join(
+            f"{option.short} {option.words(self.value_of(option))}"
+            for option in options_of([name for name, _ in self.options])
+        )
+
+    def value_of(self, option: PageOption) -> Any:
+        """Its value; None where the mode has no such option."""
+        return dict(self.options).get(option.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,41 +93,61 @@ def _merit(point: Point) -> tuple[float, float]:
 
 def sweepable(services: Services) -> list[ModeInfo]:
     """Modes that have something to sweep."""
-    return [info for info in services.engine.capabilities.modes if set(info.options) & set(AXES)]
+    return [info for info in services.engine.capabilities.modes if options_of(info.options)]
 
 
-def possible_lengths(info: ModeInfo, block_lengths: Sequence[int]) -> list[int]:
+def possible_values(mode: str, option: PageOption, values: Sequence[Any]) -> list[Any]:
     """Those that the mode can do, in order. Where it can do none, all: one will be refused with
-    the mode's own words. Without the option it minds none."""
-    if AXES[1] not in info.options:
-        return list(block_lengths)
-    found = [length for length in block_lengths if _can_do(info.name, length)]
-    return found or list(block_lengths)
+    the mode's own words."""
+    found = [value for value in values if _can_do(mode, option.name, value)]
+    return found or list(values)
 
 
-def _can_do(mode: str, block_length: int) -> bool:
+def _can_do(mode: str, name: str, value: Any) -> bool:
     try:
-        mode_params([mode], {AXES[1]: block_length})
+        mode_params([mode], {name: value})
     except ModeError:
         return False
     return True
 
 
-def left_out(services: Services, mode: str, block_lengths: Sequence[int]) -> str:
-    """Which block lengths a sweep of the mode goes without, as a sentence; "" for none."""
+def axes_of(*several: Mapping[str, Sequence[Any] | None]) -> dict[str, Sequence[Any]]:
+    """Values by the engine's names, from some by the names of requests; an option that has none
+    there has its usual ones. Raises ApiError."""
+    found: dict[str, Sequence[Any]] = {}
+    for field, values in (item for given in several for item in given.items()):
+        if values and field in found:
+            raise ApiError("bad_input", f"{field} has two lists of values; give one")
+        if values:
+            found[field] = values
+    for field in found.keys() - {option.field for option in PAGE_OPTIONS}:
+        there_are = ", ".join(option.field for option in PAGE_OPTIONS)
+        raise ApiError("bad_input", f"{field[:100]!r} cannot be swept; these can: {there_are}")
+    axes = {option.name: found.get(option.field, option.sweep_first) for option in PAGE_OPTIONS}
+    for option in PAGE_OPTIONS:
+        if not all(option.is_value(value) for value in axes[option.name]):
+            kind = option.kind.__name__
+            raise ApiError("bad_input", f"every {option.field} of a sweep must be {kind}")
+    return axes
+
+
+def left_out(services: Services, mode: str, values: Mapping[str, Sequence[Any]]) -> str:
+    """Which values a sweep of the mode goes without, as a sentence; "" for none."""
     info = next((i for i in sweepable(services) if i.name == mode), None)
     if info is None:
         return ""
-    kept = possible_lengths(info, block_lengths)
-    lost = [f"{length}" for length in dict.fromkeys(block_lengths) if length not in kept]
-    return f"Left out: block {', '.join(lost)}, which {info.title} cannot do." if lost else ""
+    parts: list[str] = []
+    for option in options_of(info.options):
+        given = values.get(option.name, ())
+        kept = possible_values(mode, option, given)
+        lost = [option.words(value) for value in dict.fromkeys(given) if value not in kept]
+        parts += [f"{option.short} {', '.join(lost)}"] if lost else []
+    return f"Left out: {'; '.join(parts)}, which {info.title} cannot do." if parts else ""
 
 
-def grid_of(
-    services: Services, mode: str, thresholds: Sequence[float], block_lengths: Sequence[int]
-) -> dict[Point, Any]:
-    """Checked Params by combination. Left out are an axis that the mode lacks, and block lengths
-    that it cannot do beside others that it can.
+def grid_of(services: Services, mode: str, values: Mapping[str, Sequence[Any]]) -> dict[Point, Any]:
+    """Checked Params by combination. values: by option, by the engine's names. Left out are options
+    that the mode lacks, and values that it cannot do beside others that it can.
 
     Raises ApiError or ModeError.
     """
@@ -130,18 +156,19 @@ def grid_of(
     if info is None:
         names = ", ".join(i.name for i in sweepable(services))
         raise ModeError(f"mode {mode} has nothing to sweep; those that have are {names}")
-    given: dict[str, Sequence[Any]] = {"threshold": thresholds}
-    given["block_length"] = possible_lengths(info, block_lengths)
-    axes = [tuple(dict.fromkeys(given[axis])) if axis in info.options else (None,) for axis in AXES]
+    own = options_of(info.options)
+    given = ((option, values.get(option.name, ())) for option in own)
+    axes = [dict.fromkeys(possible_values(name, option, some)) for option, some in given]
     if not all(axes):
-        raise ApiError("bad_input", "choose at least one threshold and one block length")
-    num_points = len(axes[0]) * len(axes[1])
+        wanted = " and one ".join(option.label.lower() for option in own)
+        raise ApiError("bad_input", f"choose at least one {wanted}")
+    num_points = prod(len(axis) for axis in axes)
     if num_points > MAX_POINTS:
         raise over_limit("the sweep", f"has {num_points} combinations", MAX_POINTS)
     grid: dict[Point, Any] = {}
-    for values in product(*axes):
-        options = {name: v for name, v in zip(AXES, values, strict=True) if v is not None}
-        grid[Point(*values)] = mode_params([info.name], options)[info.name]
+    for combination in product(*axes):
+        options = dict(zip((option.name for option in own), combination, strict=True))
+        grid[Point(tuple(options.items()))] = mode_params([name], options)[name]
     return grid
 
 
@@ -186,11 +213,10 @@ def _speed(stats: Stats) -> float | None:
 
 
 def _done(point: Point, stats: Stats | None, agreement: Agreement | None) -> Point:
-    axes = point.threshold, point.block_length
     if stats is None or agreement is None:
-        return Point(*axes, error="this combination could not be run to its end")
-    return Point(
-        *axes,
+        return replace(point, error="this combination could not be run to its end")
+    return replace(
+        point,
         tokens_per_second=None if (speed := _speed(stats)) is None else round(speed, 3),
         tokens_per_forward=round(stats.tokens_per_forward, 3),
         num_tokens=stats.num_tokens,
@@ -199,13 +225,21 @@ def _done(point: Point, stats: Stats | None, agreement: Agreement | None) -> Poi
     )
 
 
-def as_json(progress: Progress, mode: str) -> dict[str, Any]:
-    """The whole sweep for a program."""
+def as_json(progress: Progress, mode: str, note: str = "") -> dict[str, Any]:
+    """The whole sweep for a program. note: what was left out."""
     best = progress.best
     return {
         "mode": mode,
         "reference": {"mode": REFERENCE_MODE, "tokens_per_second": progress.reference},
         "least_agreement": LEAST_AGREEMENT,
-        "points": [asdict(point) for point in progress.points],
-        "best": None if best is None else asdict(best),
+        "points": [_point_json(point) for point in progress.points],
+        "best": None if best is None else _point_json(best),
+        "left_out": note,
     }
+
+
+def _point_json(point: Point) -> dict[str, Any]:
+    """Options by the names of requests, null where the mode lacks one."""
+    figures = asdict(point)
+    del figures["options"]
+    return {option.field: point.value_of(option) for option in PAGE_OPTIONS} | figures

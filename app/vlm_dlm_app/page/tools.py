@@ -32,6 +32,7 @@ from vlm_dlm_app.page.handlers import UPLOAD_PATH
 from vlm_dlm_app.page.runs import checked, sentence
 from vlm_dlm_app.page.tool_messages import read_message, refused
 from vlm_dlm_app.page.upload_routes import FIELD
+from vlm_dlm_app.schemas.common import REQUEST_OPTIONS
 from vlm_dlm_app.schemas.generate import Options
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ OPTIONS = {
     "top_p": "draw from the likeliest tokens that have this share together",
     "seed": "the same seed gives the same answer",
     "stop": "texts before which the answer ends",
-    "threshold": "how sure of a token a diffusing mode must be, 0 to 1; lower is faster",
-    "block_length": "tokens that are written together",
-    "max_denoising_steps": "most forwards per block",
+    **{option.request_names[0]: option.tool_help or option.help for option in REQUEST_OPTIONS},
 }
 _URLS = {
     True: "An https URL of a picture is fetched too.",

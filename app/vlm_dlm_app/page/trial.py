@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vlm_dlm.engine.base import ModeInfo
@@ -34,9 +35,8 @@ def question_of(services: Services, image: str, prompt: str, max_tokens: int) ->
     return checked(Question, prompt=prompt, images=[image] if image else [], options=options)
 
 
-def own_params(info: ModeInfo, threshold: float, block_length: float) -> Any:
-    """A mode's Params with the settings of the Compare view, of which each mode takes those that
-    it has; 0 is what suits the mode. Raises ModeError for a value that it cannot run."""
-    given = {"threshold": threshold or None, "block_length": int(block_length) or None}
-    has = {name: v for name, v in given.items() if v is not None and name in info.options}
+def own_params(info: ModeInfo, options: Mapping[str, Any]) -> Any:
+    """A mode's Params from the settings of the Compare view, of which each mode takes those that it
+    has. Raises ModeError for a value that it cannot run."""
+    has = {name: value for name, value in options.items() if name in info.options}
     return mode_params([info.name], has)[info.name]

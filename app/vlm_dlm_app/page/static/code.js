@@ -3,7 +3,7 @@ window.vlmDlm = window.vlmDlm || {};
 /** A comparison as code: curl, Python, a link with its settings, and settings from such a link. */
 vlmDlm.code = (() => {
   const OF_THE_PAGE = ["include_drafts", "draft_interval_ms"]; // change only what is shown
-  const OF_MODES = ["threshold", "block_length", "max_denoising_steps"];
+  const OF_MODES = vlmDlm.told.options; // of modes, as requests name them
   const KEY = "YOUR_KEY"; // where the server asks for one; the page never sees the visitor's own
   const OF_OPENAI = ["max_tokens", "temperature", "top_p", "seed", "stop"];
 
@@ -128,12 +128,11 @@ vlmDlm.code = (() => {
   /** The page's address with the settings of a record. */
   function linkOf(record, root) {
     const link = new URL(root),
-      { threshold, block_length, max_tokens, temperature, seed } = record.options;
+      { max_tokens, temperature, seed } = record.options;
     const values = {
       prompt: record.prompt,
       modes: record.modes.join(","),
-      threshold,
-      block_length,
+      ...Object.fromEntries(vlmDlm.told.controls.map(({ name }) => [name, record.options[name]])),
       max_tokens,
       temperature,
       seed,
@@ -155,6 +154,7 @@ vlmDlm.code = (() => {
       const chosen = text.split(",").filter((name) => spec.choices.includes(name));
       return chosen.length ? chosen : current;
     }
+    if (spec.kind === "choice") return spec.choices.includes(text) ? text : current;
     const number = Number(text);
     if (text.trim() === "" || !Number.isFinite(number)) return current;
     const { min, max, step } = spec;

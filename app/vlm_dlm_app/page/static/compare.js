@@ -6,16 +6,6 @@ vlmDlm.compare = (() => {
     { reference } = vlmDlm.told;
   const SLOTS = ["replay", "encoder", "share"];
 
-  /** Per mode the options it has, from the settings. */
-  function modeOptions(modes, settings) {
-    const own = {};
-    for (const { name, options } of modes) {
-      const has = Object.entries(settings).filter(([key]) => options.includes(key));
-      if (has.length) own[name] = Object.fromEntries(has);
-    }
-    return own;
-  }
-
   return {
     record: null,
     listeners: [],
@@ -191,8 +181,8 @@ vlmDlm.compare = (() => {
       if (isStale) this.record = null;
     },
 
-    /** Compare; ends what ran before. */
-    async start(prompt, modes, threshold, blockLength, maxTokens, temperature, seed, numRuns, parallel) {
+    /** Compare; ends what ran before. controls: see `vlmDlm.job.make`. */
+    async start(prompt, modes, ...controls) {
       this.stop(false);
       this.setAlert("");
       const chosen = this.modes.filter((mode) => modes.includes(mode.name));
@@ -203,28 +193,8 @@ vlmDlm.compare = (() => {
       const example = await this.someImage();
       if (this.running !== controller) return undefined;
       if (this.imageFailed) return this.setAlert("The image could not be read. Choose another one.");
-      // At 0 each mode takes what suits it.
-      const settings = Object.fromEntries(
-        Object.entries({ threshold, block_length: blockLength }).filter(([, value]) => value > 0),
-      );
-      const options = { temperature: temperature || 0, include_drafts: true, draft_interval_ms: 100 };
-      if (maxTokens > 0) options.max_tokens = maxTokens; // else what fits
-      if (seed != null && seed !== "") options.seed = seed;
-      const job = {
-        prompt,
-        parallel,
-        options,
-        modes: chosen,
-        image: this.image,
-        example,
-        runs: [],
-        summary: null,
-        model: null,
-        modeOptions: modeOptions(chosen, settings),
-        settings,
-        numRuns: numRuns || 1,
-      };
-      return this.run(job, controller);
+      const asked = { prompt, modes: chosen, image: this.image, example };
+      return this.run(vlmDlm.job.make(asked, ...controls), controller);
     },
 
     /** Wait for the image; without one the first example is taken, where everyone can see it.
