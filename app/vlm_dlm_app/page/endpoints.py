@@ -29,18 +29,10 @@ from vlm_dlm_app.answering.modes import mode_options, offered_modes, resolve_mod
 from vlm_dlm_app.http.disconnect import while_connected
 from vlm_dlm_app.http.held_bytes import Hold
 from vlm_dlm_app.http.parsing import SMALL_BYTES
+from vlm_dlm_app.page import sweeping
 from vlm_dlm_app.page.chatting import modes_of
 from vlm_dlm_app.page.options import naming_options
 from vlm_dlm_app.page.runs import Runs, Visitor, checked, invalid, told, visitor_of
-from vlm_dlm_app.page.sweeping import (
-    Progress,
-    as_json,
-    axes_of,
-    grid_of,
-    left_out,
-    sweep,
-    sweepable,
-)
 from vlm_dlm_app.page.uploads import UploadedFile, Uploads
 from vlm_dlm_app.routes.models import mode_detail
 from vlm_dlm_app.schemas.chat import ChatRequest
@@ -210,14 +202,14 @@ class Endpoints:
             options = {"max_tokens": max_tokens or None}
             question = checked(Question, prompt=prompt, images=_images(image), options=options)
             own = {"threshold": thresholds, "block_length": block_lengths}
-            values = axes_of(own, axes or {})
-            wanted = mode or sweepable(self._services)[0].name
+            values = sweeping.axes_of(own, axes or {})
+            wanted = mode or sweeping.sweepable(self._services)[0].name
             name = find_mode(wanted, offered_modes(self._services)).name
-            grid = grid_of(self._services, name, values)
-            note = left_out(self._services, name, values)
+            grid = sweeping.grid_of(self._services, name, values)
+            note = sweeping.left_out(self._services, name, values)
             with self._read_later(ask_of(self._services, question, ()), visitor) as ask:
-                steps = sweep(self._services, visitor, ask, name, grid)
-                return as_json(await _last(steps), name, note)
+                steps = sweeping.sweep(self._services, visitor, ask, name, grid)
+                return sweeping.as_json(await _last(steps), name, note)
 
         return await self._answered(request, work)
 
@@ -290,9 +282,9 @@ def _images(image: str) -> list[str]:
     return [image] if image else []
 
 
-async def _last(steps: AsyncGenerator[Progress]) -> Progress:
+async def _last(steps: AsyncGenerator[sweeping.Progress]) -> sweeping.Progress:
     """How it ended."""
-    found: Progress | None = None
+    found: sweeping.Progress | None = None
     async with aclosing(steps):
         async for step in steps:
             found = step
