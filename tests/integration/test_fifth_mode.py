@@ -63,6 +63,57 @@ def test_the_page_of_fields_has_its_option(found: Any) -> None:
     assert "`warmth`, `own_warmth`" in found["fields"]
 
 
+def components(found: Any, label: str) -> list[Any]:
+    """Parts of the page with this label."""
+    parts = ((one["type"], one["props"]) for one in found["config"]["components"])
+    return [(kind, its) for kind, its in parts if its.get("label") == label]
+
+
+def dependency(found: Any, name: str) -> Any:
+    return next(one for one in found["config"]["dependencies"] if one["api_name"] == name)
+
+
+def test_the_page_has_a_control_for_its_option(found: Any) -> None:
+    ((kind, its),) = components(found, "Warmth")
+    assert kind == "slider"
+    # Its lowest place is no value: there each mode takes its own.
+    assert (its["minimum"], its["value"], its["maximum"], its["step"]) == (1, 1, 9, 1)
+    assert its["info"] == "How warm it is; 1 takes what suits each mode"
+    (number,) = [c["id"] for c in found["config"]["components"] if c["props"] is its]
+    for name in ("ask", "again", "start_round"):
+        assert dependency(found, name)["inputs"][-1] == number
+    assert dependency(found, "apply_best")["outputs"][-1] == number
+
+
+def test_the_scripts_of_the_page_know_its_option(found: Any) -> None:
+    told = json.loads(found["script"].split("told: ")[1].split("};\n")[0])
+    assert told["controls"][-1] == {"name": "warmth", "rest": 1, "isFlag": False}
+    assert told["options"][-1] == "warmth"
+    links = [one["js"] for one in found["config"]["dependencies"] if "settings([" in str(one["js"])]
+    assert ['"name": "warmth", "kind": "number", "min": 1, "max": 9' in js for js in links] == [
+        True
+    ]
+
+
+def test_its_option_is_an_axis_of_the_sweep(found: Any) -> None:
+    ((kind, its),) = components(found, "Warmths")
+    assert kind == "checkboxgroup"
+    assert its["value"] == ["2", "4", "7", "9"]
+    assert not its["visible"], "the mode that is chosen at first has no such option"
+    (table,) = [its["headers"] for _, its in components(found, "All combinations")]
+    assert table[1:4] == ["Threshold", "Block", "Warmth"]
+    assert [point["warmth"] for point in found["usual"]["points"]] == [2, 4, 7, 9]
+
+
+def test_programs_can_sweep_it(found: Any) -> None:
+    points = found["chosen"]["points"]
+    assert [(one["warmth"], one["threshold"]) for one in points] == [(2, None), (5, None)]
+    assert found["chosen"]["left_out"] == "Left out: warmth 12, which A fifth cannot do."
+    about = found["info"]["/sweep"]["description"]
+    assert about.endswith("per combination of threshold, block length and warmth.")
+    assert found["tool_options"] is None or found["tool_options"]["warmth"] == "How warm it is."
+
+
 def test_an_option_that_modes_share_has_the_widest_range() -> None:
     several = [(threshold(), block_length(2, 8)), (block_length(1, 4), threshold(can_be_none=True))]
     table = option_table(several)
