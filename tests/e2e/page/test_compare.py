@@ -52,6 +52,20 @@ const data = new DataTransfer();
 data.items.add(new File([bytes], 'clipboard.png', { type: 'image/png' }));
 document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true }));
 }"""
+# Where controls stand -> the options of each mode, and those in a link.
+GIVEN = """(places) => {
+vlmDlm.told.controls = [
+  { name: 'warmth', rest: 1, isFlag: false }, { name: 'is_odd', rest: '', isFlag: true },
+];
+const modes = [{ name: 'a', options: ['warmth'] }, { name: 'b', options: ['is_odd', 'warmth'] },
+  { name: 'c', options: [] }];
+const job = vlmDlm.job.make({ prompt: 'x', modes }, 0, 0, null, 1, false, ...places);
+const link = vlmDlm.code.linkOf(vlmDlm.record.make(job, []), 'http://h/');
+return [job.modeOptions, link];
+}"""
+# A link's text for a flag's control -> where it stands then.
+READ = """(text) => vlmDlm.code.settings(
+  [{ name: 'is_odd', kind: 'choice', choices: ['', 'true', 'false'] }], [''], `?is_odd=${text}`)"""
 PICTURE = "vlmDlm.parts.pictureOf(vlmDlm.compare.record)"
 
 
@@ -178,3 +192,33 @@ def test_what_is_read_out_is_not_held_back_while_answers_are_written(page: Page)
     for told in (".vd-live", ".vd-alert"):
         assert page.locator(f"[aria-busy=true] {told}").count() == 0
     page.locator("#stop").click()
+
+
+@pytest.mark.parametrize(
+    ("places", "given", "link"),
+    [
+        ([1, ""], {}, ""),
+        ([None, None], {}, ""),
+        ([5, ""], {"a": {"warmth": 5}, "b": {"warmth": 5}}, "&warmth=5"),
+        ([1, "false"], {"b": {"is_odd": False}}, "&is_odd=false"),
+        (
+            [0, "true"],
+            {"a": {"warmth": 0}, "b": {"warmth": 0, "is_odd": True}},
+            "&warmth=0&is_odd=true",
+        ),
+    ],
+)
+def test_any_option_reaches_the_modes_that_have_it(
+    page: Page, places: list[Any], given: dict[str, Any], link: str
+) -> None:
+    modes = "prompt=x&modes=a%2Cb%2Cc"
+    expected = f"http://h/?{modes}{link}&temperature=0&runs=1"
+    assert page.evaluate(GIVEN, places) == [given, expected]
+
+
+def test_a_link_sets_a_flag_to_one_of_its_choices(page: Page) -> None:
+    assert [page.evaluate(READ, text) for text in ("true", "false", "x")] == [
+        ["true"],
+        ["false"],
+        [""],
+    ]
