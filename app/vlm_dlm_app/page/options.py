@@ -45,6 +45,11 @@ class PageOption:
         return self.short.replace(" ", "-")
 
     @property
+    def axis_label(self) -> str:
+        """Of its values in the sweep."""
+        return self.label if self.is_flag else f"{self.label}s"
+
+    @property
     def is_flag(self) -> bool:
         """Whether it is on or off."""
         return self.kind is bool

@@ -83,7 +83,7 @@ class _View:
             gr.CheckboxGroup(
                 [option.words(value) for value in option.sweep],
                 value=[option.words(value) for value in option.sweep_first],
-                label=f"{option.label}s",
+                label=option.axis_label,
                 visible=first is None or option.name in first.options,
             )
             for option in PAGE_OPTIONS

@@ -43,6 +43,7 @@ def test_what_a_control_says_counts() -> None:
 
 def test_a_flag_is_on_off_or_left_to_the_mode() -> None:
     one = made(bool)
+    assert (one.axis_label, made(int).axis_label) == ("Wind speed", "Wind speeds")
     assert [place for _, place in one.choices] == ["", "true", "false"]
     assert [one.given(place) for _, place in one.choices] == [None, True, False]
     assert [one.place(value) for value in one.sweep] == ["false", "true"]
