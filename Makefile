@@ -8,6 +8,8 @@ EXAMPLE ?= assets/examples/shapes.png
 PROMPT ?= Describe the image.
 ARGS ?=
 CLIENTS ?= all
+# What everybody who works on this has installed, but torch and what is only for its CUDA builds.
+LOCK := deploy/dev-requirements.txt
 JOBS ?= 2
 # Rules without a server, a browser or weights: modes, pages, grouping, queue, frames, parsers.
 FAST := $(addprefix tests/unit/,decoding engine serving) tests/integration/engine/test_packing.py \
@@ -21,21 +23,22 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare serve test test-fast clients newcomer lint fmt types check bench docs clean
+.PHONY: help install demo compare serve test test-fast clients newcomer lint fmt types check bench lock docs clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 install: $(STAMP)  ## Create .venv and install everything into it
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing $(TORCH) (the first time takes minutes)"
 	@$(PIP) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") "$(TORCH)"
 	@echo "Installing vlm-dlm and its tools"
 	@# what takes pip minutes takes uv seconds; where it has no build or no way out, pip it is
-	@{ $(PIP) uv && $(UV) -e ".[app,dev]"; } 2> $(VENV)/uv.log || $(PIP) -e ".[app,dev]"
+	@{ $(PIP) uv -c $(LOCK) && $(UV) -e ".[app,dev]" -c $(LOCK); } 2> $(VENV)/uv.log \
+		|| $(PIP) -e ".[app,dev]" -c $(LOCK)
 	@touch $@
 
 demo: $(STAMP)  ## Open the page: your image, every mode side by side
@@ -77,6 +80,11 @@ check: lint types test  ## Everything a change must pass
 
 bench: $(STAMP)  ## Measure the modes on this machine
 	@$(BIN)/python -m benchmarks.decode $(ARGS)
+
+lock:  ## Pin what `make install` takes to the newest there is
+	@$(BIN)/uv pip compile pyproject.toml --extra app --extra dev --universal --python-version 3.11 \
+		--upgrade --no-emit-index-url --no-header --no-annotate --quiet \
+		| grep -Ev '^(torch|triton|nvidia-.*|cuda-.*)==' > $(LOCK)
 
 docs: $(STAMP)  ## Write the reference tables of docs/ from the code
 	@$(BIN)/python docs/tables.py
