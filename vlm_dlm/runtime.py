@@ -16,16 +16,16 @@ import torch
 from vlm_dlm.answer_room import cache_needed
 from vlm_dlm.decoding import MODES
 from vlm_dlm.defaults import (
-    DEVICES,
     DTYPES,
     cache_bytes_per_token,
     check_choice,
     choose_dtype,
 )
+from vlm_dlm.devices import choose_device
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.engine.torch_runner import TorchRunner
-from vlm_dlm.errors import BadInputError, EngineError
+from vlm_dlm.errors import EngineError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent
 from vlm_dlm.memory import memory_limit
 from vlm_dlm.model.lora_loading import load_draft_adapter
@@ -257,15 +257,6 @@ class Runtime:
             prefill_s=first.prefill_s,
             results=results_of(answers, prompt_s),
         )
-
-
-def choose_device(name: str) -> str:
-    """'cpu' or 'cuda'. Raises BadInputError for another name or a device that is not there."""
-    check_choice("device", name, DEVICES)
-    has_cuda = torch.cuda.is_available()
-    if name == "cuda" and not has_cuda:
-        raise BadInputError("no CUDA device is available; use --device cpu")
-    return ("cuda" if has_cuda else "cpu") if name == "auto" else name
 
 
 def fitting_config(num_prompt: int, max_tokens: int, params: Mapping[str, Any]) -> EngineConfig:

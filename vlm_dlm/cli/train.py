@@ -65,7 +65,7 @@ def train(
     if out.exists() and not out.is_dir():
         raise BadInputError(f"{out} is a file; --out takes a folder")
     open_folder(out, resume, start)
-    from vlm_dlm.runtime import choose_device
+    from vlm_dlm.devices import choose_device
     from vlm_dlm.training.trainer import train as run_training
 
     with _progress(minutes) as on_record:

@@ -21,6 +21,7 @@ from vlm_dlm.decoding.base import (
 from vlm_dlm.decoding.filters import Trail
 from vlm_dlm.decoding.options import block_length, threshold
 from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows, round_to
+from vlm_dlm.decoding.verification import first_token, verified_tokens
 from vlm_dlm.step import (
     WIDE_ROOM,
     ForwardKind,
@@ -28,7 +29,6 @@ from vlm_dlm.step import (
     Room,
     StepPlan,
     StepResult,
-    Token,
     Visibility,
 )
 
@@ -111,17 +111,7 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
             ThinkingBudget.of(request.sampling, request.ids),
             Block([]),
         )
-        rows = [prompt_logits.clone()[None]]
-        picked = pick_rows(rows, [state.sampler])[0]
-        token = Token(
-            id=picked.token_ids[0],
-            block=0,
-            step=0,
-            confidence=picked.confidences[0],
-            origin=Origin.AR,
-        )
-        state.budget.note([token.id])
-        state.sampler.note([token.id])
+        token = first_token(prompt_logits, state.sampler, state.budget)
         _begin_draft(state, token.id)
         return state, StepResult(committed=(token,), canvas=state.drafts, num_forwards=0)
 
@@ -179,18 +169,8 @@ def _verify(state: LinearSpeculationState, picked: Picked) -> StepResult:
     """Emit the accepted drafts and the verifier's next token, which becomes the pending one."""
     drafts = state.drafts
     num_accepted = accept_prefix(drafts, picked.token_ids)
-    last_origin = Origin.BONUS if num_accepted == len(drafts) else Origin.CORRECTED
-    origins = [Origin.DRAFTED] * num_accepted + [last_origin]
-    tokens = tuple(
-        Token(
-            id=picked.token_ids[i],
-            block=state.block,
-            step=state.num_steps,
-            confidence=picked.confidences[i],
-            origin=origin,
-        )
-        for i, origin in enumerate(origins)
-    )
+    last = Origin.BONUS if num_accepted == len(drafts) else Origin.CORRECTED
+    tokens = verified_tokens(picked, num_accepted, last, block=state.block, step=state.num_steps)
     budget, pending = state.budget, tokens[-1].id
     written = [token.id for token in tokens]
     budget.note(written)
@@ -200,7 +180,7 @@ def _verify(state: LinearSpeculationState, picked: Picked) -> StepResult:
         pending = budget.forced_id
     _begin_draft(state, pending)
     return StepResult(
-        tokens,
+        tuple(tokens),
         num_kv_kept=len(tokens),
         canvas=state.drafts,
         acceptance_len=len(tokens),

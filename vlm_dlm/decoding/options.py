@@ -44,7 +44,7 @@ class ModeOption:
     metavar: stands for the value in the help.
     can_be_none: None is a value; the command line has 'none' for it where a number has a fraction.
     request_names: under which requests may set it, the first is its own; () for none.
-    refusal: what is wrong with a value outside of the range, behind 'mode NAME'.
+    refusal: what is wrong with a value outside of the range, after 'mode NAME'.
     control: on the page, which has one only for what requests may set; None for none.
     tool_help: for a model that calls tools; by default the help.
     """

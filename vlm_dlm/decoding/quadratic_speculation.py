@@ -21,7 +21,8 @@ from vlm_dlm.decoding.base import (
 from vlm_dlm.decoding.filters import Trail
 from vlm_dlm.decoding.options import block_length
 from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows
-from vlm_dlm.step import WIDE_ROOM, ForwardKind, Origin, Pattern, Room, StepPlan, StepResult, Token
+from vlm_dlm.decoding.verification import first_token, verified_tokens
+from vlm_dlm.step import WIDE_ROOM, ForwardKind, Origin, Pattern, Room, StepPlan, StepResult
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,18 +102,8 @@ class QuadraticSpeculation(
             sampler.greedy(),
             ThinkingBudget.of(request.sampling, request.ids),
         )
-        rows = [prompt_logits.clone()[None]]
-        picked = pick_rows(rows, [state.sampler])[0]
-        token = Token(
-            id=picked.token_ids[0],
-            block=0,
-            step=0,
-            confidence=picked.confidences[0],
-            origin=Origin.AR,
-        )
+        token = first_token(prompt_logits, state.sampler, state.budget)
         state.pending = token.id
-        state.budget.note([token.id])
-        state.sampler.note([token.id])
         return state, StepResult(committed=(token,), num_forwards=0)
 
     def plan(self, state: QuadraticSpeculationState, room: Room = WIDE_ROOM) -> StepPlan:
@@ -161,18 +152,9 @@ def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> 
     """Emit the accepted drafts and the verifier's next token, then take up the matching branch."""
     length = state.params.block_length
     num_accepted = accept_prefix(state.drafts, head.token_ids)
-    origins = [Origin.DRAFTED] * num_accepted + [_last_origin(state.drafts, num_accepted)]
+    last = _last_origin(state.drafts, num_accepted)
     step = state.num_steps + 1
-    tokens = [
-        Token(
-            id=head.token_ids[i],
-            block=state.num_steps,
-            step=step,
-            confidence=head.confidences[i],
-            origin=origin,
-        )
-        for i, origin in enumerate(origins)
-    ]
+    tokens = verified_tokens(head, num_accepted, last, block=state.num_steps, step=step)
     state.num_steps = step
     # Slot 1 of the branch stands for the token that the head has just chosen; the rest follow it.
     start = num_accepted * length

@@ -12,12 +12,12 @@ import torch
 
 from vlm_dlm import __version__
 from vlm_dlm.defaults import choose_dtype
+from vlm_dlm.devices import choose_device
 from vlm_dlm.diagnosis.machine import DeviceFacts, find_devices
 from vlm_dlm.diagnosis.needs import MemoryNeed, memory_needs
 from vlm_dlm.diagnosis.subject import CheckpointFacts, Subject
 from vlm_dlm.diagnosis.verdict import Verdict, count_download, judge
 from vlm_dlm.memory import memory_limit
-from vlm_dlm.runtime import choose_device
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "pillow", "accelerate", "torchao")
 

@@ -5,21 +5,19 @@ text at most, and nobody memory. Blocking; any thread."""
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
-import sys
 import threading
 import weakref
 from contextlib import suppress
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import vlm_dlm
 from vlm_dlm.errors import CheckpointError, UnavailableError
+from vlm_dlm.limited_child import start_child
 from vlm_dlm.processor.template_child import LENGTH, MAX_CHARS
 
+CHILD = "vlm_dlm.processor.template_child"
 MEMORY_BYTES = 2**29
 CPU_S = 2
 WALL_S = 10.0  # far above the processor's: it runs out where the machine is busy
@@ -89,28 +87,7 @@ class _Child:
     """One process and our end of the socket that is its standard input and output."""
 
     def __init__(self) -> None:
-        self._socket, theirs = socket.socketpair()
-        names = ("LD_LIBRARY_PATH", "PATH", "TZ")
-        environment = {name: os.environ[name] for name in names if name in os.environ}
-        environment["PYTHONPATH"] = str(Path(vlm_dlm.__file__).parent.parent)
-        try:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-P", "-m", "vlm_dlm.processor.template_child"),
-                    *(str(MEMORY_BYTES), str(CPU_S)),
-                ],
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                env=environment,
-                start_new_session=True,
-            )
-        except BaseException:
-            self._socket.close()
-            raise
-        finally:
-            theirs.close()
+        process, self._socket = start_child(CHILD, MEMORY_BYTES, CPU_S)
         self.end = weakref.finalize(self, _end, process, self._socket)
 
     def ask(self, message: dict[str, Any], limit_s: float) -> dict[str, str]:

@@ -7,10 +7,12 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard, cast
 
+from vlm_dlm_app.schemas.bounds import MAX_NAME_CHARS
+
 CHOICES = ("A", "B", "no difference")
 MAX_VOTES = 1000  # kept in the visitor's browser, whose store is small
 MAX_CHARS = 2**20  # of all of them, as each call brings them and takes them back
-MAX_QUESTION_CHARS, MAX_NAME_CHARS = 1000, 100
+MAX_QUESTION_CHARS = 1000
 COLUMNS = (
     *("time", "question", "vote", "winner", "mode_a", "mode_b"),
     *("tokens_per_second_a", "tokens_per_second_b", "is_same_text"),

@@ -8,13 +8,14 @@ times the work of one in large chunks, and five hundred connections may bring on
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import ClassVar, Protocol
 from weakref import WeakKeyDictionary, ref
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from vlm_dlm_app.http.client_lines import ClientLines
 
 # Others have their turn after a read of that size; and after each slice of one that is rich in
 # lines, as each head, header and chunk is one: some 256 of them, and those bytes at least.
@@ -35,8 +36,7 @@ class Waiting(Protocol):
 
 
 class Rounds:
-    """Shares out each round of one event loop: round-robin over clients, first come first served
-    among the connections of one."""
+    """Shares out each round of one event loop, in the order of `ClientLines`."""
 
     _of: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Rounds]] = WeakKeyDictionary()
 
@@ -44,7 +44,7 @@ class Rounds:
         """call_soon: of the loop."""
         self._call_soon = call_soon
         self._left = ROUND_LINES
-        self._lines: OrderedDict[str, deque[Waiting]] = OrderedDict()
+        self._waiting: ClientLines[Waiting] = ClientLines()
         self._is_next_due = False
 
     @classmethod
@@ -58,7 +58,7 @@ class Rounds:
     @property
     def has_room(self) -> bool:
         """Whether another slice may be read in this round."""
-        return self._left > 0 and not self._lines
+        return self._left > 0 and not self._waiting
 
     def spend(self, num_lines: int) -> None:
         """A slice of so many lines is read."""
@@ -67,7 +67,7 @@ class Rounds:
 
     def wait(self, client: str, connection: Waiting) -> None:
         """It goes on when it is its turn."""
-        self._lines.setdefault(client, deque()).append(connection)
+        self._waiting.add(client, connection)
         self._see_to_next()
 
     def _see_to_next(self) -> None:
@@ -79,21 +79,12 @@ class Rounds:
         """A new round. Whoever waits again in it does so for the next."""
         self._is_next_due = False
         self._left = ROUND_LINES
-        num_waiting = sum(map(len, self._lines.values()))
+        num_waiting = len(self._waiting)
         while self._left > 0 and num_waiting:
             num_waiting -= 1
-            self._take_next().go_on()
-        if self._lines:
+            self._waiting.take().go_on()
+        if self._waiting:
             self._see_to_next()
-
-    def _take_next(self) -> Waiting:
-        client, line = next(iter(self._lines.items()))
-        connection = line.popleft()
-        if line:
-            self._lines.move_to_end(client)
-        else:
-            del self._lines[client]
-        return connection
 
 
 class _Flow(FlowControl):

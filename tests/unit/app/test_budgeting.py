@@ -24,7 +24,7 @@ GIB = 2**30
 def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine with a GPU and a torch for it."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(devices, "DEVICES", tmp_path)
+    monkeypatch.setattr(devices, "FOLDER", tmp_path)
     monkeypatch.setattr(devices, "_LIBRARY", "libtorch_*")
     (tmp_path / "nvidia0").touch()
     return tmp_path

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 
 from PIL import Image
 
-import vlm_dlm
 from vlm_dlm.errors import ImageError, UnavailableError
+from vlm_dlm.limited_child import start_child
 from vlm_dlm.processor.tiff_colours import unsupported
 from vlm_dlm.serving.pictures.decode_child import READY, REPLY, REQUEST, Outcome, Reply, Request
 from vlm_dlm.serving.pictures.image_header import DAMAGED
 
+CHILD = "vlm_dlm.serving.pictures.decode_child"
 START_S = 30.0
 # As far as the system allows: pixels then cross in few pieces.
 BUFFER_BYTES = 2**21
@@ -225,31 +223,10 @@ class _Link:
 
 
 def _spawn(limits: ChildLimits) -> tuple[subprocess.Popen[bytes], _Link]:
-    """The child gets no secrets: of the environment only what the interpreter needs to start."""
-    environment = {
-        name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ
+    variables = {
+        # large blocks go back to the system at once, so that no picture pays for the one before
+        "MALLOC_MMAP_THRESHOLD_": str(2**17),
+        "OPENBLAS_NUM_THREADS": "1",  # each thread would cost address space
     }
-    environment["PYTHONPATH"] = str(Path(vlm_dlm.__file__).parent.parent)
-    # large blocks go back to the system at once, so that no picture pays for the one before
-    environment["MALLOC_MMAP_THRESHOLD_"] = str(2**17)
-    environment["OPENBLAS_NUM_THREADS"] = "1"  # each thread would cost address space
-    ours, theirs = socket.socketpair()
-    try:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-P", "-m", "vlm_dlm.serving.pictures.decode_child"),
-                *(str(limits.memory_bytes), str(limits.cpu_s)),
-            ],
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            env=environment,
-            start_new_session=True,  # an interrupt at the terminal is for the server alone
-        )
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
+    process, ours = start_child(CHILD, limits.memory_bytes, limits.cpu_s, variables)
     return process, _Link(ours)

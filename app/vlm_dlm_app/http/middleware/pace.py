@@ -7,9 +7,10 @@ moment, each of them the work of some milliseconds, would keep everybody else fo
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from vlm_dlm_app.http.client_lines import ClientLines
 
 # Of the loop, from one that begins to the next: most requests have done most of their work by then.
 ROUNDS = 8
@@ -29,10 +30,10 @@ class Pace:
 
 
 class Turns:
-    """Round-robin over clients, first come first served within a client. One event loop."""
+    """In the order of `ClientLines`. One event loop."""
 
     def __init__(self) -> None:
-        self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting: ClientLines[asyncio.Future[None]] = ClientLines()
         self._num_rounds = 0  # until the next may begin
 
     async def take(self, client: str) -> None:
@@ -43,7 +44,7 @@ class Turns:
             loop.call_soon(self._count_round)
             return
         turn = loop.create_future()
-        self._lines.setdefault(client, deque()).append(turn)
+        self._waiting.add(client, turn)
         await turn
 
     def _count_round(self) -> None:
@@ -55,13 +56,8 @@ class Turns:
 
     def _pass_on(self) -> bool:
         """Whether anybody waited."""
-        while self._lines:
-            client, line = next(iter(self._lines.items()))
-            turn = line.popleft()
-            if line:
-                self._lines.move_to_end(client)
-            else:
-                del self._lines[client]
+        while self._waiting:
+            turn = self._waiting.take()
             if not turn.done():  # as it is where who waited was cancelled
                 turn.set_result(None)
                 return True

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from vlm_dlm_app.http.errors import ApiError
 
-MAX_NAME_CHARS = 100
+MAX_SHOWN_CHARS = 100
 # Longer names are nobody's slip of the pen, and looking for one is work.
 MAX_GUESSED_CHARS = 40
 CLOSE = 0.8
@@ -104,7 +104,7 @@ class Place:
         """
         for name, value in (given or {}).items():
             field = self._by_name.get(name)
-            path = f"{prefix}{name[:MAX_NAME_CHARS]}"
+            path = f"{prefix}{name[:MAX_SHOWN_CHARS]}"
             if field is None:
                 if not (is_empty(value) or self.ignores_unknown or name.startswith(harmless)):
                     raise self._unknown(name, path)
