@@ -1,9 +1,9 @@
 """What may come next in an answer, as far as a rule and not the model decides it.
 
-A filter stands behind the tokens that were written and says what is added to the logits of the next
-one. A row of a forward may stand further on, behind drafts or places not filled yet: a fork of the
+A filter stands after the tokens that were written and says what is added to the logits of the next
+one. A row of a forward may stand further on, after drafts or places not filled yet: a fork of the
 filter is led there and back (`walk`), so that every mode asks in the same way, whatever the rule.
-Verifying rows stand behind exactly what `ar` would have written, so lossless modes stay lossless.
+Verifying rows stand after exactly what `ar` would have written, so lossless modes stay lossless.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Trail = Sequence[int | None]
 
 
 class RowFilter(ABC):
-    """A rule for one answer, behind the tokens it was told of.
+    """A rule for one answer, after the tokens it was told of.
 
     follows_text: what it says depends on what came before.
     banned_ids: never chosen, whatever came before.
@@ -42,7 +42,7 @@ class RowFilter(ABC):
 
     @abstractmethod
     def push(self, tokens: Trail) -> None:
-        """Go on behind these, also where one was not allowed: what is said there is not used."""
+        """Go on after these, also where one was not allowed: what is said there is not used."""
 
     @abstractmethod
     def rollback(self, num: int) -> None:
@@ -180,7 +180,7 @@ def walk(
 
 
 def refused_places(filters: Iterable[RowFilter], tokens: Trail, forced: int | None) -> list[int]:
-    """Which of these tokens, in a row behind what was written, may not stand where they do if their
+    """Which of these tokens, in a row after what was written, may not stand where they do if their
     places were free again. forced: a place that no rule is asked about."""
     places: list[int] = []
     for rule in filters:

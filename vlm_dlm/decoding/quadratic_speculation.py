@@ -44,7 +44,7 @@ class QuadraticSpeculationParams:
 
 @dataclass(frozen=True, slots=True)
 class Branches(Pattern):
-    """Who sees whom among `num_heads` heads and the branch of `length` masks behind each."""
+    """Who sees whom among `num_heads` heads and the branch of `length` masks after each."""
 
     num_heads: int
     length: int

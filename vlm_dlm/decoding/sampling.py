@@ -68,7 +68,7 @@ class RowSampler:
             rule.push(token_ids)
 
     def refused(self, tokens: Trail, forced: int | None) -> list[int]:
-        """Which of these, behind what was written, the filters have free again."""
+        """Which of these, after what was written, the filters have free again."""
         return refused_places(self.filters, tokens, forced)
 
     def uniforms(self, num: int) -> Tensor:

@@ -52,7 +52,7 @@ def book(state: RequestState, result: StepResult) -> tuple[list[GenerationEvent]
 def cut(
     tokens: tuple[Token, ...], room: int, ending_ids: frozenset[int]
 ) -> tuple[tuple[Token, ...], str | None]:
-    """Cut behind the first token that ends the answer, then at `room` tokens. Returns the rest and
+    """Cut after the first token that ends the answer, then at `room` tokens. Returns the rest and
     why it ends."""
     reason = None
     for i, token in enumerate(tokens):

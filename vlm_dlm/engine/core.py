@@ -166,7 +166,7 @@ class EngineCore:
     def _update(
         self, grants: list[Grant], results: list[Tensor | Exception], began: float
     ) -> list[GenerationEvent]:
-        """Prompts move on, modes take their logits. Nothing behind this knows which mode ran."""
+        """Prompts move on, modes take their logits. Nothing after this knows which mode ran."""
         events: list[GenerationEvent] = []
         by_mode: dict[str, list[tuple[RequestState, Tensor]]] = {}
         for grant, result in zip(grants, results, strict=True):

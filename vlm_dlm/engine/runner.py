@@ -32,7 +32,7 @@ class Runner(ABC):
     @abstractmethod
     def run(self, batch: Sequence[PackedRows]) -> list[Tensor]:
         """One forward over all rows of all requests. Writes keys and values of every row to the
-        slots behind `cache_len`; returns logits [logit_rows_i, V] of each."""
+        slots after `cache_len`; returns logits [logit_rows_i, V] of each."""
 
     @abstractmethod
     def encode(self, image: ImageInput) -> Tensor:

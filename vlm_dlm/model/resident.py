@@ -189,7 +189,7 @@ class _Stack(nn.Module):
 
     @torch.jit.export
     def last_norm(self, x: Tensor) -> Tensor:
-        """The norm behind the last layer, [T, D] -> [T, D]."""
+        """The norm after the last layer, [T, D] -> [T, D]."""
         return _rms_norm(x, self.norm, self.eps)
 
 
