@@ -1,4 +1,4 @@
-"""Imports of torchao without what it says on the way; transformers imports it where it is there."""
+"""Imports of torchao without what it says on the way."""
 
 from __future__ import annotations
 

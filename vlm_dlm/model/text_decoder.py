@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.model.lora import AdapterRows, RowLora
+from vlm_dlm.model.norm import RmsNorm
 from vlm_dlm.model.rotary import (
     RotaryInputs,
     attention_factor,
@@ -30,21 +31,6 @@ from vlm_dlm.model.rotary import (
 LayerAttention = Callable[[Tensor, Tensor, Tensor], Tensor]
 # The same with the layer's index in front, for attention that keeps something per layer.
 Attention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-
-
-class RmsNorm(nn.Module):
-    """x / rms(x) in float32, cast back, then times the weight."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dtype == torch.float32:
-            return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
-        normed = F.rms_norm(x.float(), x.shape[-1:], None, self.eps)
-        return normed.to(x.dtype) * self.weight
 
 
 class SelfAttention(nn.Module):

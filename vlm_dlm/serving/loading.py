@@ -17,19 +17,14 @@ from vlm_dlm.engine.base import Engine
 from vlm_dlm.engine.scripted_engine import ScriptedEngine
 from vlm_dlm.errors import EngineError
 from vlm_dlm.events import Failed
-from vlm_dlm.model.quiet import quiet_imports
 from vlm_dlm.preflight import Checkpoint, open_checkpoint
 from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput
 from vlm_dlm.serving.launch import Launch
 from vlm_dlm.warm_up import warm_up_prompt, warm_up_sampling
 
 OnProgress = Callable[[float], None]  # 0 to 1, from any thread
-# Most of a start's time. The second part is what an image tower makes `Runtime.load` import.
+# Most of a start's time.
 SLOW_IMPORTS = ("vlm_dlm.runtime", "vlm_dlm.engine.torch_engine", "accelerate")
-VISION_IMPORTS = (
-    "transformers.models.pixtral.modeling_pixtral",
-    "transformers.models.mistral3.modeling_mistral3",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +45,8 @@ def prepare(launch: Launch) -> Checkpoint | None:
     if launch.engine == "scripted":
         return None
     checkpoint = open_checkpoint(launch.model)
-    has_vision = checkpoint.config.vision is not None
-    with quiet_imports():
-        for name in (*SLOW_IMPORTS, *(VISION_IMPORTS if has_vision else ())):
-            importlib.import_module(name)
+    for name in SLOW_IMPORTS:
+        importlib.import_module(name)
     return checkpoint
 
 

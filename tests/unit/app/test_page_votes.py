@@ -17,6 +17,7 @@ from vlm_dlm_app.page.votes import (
     read_votes,
     tally,
 )
+from vlm_dlm_app.schemas.bounds import MAX_NAME_CHARS
 
 
 def vote(choice: str, winner: str, question: str = "What?") -> dict[str, Any]:
@@ -59,7 +60,7 @@ def test_the_file_has_all_votes_and_no_formula() -> None:
 
 def test_votes_take_no_more_than_a_browser_keeps() -> None:
     assert read_votes([vote("A", "ar", "x" * (MAX_QUESTION_CHARS + 1)), VOTES[0]]) == [VOTES[0]]
-    assert read_votes([vote("A", "x" * 101), VOTES[0]]) == [VOTES[0]]
+    assert read_votes([vote("A", "x" * (MAX_NAME_CHARS + 1)), VOTES[0]]) == [VOTES[0]]
     assert len(read_votes(VOTES * 1000)) == MAX_VOTES
     assert read_votes([{**VOTES[0], "question": ["x"] * 10}]) == []
 

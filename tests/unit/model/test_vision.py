@@ -2,52 +2,64 @@
 
 from __future__ import annotations
 
+import copy
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.twins.mistral3 import tiny_config
-from vlm_dlm.model.vision import VisionEncoder, pixtral_config
+from tests.twins.mistral3 import mistral3_twin, tiny_config
+from vlm_dlm.model.vision import VisionEncoder
+from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.model.weights import new_model
 
+ROOT = Path(__file__).parents[3]
+
 
 @pytest.fixture(scope="module")
-def encoder() -> VisionEncoder:
-    vision = new_model(tiny_config(), seed=2).vision
-    assert vision is not None
-    for parameter in vision.parameters():
+def model() -> VlmModel:
+    found = new_model(tiny_config(), seed=2)
+    assert found.vision is not None
+    for name, parameter in found.vision.named_parameters():
         if parameter.dim() > 1:
             parameter.data.mul_(8.0)
-    return vision.eval().requires_grad_(False)
+        elif "norm" in name or "ln_pre" in name:
+            parameter.data.uniform_(0.5, 1.5)
+    return found.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
-def pixtral(encoder: VisionEncoder) -> Any:
-    from transformers import PixtralVisionModel
-
-    tower = PixtralVisionModel(pixtral_config(tiny_config()))
-    tower.load_state_dict(encoder.vision_tower.state_dict(), strict=True)
-    return tower.eval()
+def encoder(model: VlmModel) -> VisionEncoder:
+    assert model.vision is not None
+    return model.vision
 
 
-def reference(encoder: VisionEncoder, pixtral: Any, images: list[Tensor]) -> list[Tensor]:
+@pytest.fixture(scope="module")
+def twin(model: VlmModel) -> Any:
+    """transformers' own modules with the same weights."""
+    return mistral3_twin(model).model
+
+
+def reference(twin: Any, images: list[Tensor]) -> list[Tensor]:
     """Images [3, H, W] of any sizes through one packed call, then the projector."""
     sizes = [tuple(image.shape[1:]) for image in images]
     padded = torch.zeros(len(images), 3, max(h for h, _ in sizes), max(w for _, w in sizes))
     for row, image in zip(padded, images, strict=True):
         row[:, : image.shape[1], : image.shape[2]] = image
-    patches = pixtral(padded, image_sizes=sizes).last_hidden_state[0]
-    features = encoder.multi_modal_projector(patches, sizes)
+    patches = twin.vision_tower(padded, image_sizes=sizes).last_hidden_state[0]
+    features = twin.multi_modal_projector(patches, sizes)
     return list(features.split([h * w // 28**2 for h, w in sizes]))
 
 
 def test_images_of_different_size_equal_the_packed_forward(
-    encoder: VisionEncoder, pixtral: Any
+    encoder: VisionEncoder, twin: Any
 ) -> None:
     images = [torch.randn(3, 56, 84), torch.randn(3, 112, 28)]
-    expected = reference(encoder, pixtral, images)
+    expected = reference(twin, images)
     for image, wanted in zip(images, expected, strict=True):
         own = encoder(image[None])[0]
         assert own.shape == (image.shape[1] * image.shape[2] // 28**2, 32)
@@ -55,11 +67,11 @@ def test_images_of_different_size_equal_the_packed_forward(
         torch.testing.assert_close(own, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_images_of_one_call_do_not_see_each_other(encoder: VisionEncoder, pixtral: Any) -> None:
+def test_images_of_one_call_do_not_see_each_other(encoder: VisionEncoder, twin: Any) -> None:
     images = torch.randn(3, 3, 56, 84)
     together = encoder(images)
     assert together.shape == (3, 6, 32)
-    expected = reference(encoder, pixtral, list(images))
+    expected = reference(twin, list(images))
     torch.testing.assert_close(together, torch.stack(expected), rtol=1e-4, atol=1e-5)
 
 
@@ -71,10 +83,28 @@ def test_rows_and_columns_are_told_apart(encoder: VisionEncoder) -> None:
     assert (features - flipped).abs().max() > 1e-3
 
 
-def test_tower_runs_on_sdpa(encoder: VisionEncoder) -> None:
-    attention = encoder.vision_tower.transformer.layers[0].attention
-    assert attention.config._attn_implementation == "sdpa"
-    assert attention.is_causal is False
+def test_in_bfloat16_it_is_as_near_as_its_twin(model: VlmModel) -> None:
+    """Norms are computed in float32 in both."""
+    images = torch.randn(2, 3, 56, 84)
+    exact = reference(mistral3_twin(model).model, list(images))
+    low = copy.deepcopy(model).bfloat16()
+    assert low.vision is not None
+    twin = mistral3_twin(model).model.bfloat16()
+    for own, other, wanted in zip(
+        low.vision(images), reference(twin, list(images.bfloat16())), exact, strict=True
+    ):
+        assert own.dtype == torch.bfloat16
+        assert (own - wanted).abs().mean() < 1.5 * (other - wanted).abs().mean()
+
+
+def test_it_needs_no_transformers() -> None:
+    """Which takes more to import than all the rest of an engine."""
+    code = (
+        "import sys\nfrom tests.twins.mistral3 import tiny_config\n"
+        "from vlm_dlm.model.weights import new_model\nnew_model(tiny_config(), seed=0)\n"
+        "sys.exit('transformers' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_patch_merger_is_channel_slowest(encoder: VisionEncoder) -> None:
@@ -89,7 +119,7 @@ def test_patch_merger_is_channel_slowest(encoder: VisionEncoder) -> None:
     )
     cell = (y // 2) * (columns // 2) + x // 2
     patches = (cell * 1000 + c * 4 + (y % 2) * 2 + x % 2).float().flatten(0, 1)
-    merger(patches, [(rows * 14, columns * 14)])
+    merger(patches[None], rows, columns)
     hook.remove()
     expected = torch.arange(6)[:, None] * 1000 + torch.arange(4 * width)
-    assert torch.equal(seen[0], expected.float())
+    assert torch.equal(seen[0][0], expected.float())
