@@ -17,14 +17,15 @@ from vlm_dlm.request import REFERENCE_MODE
 class ModeResult:
     """One answer.
 
-    num_forwards: decode forwards, commits and verifies included, prefill not. decode_s: from the
-    end of the prefill to the last token. ttft_s: image encoding, prefill, and decoding up to the
-    first final token; the first two are those of the run that really did them. identical_to_ar:
-    same token ids as `ar` on the same prompt, None where `ar` was not run. first_difference: index
-    of the first token that is not `ar`'s, None where there is none. margin: how far the two best
-    logits of `ar` were apart there, None where that is not known. acceptance_lengths: tokens that
-    every step with a draft to verify accepted, those cut off after the end of the answer included;
-    None outside the speculative modes.
+    num_forwards: decode forwards, commits and verifies included, prefill not.
+    decode_s: from the end of the prefill to the last token.
+    ttft_s: image encoding, prefill, and decoding up to the first final token; the first two are
+        those of the run that really did them.
+    identical_to_ar: same token ids as `ar` on the same prompt, None where `ar` was not run.
+    acceptance_lengths: tokens that every step with a draft to verify accepted, those cut off after
+        the end of the answer included; None outside the speculative modes.
+    first_difference: index of the first token that is not `ar`'s, None where there is none.
+    margin: how far the two best logits of `ar` were apart there, None where that is not known.
     """
 
     mode: str
@@ -45,8 +46,9 @@ class ModeResult:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Answers to one prompt. image_tokens: prompt tokens that are cells of images, as in the API.
+    """Answers to one prompt.
 
+    image_tokens: prompt tokens that are cells of images, as in the API.
     vision_s, prefill_s: image encoding and prompt, done once for all results.
     """
 
@@ -66,8 +68,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the engine's events said about one request. first_token_s counts from the end of the
-    prefill, in seconds; None if nothing was committed. margins: of every token, see `Token`."""
+    """What the engine's events said about one request.
+
+    first_token_s: seconds from the end of the prefill; None if nothing was committed.
+    margins: of every token, see `Token`.
+    """
 
     mode: str
     text: str

@@ -31,18 +31,21 @@ class DecodingIds:
 class SamplingParams:
     """How tokens are chosen, in every mode. Greedy by default.
 
-    seed: None draws a fresh one. max_tokens: of the answer; None takes what fits, see
-    `answer_room.py`. max_thinking_tokens: budget after which the end of the thought is
-    forced; needs a checkpoint with an end-of-thought token. stop: the answer ends before the first
-    of these texts to be complete. stop_token_ids: further tokens that end it, like an end token,
-    whose text is not part of it.
-
-    With a temperature a token is drawn from those that are left by, in this order: min_p, the
-    least probability as a share of the best one's (0 for none); top_k, so many of the best (0 for
-    all); top_p, of those the smallest set of that mass.
-
+    temperature: 0 is greedy; above it a token is drawn from those that min_p, top_k and top_p
+        leave, applied in this order.
+    top_p: of what the others leave, the smallest set of this mass.
+    seed: None draws a fresh one.
+    max_tokens: of the answer; None takes what fits, see `answer_room.py`.
+    max_thinking_tokens: budget after which the end of the thought is forced; needs a checkpoint
+        with an end-of-thought token.
+    stop: the answer ends before the first of these texts to be complete.
+    top_k: so many of the best; 0 for all.
+    min_p: the least probability, as a share of the best one's; 0 for none.
     min_tokens: before so many tokens no end token and none of stop_token_ids is chosen, and no stop
-    text counts. ignore_eos: the end token is a token like any other and ends nothing.
+        text counts.
+    ignore_eos: the end token is a token like any other and ends nothing.
+    stop_token_ids: further tokens that end the answer, like an end token, whose text is not part of
+        it.
     skip_special_tokens: they have no text.
     """
 
@@ -126,9 +129,11 @@ def _check_stop(stop: tuple[str, ...]) -> None:
 class ImageInput:
     """One image of a prompt.
 
-    pixels: float32 tensor or array [3, H, W], resized and normalised. content_hash: key of its
-    features. num_tokens: placeholders this image fills. picture: what the pixels were made
-    of, an RGB image of Pillow's, for an engine that makes them itself; None where none does.
+    pixels: float32 tensor or array [3, H, W], resized and normalised.
+    content_hash: key of its features.
+    num_tokens: placeholders this image fills.
+    picture: what the pixels were made of, an RGB image of Pillow's, for an engine that makes them
+        itself; None where none does.
     """
 
     pixels: Any
@@ -158,8 +163,9 @@ class PromptInput:
 class GenerationRequest:
     """One answer in one mode.
 
-    params: the mode's own dataclass; None means its defaults. keep_prompt: leave the prompt's cache
-    behind, so that a later request with the same prompt need not compute it again.
+    params: the mode's own dataclass; None means its defaults.
+    keep_prompt: leave the prompt's cache behind, so that a later request with the same prompt need
+        not compute it again.
     """
 
     request_id: str

@@ -24,9 +24,12 @@ QUANTIZED_DTYPE = "bfloat16"  # of what is not quantized
 class MemoryNeed:
     """Memory of one device for one form of the weights.
 
-    quantize: int8, int4 or None. cache_bytes: of an engine with default limits, for cache_tokens.
-    work_bytes: about what the largest forward works with. free_bytes: None where unknown.
-    room_tokens: how many of the cache's tokens there is room for. fits: all of them.
+    quantize: int8, int4 or None.
+    cache_bytes: of an engine with default limits, for cache_tokens.
+    work_bytes: about what the largest forward works with.
+    free_bytes: None where unknown.
+    room_tokens: how many of the cache's tokens there is room for.
+    fits: whether there is room for all of them.
     """
 
     device: str

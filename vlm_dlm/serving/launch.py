@@ -18,10 +18,11 @@ ENGINES = ("torch", "scripted")
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One engine. model, device, dtype, adapter, quantize: as `Runtime.load` takes them.
+    """One engine.
 
-    limits: of the engine, None takes the defaults. engine: 'torch', or 'scripted' for work without
-    weights, which plays `script`.
+    model, device, dtype, adapter, quantize: as `Runtime.load` takes them.
+    limits: of the engine, None takes the defaults.
+    engine: 'torch', or 'scripted' for work without weights, which plays `script`.
     """
 
     model: str | None = None

@@ -39,10 +39,11 @@ class Ask:
     """What is asked, whichever route it came by.
 
     images: files, contents of files, data URIs or http(s) URLs, in the order in which `messages`
-    number them; nobody has looked at them yet. deadline_s: seconds for the whole answer, preparing
-    it included, None for no limit. most_tokens: of an answer for which no max_tokens was asked,
-    None for the default. prompt_field: of the request, where its text stood. arrived_s: when they
-    began, on the monotonic clock.
+        number them; nobody has looked at them yet.
+    deadline_s: seconds for the whole answer, preparing it included, None for no limit.
+    most_tokens: of an answer for which no max_tokens was asked, None for the default.
+    prompt_field: of the request, where its text stood.
+    arrived_s: when they began, on the monotonic clock.
     """
 
     messages: tuple[Message, ...]

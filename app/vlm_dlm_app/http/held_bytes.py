@@ -44,8 +44,10 @@ class HeldBytes:
 
 @dataclass(slots=True)
 class Hold:
-    """What one thing of a client's holds. is_taken: whether it outlives the request it came with,
-    and who took it lets it go."""
+    """What one thing of a client's holds.
+
+    is_taken: whether it outlives the request it came with, and who took it lets it go.
+    """
 
     account: HeldBytes
     client: str

@@ -53,8 +53,13 @@ class Takes(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One entry. template: the address as a router writes it. reason: who needs it. is_own: it is
-    answered by us and never by Gradio. query: names of what may stand in the query."""
+    """One entry.
+
+    template: the address as a router writes it.
+    reason: who needs it.
+    is_own: it is answered by us and never by Gradio.
+    query: names of what may stand in the query.
+    """
 
     method: str
     template: str

@@ -22,9 +22,11 @@ _PLACES = {False: "false", True: "true"}
 class PageOption:
     """One option with all that follows from it.
 
-    name: the engine's. field: of requests and links. rest, high, step: of the control, which leaves
-    the value to each mode at `rest`; a flag's has choices, and "" for that. sweep, sweep_first:
-    values of an axis, and those chosen at first.
+    name: the engine's.
+    field: of requests and links.
+    rest, high, step: of the control, which leaves the value to each mode at `rest`; a flag's has
+        choices, and "" for that.
+    sweep, sweep_first: values of an axis, and those chosen at first.
     """
 
     name: str

@@ -35,10 +35,13 @@ LEAST_AGREEMENT = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One combination and what came of it. options: (name, value) in the order of PAGE_OPTIONS, of
-    those that the mode has. tokens_per_second: None also of an answer that is too short to measure.
-    agreement: share of leading tokens equal to those of the reference. error: a sentence, in place
-    of figures."""
+    """One combination and what came of it.
+
+    options: (name, value) in the order of PAGE_OPTIONS, of those that the mode has.
+    tokens_per_second: None also of an answer that is too short to measure.
+    agreement: share of leading tokens equal to those of the reference.
+    error: a sentence, in place of figures.
+    """
 
     options: tuple[tuple[str, Any], ...]
     tokens_per_second: float | None = None
@@ -63,9 +66,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a sweep is. doing: what is being written now, '' at the end. reference: tokens per
-    second of the mode that the answers are held against, None until it is done, or where its answer
-    is too short to measure."""
+    """How far a sweep is.
+
+    doing: what is being written now, '' at the end.
+    reference: tokens per second of the mode that the answers are held against, None until it is
+        done, or where its answer is too short to measure.
+    """
 
     points: tuple[Point, ...]
     num_points: int

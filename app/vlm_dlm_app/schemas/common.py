@@ -132,8 +132,8 @@ else:
 class AnswerOptions(ModeOptions):
     """How one answer is written. `vlm_dlm_app.answering.intake` gives the defaults.
 
-    top_k: 0 or -1 for all. deadline_s: seconds for the whole answer, preparing and waiting
-    included.
+    top_k: 0 or -1 for all.
+    deadline_s: seconds for the whole answer, preparing and waiting included.
     """
 
     model_config = ConfigDict(populate_by_name=True, protected_namespaces=())
@@ -154,7 +154,10 @@ class AnswerOptions(ModeOptions):
 
 
 class PromptTokensDetails(BaseModel):
-    """cached_tokens: prompt tokens that were not computed again."""
+    """Of the tokens of the prompt.
+
+    cached_tokens: prompt tokens that were not computed again.
+    """
 
     cached_tokens: int
     image_tokens: int
@@ -172,9 +175,10 @@ class Usage(BaseModel):
 class Timings(BaseModel):
     """Speed of one answer under llama.cpp's names.
 
-    prompt_ms: image and prompt, null where the engine does not say. predicted_ms: writing. draft_n:
-    tokens proposed to a verifier, and draft_n_accepted those it kept, also where the answer ended
-    before them; 0 in modes that do not verify.
+    prompt_ms: image and prompt, null where the engine does not say.
+    predicted_ms: writing.
+    draft_n, draft_n_accepted: tokens proposed to a verifier, and those of them that it kept, also
+        where the answer ended before them; 0 in modes that do not verify.
     """
 
     cache_n: int
@@ -189,9 +193,13 @@ class Timings(BaseModel):
 
 
 class SpeculativeDecoding(BaseModel):
-    """acceptance_histogram[k]: verify steps that kept k drafts; a step without drafts is none.
-    mean_acceptance_length: tokens per verify step, the verifier's own included. What the verifier
-    kept counts also where the answer ended before it."""
+    """Figures of the verify steps of one answer.
+
+    mean_acceptance_length: tokens per verify step, the verifier's own included.
+    acceptance_histogram: at [k] the verify steps that kept k drafts; a step without drafts is none.
+
+    What the verifier kept counts also where the answer ended before it.
+    """
 
     mean_acceptance_length: float
     draft_acceptance_rate: float | None
@@ -202,7 +210,11 @@ class SpeculativeDecoding(BaseModel):
 
 
 class Diffusion(BaseModel):
-    """num_denoising_steps: forwards that filled blocks. num_commit_forwards: one per block done."""
+    """Figures of the diffusion of one answer.
+
+    num_denoising_steps: forwards that filled blocks.
+    num_commit_forwards: one per block done.
+    """
 
     num_denoising_steps: int
     num_blocks: int
@@ -214,12 +226,15 @@ class RequestMetrics(BaseModel):
     """Figures of one answer under vLLM's names and some of ours, measured by the engine.
 
     time_to_first_token_ms: from its arrival in the queue to its first token, so queue, image and
-    prompt are included. generation_time_ms: writing, after the prompt. tokens_per_second: tokens
-    over generation_time_ms. num_forwards: forwards of the model while writing.
+        prompt are included.
     time_to_first_sentence_ms: likewise, to the end of the first whole sentence; null for an answer
-    of no words. num_positions: places that those forwards computed; num_wasted_positions of them
-    became no token of the answer. vision_time_ms, prefill_time_ms: null where the engine does not
-    say, as vLLM.
+        of no words.
+    generation_time_ms: writing, after the prompt.
+    vision_time_ms, prefill_time_ms: null where the engine does not say, as vLLM.
+    tokens_per_second: tokens over generation_time_ms.
+    num_forwards: forwards of the model while writing.
+    num_positions: places that those forwards computed.
+    num_wasted_positions: those of them that became no token of the answer.
     """
 
     model_config = ConfigDict(protected_namespaces=())

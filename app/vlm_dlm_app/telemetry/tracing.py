@@ -31,8 +31,13 @@ EXPORT_S = 3.0  # for one batch; also how long the server's end can be held up
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """How one answer went. began_s: when it lined up, on the monotonic clock. queue_s: None if its
-    turn never came. stats: None if it was not finished. cause: as in the log."""
+    """How one answer went.
+
+    cause: as in the log.
+    began_s: when it lined up, on the monotonic clock.
+    queue_s: None if its turn never came.
+    stats: None if it was not finished.
+    """
 
     model: str
     mode: str
