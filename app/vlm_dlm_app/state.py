@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """fetcher: None where fetching images by URL is switched off. began_s: seconds since 1970.
-    tracing: None unless it is asked for."""
+    """What the routes share.
+
+    fetcher: None where fetching images by URL is switched off.
+    began_s: seconds since 1970.
+    tracing: None unless it is asked for.
+    """
 
     settings: Settings
     checkpoint: Checkpoint

@@ -21,7 +21,11 @@ LICENCE_FILES = ["LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt",
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """Terms of a checkpoint. id: short, to be typed; note: what to know about it, or ''."""
+    """Terms of a checkpoint.
+
+    id: short, to be typed.
+    note: what to know about it, or ''.
+    """
 
     id: str
     name: str
@@ -35,8 +39,9 @@ class Licence:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One published checkpoint. revision: the commit it is pinned to, None for the newest.
+    """One published checkpoint.
 
+    revision: the commit it is pinned to, None for the newest.
     config: shapes as published; the checkpoint's own file decides once it is here.
     """
 

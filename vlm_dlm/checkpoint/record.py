@@ -24,7 +24,11 @@ LOADED_SUFFIXES = (".json", ".jinja", ".safetensors")  # others are never read
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A fetched checkpoint. files: name to (bytes, sha256). licence: what was accepted."""
+    """A fetched checkpoint.
+
+    licence: what was accepted.
+    files: name to (bytes, sha256).
+    """
 
     repo: str
     commit: str

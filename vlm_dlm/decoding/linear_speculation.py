@@ -45,8 +45,8 @@ class LinearSpeculationParams:
     """Options of linear self-speculation.
 
     threshold: 0 drafts the block in one forward; above 0, positions at least this confident are
-        filled per forward until none is masked. use_adapter: draft with the checkpoint's draft
-        adapter where one is loaded.
+        filled per forward until none is masked.
+    use_adapter: draft with the checkpoint's draft adapter where one is loaded.
     """
 
     block_length: int = 32

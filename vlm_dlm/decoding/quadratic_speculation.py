@@ -33,8 +33,11 @@ _BLOCK_LENGTH = block_length(2, 32)
 
 @dataclass(frozen=True, slots=True)
 class QuadraticSpeculationParams:
-    """block_length B: most tokens per forward; a forward has B (B + 1) rows. The default suits a
-    CPU, where rows are not free (measured in docs/performance.md); the reference uses 16."""
+    """Options of quadratic self-speculation.
+
+    block_length: B, most tokens per forward; a forward has B (B + 1) rows. The default suits a CPU,
+        where rows are not free (measured in docs/performance.md); the reference uses 16.
+    """
 
     block_length: int = 8
 

@@ -24,7 +24,11 @@ PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "pillow", "acc
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """device and dtype: what 'auto' chooses. verdict: what to choose."""
+    """Everything `vlm-dlm doctor` says.
+
+    device, dtype: what 'auto' chooses.
+    verdict: what to choose.
+    """
 
     versions: dict[str, str]
     num_threads: int

@@ -29,9 +29,12 @@ HUB_TIMEOUT_S = 4.0
 class CheckpointFacts:
     """A checkpoint as stored or published.
 
-    state: here, partly here or not here. file_bytes: of its weight files, or of the download.
-    missing_bytes: still to be downloaded; disk_free_bytes: where they would go, None if nowhere.
-    licence: as far as it is known. note: why these facts are second-hand, or ''.
+    file_bytes: of its weight files, or of the download.
+    state: here, partly here or not here.
+    missing_bytes: still to be downloaded.
+    disk_free_bytes: where they would go, None if nowhere.
+    licence: as far as it is known.
+    note: why these facts are second-hand, or ''.
     """
 
     name: str

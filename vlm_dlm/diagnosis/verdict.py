@@ -15,10 +15,12 @@ SPILLED = "bfloat16"  # the form that goes to disk where none fits
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """fits: whether it runs here at all, and can be downloaded.
+    """What to choose.
 
-    flags: of any command that loads the checkpoint. variables: for `serve`, whose cache is else
-    larger than there is room for. text: why, in one sentence.
+    fits: whether it runs here at all, and can be downloaded.
+    flags: of any command that loads the checkpoint.
+    variables: for `serve`, whose cache is else larger than there is room for.
+    text: why, in one sentence.
     """
 
     fits: bool

@@ -14,7 +14,10 @@ CAPTION = "caption"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One answer next to the right one. kind: 'caption' or the kind of question."""
+    """One answer next to the right one.
+
+    kind: 'caption' or the kind of question.
+    """
 
     kind: str
     text: str
@@ -37,9 +40,9 @@ class KindScore:
 
 @dataclass(frozen=True, slots=True)
 class ModeScores:
-    """Figures of one mode.
+    """Figures of one mode. Shares lie in 0 to 1.
 
-    Shares lie in 0 to 1. tokens_per_forward: sum of tokens over sum of decode forwards.
+    tokens_per_forward: sum of tokens over sum of decode forwards.
     tokens_per_s: sum of tokens over sum of decode seconds at batch 1, None for larger batches.
     agreement_with_ar: share of prompts with the same token ids as `ar`, None where it was not run.
     """

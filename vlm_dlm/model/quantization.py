@@ -33,8 +33,9 @@ FLOAT_BYTES = 4
 class Scheme:
     """How a matrix [out, in] is stored.
 
-    bits: of one weight. is_grouped: scale and shift per `group_size` inputs of a row, in the dtype
-    of the activations; otherwise one float32 scale per row and no shift.
+    bits: of one weight.
+    is_grouped: scale and shift per `group_size` inputs of a row, in the dtype of the activations;
+        otherwise one float32 scale per row and no shift.
     """
 
     name: str

@@ -42,13 +42,12 @@ _FILTERS = (
 class Sample:
     """One training or evaluation example.
 
-    Attributes:
-        image: RGB, the size of the scene.
-        caption: canonical caption, a pure function of the scene.
-        questions: short questions with their only right answers.
-        labels: name -> int64 [h, w]; see `labels.dense_labels`.
-        scene: what the image shows.
-        num_cells: (h, w), the grid of image tokens.
+    image: RGB, the size of the scene.
+    caption: canonical caption, a pure function of the scene.
+    questions: short questions with their only right answers.
+    labels: name -> int64 [h, w]; see `labels.dense_labels`.
+    scene: what the image shows.
+    num_cells: (h, w), the grid of image tokens.
     """
 
     image: Image.Image

@@ -24,9 +24,13 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """progress: 0 to 1 within the phase. reason: why it is not ready, or why it last was not; a
-    sentence without a full stop. num_restarts: of the process that serves, after it was lost.
-    device, dtype: what it runs on, empty before it has loaded once."""
+    """How an engine is doing.
+
+    progress: 0 to 1 within the phase.
+    reason: why it is not ready, or why it last was not; a sentence without a full stop.
+    num_restarts: of the process that serves, after it was lost.
+    device, dtype: what it runs on, empty before it has loaded once.
+    """
 
     phase: Phase = Phase.LOADING
     progress: float = 0.0

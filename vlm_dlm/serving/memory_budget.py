@@ -31,8 +31,12 @@ PIXEL_BYTES = 12  # three float32
 
 @dataclass(frozen=True, slots=True)
 class MemoryBudget:
-    """Bytes. decode: all pictures being decoded, in the children and here. pixels: as the model
-    reads them, until the engine has them. bodies: of requests, held at once."""
+    """Bytes that may be taken by what requests bring along.
+
+    decode: all pictures being decoded, in the children and here.
+    pixels: as the model reads them, until the engine has them.
+    bodies: of requests, held at once.
+    """
 
     decode: int = MOST[0]
     pixels: int = MOST[1]

@@ -48,10 +48,13 @@ class PairTokens:
 class PackedRow:
     """One row, int64 [C] for the clean and [N] for the noisy stream.
 
-    pair: number of the pair in the row, -1 for padding. index: place within the pair, which is also
-    the position id after the prefix. start: first index of the block. block: a number of its own
-    for every block, since one part of an answer may be hidden twice. next_target: the id that a
-    clean token must predict. masked_target: the id under a mask. Both are NO_TARGET elsewhere.
+    clean_pair, noisy_pair: number of the pair in the row, -1 for padding.
+    clean_index, noisy_index: place within the pair, which is also the position id after the prefix.
+    next_target: the id that a clean token must predict, NO_TARGET elsewhere.
+    noisy_start: first index of the block.
+    noisy_block: a number of its own for every block, since one part of an answer may be hidden
+        twice.
+    masked_target: the id under a mask, NO_TARGET elsewhere.
     masked_weight: float32 [N], lower for what lies after the end token.
     """
 

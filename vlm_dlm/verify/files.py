@@ -20,8 +20,12 @@ ADAPTER_FOLDER = "linear_spec_lora"
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFiles:
-    """tokens: text of every vocabulary entry and added token to its id. special: texts of the added
-    tokens that are flagged special. side: content of the optional JSON files, {} where missing."""
+    """A checkpoint's side files as they are.
+
+    tokens: text of every vocabulary entry and added token to its id.
+    special: texts of the added tokens that are flagged special.
+    side: content of the optional JSON files, {} where missing.
+    """
 
     folder: Path
     config: ModelConfig

@@ -21,7 +21,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one look gave. evidence: the figures behind the verdict, or the reason to skip."""
+    """What one look gave.
+
+    evidence: the figures behind the verdict, or the reason to skip.
+    """
 
     verdict: Verdict
     evidence: str
@@ -29,8 +32,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Check(Generic[SubjectT]):
-    """A question. assumed: what this project takes for granted. setting: what to change where that
-    is wrong."""
+    """A question.
+
+    assumed: what this project takes for granted.
+    setting: what to change where that is wrong.
+    """
 
     name: str
     assumed: str

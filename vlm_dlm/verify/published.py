@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """diffusion: threshold 0.9. linear: without a draft adapter where both are published; the VLM's
-    table does not say."""
+    """Tokens per forward of one checkpoint, as published.
+
+    diffusion: threshold 0.9.
+    linear: without a draft adapter where both are published; the VLM's table does not say.
+    """
 
     diffusion: float
     linear: float

@@ -18,8 +18,12 @@ from vlm_dlm_app.state import Services
 
 @dataclass(frozen=True, slots=True)
 class ChatAsk:
-    """A checked request. model: the id to answer with. num_answers: that is `n`.
-    has_running_usage: every chunk has the usage so far."""
+    """A checked request.
+
+    model: the id to answer with.
+    num_answers: that is `n`.
+    has_running_usage: every chunk has the usage so far.
+    """
 
     ask: Ask
     mode: str

@@ -53,8 +53,11 @@ def params_of(services: Services, body: CompareBody) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class CompareRun:
-    """One request on its way to its answers. params: of each mode, in the order in which they run.
-    request_id: of the HTTP request, for the log."""
+    """One request on its way to its answers.
+
+    params: of each mode, in the order in which they run.
+    request_id: of the HTTP request, for the log.
+    """
 
     services: Services
     ask: Ask

@@ -34,15 +34,20 @@ QUEUE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """Still waiting. position: from 1."""
+    """Still waiting.
+
+    position: from 1.
+    """
 
     position: int
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What happened in one mode; an error ends a mode that could not be finished. text: what the
-    event added to its answer."""
+    """What happened in one mode; an error ends a mode that could not be finished.
+
+    text: what the event added to its answer.
+    """
 
     mode: str
     event: GenerationEvent | ApiError | Queued
@@ -174,8 +179,11 @@ def _has_prompt(step: Step) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Turns runs into results. to_text: the text of one token. runs_on: device and dtype of a
-    mode."""
+    """Turns runs into results.
+
+    to_text: the text of one token.
+    runs_on: device and dtype of a mode.
+    """
 
     runs: Mapping[str, ModeRun]
     to_text: Callable[[int], str]

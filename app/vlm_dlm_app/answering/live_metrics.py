@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LiveSeries:
-    """One of them. name: without the prefix. family: of the library. about: for the scrape."""
+    """One of them.
+
+    name: without the prefix.
+    family: of the library.
+    about: for the scrape.
+    """
 
     name: str
     family: type[CounterMetricFamily | GaugeMetricFamily]

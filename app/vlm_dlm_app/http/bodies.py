@@ -54,7 +54,11 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class FormFields:
-    """Fields of a form beside its images. objects: hold JSON. lists: may be repeated."""
+    """Fields of a form beside its images.
+
+    objects: hold JSON.
+    lists: may be repeated.
+    """
 
     texts: frozenset[str]
     flags: frozenset[str]
@@ -68,8 +72,12 @@ class FormFields:
 
 @dataclass(frozen=True, slots=True)
 class Received(Generic[BodyT]):
-    """A checked body, and the files of a form. digest: equal for equal requests, where a key asks
-    for that; the boundary of a form, which nobody chooses, has no part. effort: of work on it."""
+    """A checked body, and the files of a form.
+
+    digest: equal for equal requests, where a key asks for that; the boundary of a form, which
+        nobody chooses, has no part.
+    effort: of work on it.
+    """
 
     body: BodyT
     files: tuple[bytes, ...] = ()

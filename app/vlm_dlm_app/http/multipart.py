@@ -28,8 +28,12 @@ _PLAIN_ENCODINGS = frozenset({b"7bit", b"8bit", b"binary"})
 
 @dataclass(frozen=True, slots=True)
 class FormShape:
-    """What a form may hold. files, texts: names of fields. repeatable: those that may come more
-    than once. max_file_bytes, max_text_bytes: of one part, as the settings say that are named."""
+    """What a form may hold.
+
+    files, texts: names of fields.
+    repeatable: those that may come more than once.
+    max_file_bytes, max_text_bytes: of one part, as the settings say that are named.
+    """
 
     files: Set[str]
     texts: Set[str]

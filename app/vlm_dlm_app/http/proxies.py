@@ -51,8 +51,9 @@ Network = IPv4Network | IPv6Network
 class Forwarded:
     """What a believed proxy says; None for what it does not, or not in a form that is taken.
 
-    client: address of whoever asked the outermost proxy that is believed. host: with its port if it
-    has one. prefix: the path under which it shows this server, without a slash at the end.
+    client: address of whoever asked the outermost proxy that is believed.
+    host: with its port if it has one.
+    prefix: the path under which it shows this server, without a slash at the end.
     """
 
     client: str

@@ -43,9 +43,13 @@ Connect = Callable[[str, int, str | None], Awaitable[tuple[StreamReader, StreamW
 
 @dataclass(frozen=True, slots=True)
 class FetchPolicy:
-    """What may be fetched. ports: None for the scheme's own. Seconds by the clock, total_s for all
-    pictures of a request, with all their hops. max_concurrent: requests, half of them one
-    client's."""
+    """What may be fetched.
+
+    ports: None for the scheme's own.
+    connect_s, total_s: seconds by the clock, the latter for all pictures of a request, with all
+        their hops.
+    max_concurrent: requests, half of them one client's.
+    """
 
     allow_http: bool = False
     ports: tuple[int, ...] | None = None

@@ -39,7 +39,11 @@ _SPECIAL_V4 = tuple(map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24")))
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What to ask whom. host: lower-case name, or an address without brackets. path: with query."""
+    """What to ask whom.
+
+    host: lower-case name, or an address without brackets.
+    path: with query.
+    """
 
     scheme: str
     host: str

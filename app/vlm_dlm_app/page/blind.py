@@ -53,7 +53,11 @@ _DOWNLOAD = "(text) => { vlmDlm.visitor.download(text, 'blind-test.csv', 'text/c
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One pair of answers. results: of A and B. number: of those that are written."""
+    """One pair of answers.
+
+    results: of A and B.
+    num_done: how many are written.
+    """
 
     question: str
     results: tuple[ModeResult, ...] = ()

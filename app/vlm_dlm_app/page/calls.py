@@ -83,8 +83,10 @@ class ResetBody(_Body):
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """What Gradio gets in place of a body. session, passed: of a call, and its values, files still
-    in them; None for what starts nothing."""
+    """What Gradio gets in place of a body.
+
+    session, passed: of a call, and its values, files still in them; None for what starts nothing.
+    """
 
     values: Mapping[str, Any]
     session: str | None = None

@@ -31,8 +31,11 @@ _IMAGES = TypeAdapter(Annotated[list[str], Field(max_length=MAX_IMAGES)])
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One question and its answer. images: numbers of those that came with the question, in the
-    visitor's own list. note: a line under the answer: its figures, or why it broke off."""
+    """One question and its answer.
+
+    images: numbers of those that came with the question, in the visitor's own list.
+    note: a line under the answer, which has its figures, or why it broke off.
+    """
 
     question: str
     images: tuple[int, ...] = ()
@@ -42,8 +45,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the next answer is written. options: of modes, by the engine's names; what suits the mode
-    where one is not there."""
+    """How the next answer is written.
+
+    options: of modes, by the engine's names; what suits the mode where one is not there.
+    """
 
     mode: str
     max_tokens: int

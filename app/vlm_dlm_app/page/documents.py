@@ -24,7 +24,11 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """headers: all but its length. body: with _NAME in the place of the server's name."""
+    """One document, kept for all who ask.
+
+    headers: all but its length.
+    body: with _NAME in the place of the server's name.
+    """
 
     headers: list[tuple[bytes, bytes]]
     body: bytes

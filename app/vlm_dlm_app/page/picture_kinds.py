@@ -9,7 +9,11 @@ from vlm_dlm.processor.image_kinds import FORMATS, check_kind
 
 @dataclass(frozen=True, slots=True)
 class PictureKind:
-    """ending: of a file's name. media_type: as browsers know it."""
+    """How pictures of one format are named and shown.
+
+    ending: of a file's name.
+    media_type: as browsers know it.
+    """
 
     ending: str
     media_type: str

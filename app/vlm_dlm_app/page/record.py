@@ -85,8 +85,11 @@ class RecordedImage(BoundedModel):
 
 
 class Record(BoundedModel):
-    """One comparison. modes: in order. runs: figures by mode, one entry per run; fields that are
-    not known here are dropped."""
+    """One comparison.
+
+    modes: in order.
+    runs: figures by mode, one entry per run; fields that are not known here are dropped.
+    """
 
     model_config = ConfigDict(protected_namespaces=())
 

@@ -21,7 +21,11 @@ router = APIRouter(tags=["page"], include_in_schema=False)
 
 
 class ReportBody(BoundedModel):
-    """record: as the page keeps it. image: a data URI without metadata, or none."""
+    """What a report is made of.
+
+    record: as the page keeps it.
+    image: a data URI without metadata, or none.
+    """
 
     model_config = ConfigDict(extra="forbid")
 

@@ -38,9 +38,14 @@ STOPPED = "the run was stopped"
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who asks. session: their tab. client: as for fair turns. request_id: for the log.
+    """Who asks.
+
+    session: their tab.
+    client: as for fair turns.
+    request_id: for the log.
     has_stream: whether they are told what happens by a stream of their own, which breaks off when
-    they leave."""
+        they leave.
+    """
 
     session: str
     client: str
@@ -64,7 +69,10 @@ def visitor_of(request: gr.Request | Request | None) -> Visitor:
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """Something that works for a visitor. place: the view it was started from."""
+    """Something that works for a visitor.
+
+    place: the view it was started from.
+    """
 
     place: str
     task: asyncio.Task[Any]

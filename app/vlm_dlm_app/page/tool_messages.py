@@ -45,7 +45,11 @@ class _Message(BoundedModel):
 
 @dataclass(frozen=True, slots=True)
 class ToolMessage:
-    """rest: the message as JSON, with no arguments of a tool. arguments: those."""
+    """A message of MCP in two parts.
+
+    rest: the message as JSON, with no arguments of a tool.
+    arguments: those.
+    """
 
     rest: bytes
     arguments: Mapping[str, Any]

@@ -34,7 +34,10 @@ SWEEP_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Of all together, half of it for one client. keep_s: how long a file lies there."""
+    """Of all together, half of it for one client.
+
+    keep_s: how long a file lies there.
+    """
 
     max_bytes: int
     max_files: int
@@ -52,8 +55,11 @@ class UploadLimits:
 
 @dataclass(slots=True, eq=False)
 class Upload:
-    """One picture. path: as clients name it, known to its visitor alone. is_used: whether it was
-    read, so that it may give way."""
+    """One picture.
+
+    path: as clients name it, known to its visitor alone.
+    is_used: whether it was read, so that it may give way.
+    """
 
     path: str
     place: Path

@@ -25,8 +25,12 @@ class Architecture(BaseModel):
 
 
 class ModeDetail(BaseModel):
-    """One mode. is_lossless: greedy answers equal those of `ar` in this server's number format;
-    bfloat16 promises that of no speculative mode. options: fields of a request that it takes."""
+    """One mode.
+
+    is_lossless: greedy answers equal those of `ar` in this server's number format; bfloat16
+        promises that of no speculative mode.
+    options: fields of a request that it takes.
+    """
 
     name: str
     title: str
@@ -49,8 +53,10 @@ class Limits(BaseModel):
 
 
 class Extra(BaseModel):
-    """What OpenAI's model object has no place for. mode: of this id, null for the model itself,
-    whose requests choose by `generation_mode`."""
+    """What OpenAI's model object has no place for.
+
+    mode: of this id, null for the model itself, whose requests choose by `generation_mode`.
+    """
 
     mode: str | None
     modes: list[ModeDetail]
@@ -58,7 +64,10 @@ class Extra(BaseModel):
 
 
 class ModelObject(BaseModel):
-    """One id to send as `model`. created: seconds since 1970 at which the server began."""
+    """One id to send as `model`.
+
+    created: seconds since 1970 at which the server began.
+    """
 
     model_config = ConfigDict(protected_namespaces=())
 

@@ -28,8 +28,10 @@ class LiveReply(BaseModel):
 class ReadyReply(BaseModel):
     """Whether requests are taken.
 
-    progress: 0 to 1 within loading or warming. reason: why it is not ready, '' if there is nothing
-    to say. num_restarts: of the engine after it was lost. error: set while it is not ready.
+    progress: 0 to 1 within loading or warming.
+    reason: why it is not ready, '' if there is nothing to say.
+    num_restarts: of the engine after it was lost.
+    error: set while it is not ready.
     """
 
     status: Status

@@ -29,10 +29,14 @@ from vlm_dlm_app.schemas.messages import ChatMessage, check_num_parts
 
 
 class StreamOptions(BoundedModel):
-    """include_usage: one more chunk at the end, with empty `choices`, that carries usage, timings
-    and metrics. continuous_usage_stats: with it, every chunk has the usage so far, as in vLLM.
-    include_drafts: the block being denoised or drafted, as events named `draft`
-    whose data has empty `choices` and object `vlm_dlm.draft`."""
+    """What a stream carries besides the answer.
+
+    include_usage: one more chunk at the end, with empty `choices`, that carries usage, timings and
+        metrics.
+    continuous_usage_stats: with include_usage, every chunk has the usage so far, as in vLLM.
+    include_drafts: the block being denoised or drafted, as events named `draft` whose data has
+        empty `choices` and object `vlm_dlm.draft`.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -106,7 +110,10 @@ class ChatAnswer(BaseModel):
 
 
 class ChatChoice(BaseModel):
-    """One answer. timings, metrics: of this answer, where there are several."""
+    """One answer.
+
+    timings, metrics: of this answer, where there are several.
+    """
 
     index: int
     message: ChatAnswer
@@ -117,7 +124,10 @@ class ChatChoice(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """The whole reply. timings, metrics: of the first answer."""
+    """The whole reply.
+
+    timings, metrics: of the first answer.
+    """
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"

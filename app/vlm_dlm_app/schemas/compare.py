@@ -22,10 +22,12 @@ MAX_MODES = 16
 
 
 class CompareBody(Question):
-    """modes: in the order in which they run; all of them without. mode_options: by mode.
+    """A question to several modes.
 
+    modes: in the order in which they run; all of them without.
+    mode_options: by mode.
     parallel: the modes run together once the prompt is computed, which is faster, but then their
-    speeds say little about each other.
+        speeds say little about each other.
     """
 
     modes: Annotated[list[Name], Several(MAX_MODES, at_least=1)] | None = None
@@ -43,8 +45,11 @@ class CompareBody(Question):
 
 
 class Difference(BaseModel):
-    """The first token that differs. ar, own: its text there, null after the end of an answer.
-    margin: how far `ar`'s two best logits were apart there; a hair means that rounding decided."""
+    """The first token that differs.
+
+    ar, own: its text there, null after the end of an answer.
+    margin: how far `ar`'s two best logits were apart there; a hair means that rounding decided.
+    """
 
     index: int
     ar: Said | None
@@ -53,7 +58,10 @@ class Difference(BaseModel):
 
 
 class Agreement(BaseModel):
-    """With `ar` on the same prompt. share: of equal leading tokens in the longer answer."""
+    """With `ar` on the same prompt.
+
+    share: of equal leading tokens in the longer answer.
+    """
 
     is_identical: bool
     num_equal_tokens: int
@@ -62,8 +70,12 @@ class Agreement(BaseModel):
 
 
 class ModeResult(BaseModel):
-    """One mode's answer. agreement: null without an answer of `ar`. error: why there is no whole
-    answer; the text is then what was written until it failed, and the figures are null."""
+    """One mode's answer.
+
+    agreement: null without an answer of `ar`.
+    error: why there is no whole answer; the text is then what was written until it failed, and the
+        figures are null.
+    """
 
     mode: Said
     text: Said
@@ -77,8 +89,12 @@ class ModeResult(BaseModel):
 
 
 class SeenImage(BaseModel):
-    """One image as the encoder saw it: pixels after the resize, and the cells that became one
-    token each; num_tokens in the prompt also has the breaks between rows and the end."""
+    """One image as the encoder saw it.
+
+    width, height: pixels after the resize.
+    columns, rows: the cells that became one token each.
+    num_tokens: in the prompt, where it also has the breaks between rows and the end.
+    """
 
     width: int
     height: int
@@ -88,9 +104,13 @@ class SeenImage(BaseModel):
 
 
 class Summary(BaseModel):
-    """Of the whole comparison. vision_ms, prefill_ms: image encoding and prompt, done once for all
-    modes, null where no engine says. is_prompt_cached: even that was there already. agreement: by
-    mode."""
+    """Of the whole comparison.
+
+    vision_ms, prefill_ms: image encoding and prompt, done once for all modes, null where no engine
+        says.
+    is_prompt_cached: even that was there already.
+    agreement: by mode.
+    """
 
     vision_ms: float | None
     prefill_ms: float | None
@@ -104,7 +124,10 @@ class Summary(BaseModel):
 
 
 class CompareReply(BaseModel):
-    """results: in the order in which the modes were asked for."""
+    """The whole reply.
+
+    results: in the order in which the modes were asked for.
+    """
 
     id: str
     object: Literal["comparison"] = "comparison"

@@ -27,9 +27,9 @@ PromptText = Annotated[Text, Field(min_length=1)]
 class Options(AnswerOptions):
     """How an answer is written. An option that is not known is an error.
 
-    include_drafts: a stream also shows the block being written, at most once per
-    draft_interval_ms; 0 shows every step. max_thinking_tokens: after so many
-    the thought is ended; only with enable_thinking.
+    include_drafts: a stream also shows the block being written, at most once per draft_interval_ms;
+        0 shows every step.
+    max_thinking_tokens: after so many the thought is ended; only with enable_thinking.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
@@ -41,7 +41,10 @@ class Options(AnswerOptions):
 
 
 class Question(BoundedModel):
-    """What both routes take. images: data URIs, or http(s) URLs where those are switched on."""
+    """What both routes take.
+
+    images: data URIs, or http(s) URLs where those are switched on.
+    """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
@@ -53,13 +56,19 @@ class Question(BoundedModel):
 
 
 class GenerateBody(Question):
-    """mode: how the answer is written, by name or alias; linear_spec without."""
+    """A question to one mode.
+
+    mode: how the answer is written, by name or alias; linear_spec without.
+    """
 
     mode: Name | None = None
 
 
 class GenerateReply(BaseModel):
-    """One answer. finish_reason: the text ended by itself or by a stop text, or at max_tokens."""
+    """One answer.
+
+    finish_reason: the text ended by itself or by a stop text, or at max_tokens.
+    """
 
     id: str
     object: Literal["generation"] = "generation"

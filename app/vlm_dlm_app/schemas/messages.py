@@ -88,7 +88,11 @@ Content = Annotated[
 
 
 class FunctionCall(BoundedModel):
-    """name: of the tool. arguments: JSON, as text or as it is."""
+    """A call of a tool that takes JSON.
+
+    name: of the tool.
+    arguments: JSON, as text or as it is.
+    """
 
     model_config = ConfigDict(extra="allow")
 

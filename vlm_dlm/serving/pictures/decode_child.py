@@ -56,8 +56,12 @@ READY = b"R"
 
 
 class Request(NamedTuple):
-    """Followed by `num_bytes` of image data. width, height: what the header promised.
-    max_side: as `upright_rgb` takes it. max_bytes: of address space for this picture."""
+    """One picture to decode, followed by `num_bytes` of image data.
+
+    width, height: what the header promised.
+    max_side: as `upright_rgb` takes it.
+    max_bytes: of address space for this picture.
+    """
 
     num_bytes: int
     width: int

@@ -33,7 +33,8 @@ class Priority(IntEnum):
 class Waiting(Generic[T]):
     """One waiting request.
 
-    client: whose it is, an API key or an address. num_tokens: of its prompt.
+    client: whose it is, an API key or an address.
+    num_tokens: of its prompt.
     """
 
     item: T

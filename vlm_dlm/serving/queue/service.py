@@ -27,8 +27,11 @@ LOST = "the engine stopped while this request was waiting"
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """Bounds of the queue. max_running: requests in the engine at once, None takes the engine's
-    own limit. deadline_s: for requests that name none, None for no deadline."""
+    """Bounds of the queue.
+
+    max_running: requests in the engine at once, None takes the engine's own limit.
+    deadline_s: for requests that name none, None for no deadline.
+    """
 
     max_waiting: int = 64
     max_waiting_tokens: int = 65536
@@ -38,8 +41,12 @@ class ServiceConfig:
 
 @dataclass(slots=True)
 class Ticket:
-    """A request and what the queue must know of it. Once it runs, the request here has no pixels
-    any more. deadline_s: seconds from now for the whole answer, None takes the service's own."""
+    """A request and what the queue must know of it.
+
+    deadline_s: seconds from now for the whole answer, None takes the service's own.
+
+    Once it runs, the request here has no pixels any more.
+    """
 
     request: GenerationRequest
     client: str = ""
@@ -49,7 +56,10 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Applicant:
-    """A turn that somebody waits for. granted: done once it is theirs."""
+    """A turn that somebody waits for.
+
+    granted: done once it is theirs.
+    """
 
     turn: Turn
     granted: asyncio.Future[None]

@@ -19,7 +19,11 @@ from vlm_dlm.shares import Shares
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """client: whose it is. num_slots: cache that it may need."""
+    """One turn in the engine.
+
+    client: whose it is.
+    num_slots: cache that it may need.
+    """
 
     client: str
     num_slots: int

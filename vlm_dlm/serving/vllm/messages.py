@@ -27,7 +27,10 @@ FAILED = "vLLM failed while this request was running"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One token. margin: the best logit less the second best; None where vLLM does not say."""
+    """One token.
+
+    margin: the best logit less the second best; None where vLLM does not say.
+    """
 
     token_id: int
     confidence: float
@@ -36,8 +39,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One event of the stream. reason: why it ends, None while it goes on. num_cached: prompt
-    tokens that were not computed again, None where vLLM does not say."""
+    """One event of the stream.
+
+    reason: why it ends, None while it goes on.
+    num_cached: prompt tokens that were not computed again, None where vLLM does not say.
+    """
 
     choices: tuple[Choice, ...] = ()
     reason: str | None = None

@@ -40,9 +40,13 @@ _MODULE = "vllm.entrypoints.openai.api_server"
 
 
 class VllmServer(ABC):
-    """One vLLM server. client: None while there is none to ask. device, dtype: as far as known.
-    is_ours: whether it can be ended and started again from here. name: for the log; clients are not
-    told addresses."""
+    """One vLLM server.
+
+    name: for the log; clients are not told addresses.
+    client: None while there is none to ask.
+    is_ours: whether it can be ended and started again from here.
+    device, dtype: as far as known.
+    """
 
     name: str = "vLLM"
     client: VllmClient | None = None
@@ -93,7 +97,10 @@ class RemoteServer(VllmServer):
 
 @dataclass(frozen=True, slots=True)
 class ChildLaunch:
-    """What a child is to serve. extra: further arguments of vLLM's own."""
+    """What a child is to serve.
+
+    extra: further arguments of vLLM's own.
+    """
 
     installation: Installation
     model: Path

@@ -26,7 +26,11 @@ HOLD_KEY = "body_hold"
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """max_bytes: of one body, packed and unpacked. limit_s: for one to arrive."""
+    """Limits of one body.
+
+    max_bytes: packed and unpacked.
+    limit_s: for it to arrive.
+    """
 
     max_bytes: int
     max_depth: int
@@ -35,8 +39,12 @@ class BodyLimits:
 
 @dataclass(slots=True)
 class _Reading:
-    """One body. content: so far, grown in place, as two copies would be too much. hold: as far as
-    it counts against the limits of all. num_packed_bytes: as it was sent, if it is packed."""
+    """One body.
+
+    hold: as far as it counts against the limits of all.
+    content: so far, grown in place, as two copies would be too much.
+    num_packed_bytes: as it was sent, if it is packed.
+    """
 
     client: str
     unpacker: Unpacker | None

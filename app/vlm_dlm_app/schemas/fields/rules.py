@@ -30,8 +30,9 @@ class Rule(Enum):
 class Field:
     """One or several names that are treated alike.
 
-    senders: whose API has it. note: what it does, why it changes nothing, or why it cannot be
-    honoured. neutral: values of a refused one that change nothing; null and empty ones never do.
+    senders: whose API has it.
+    note: what it does, why it changes nothing, or why it cannot be honoured.
+    neutral: values of a refused one that change nothing; null and empty ones never do.
     instead: what would work, in place of leaving it out.
     """
 
