@@ -14,7 +14,7 @@ import typer
 
 from vlm_dlm.cli.main import app as cli
 from vlm_dlm.decoding import MODES
-from vlm_dlm.decoding.options import option_table
+from vlm_dlm.decoding.options import ModeOption, option_table
 from vlm_dlm_app.answering.live_metrics import SERIES
 from vlm_dlm_app.http.error_codes import ROWS
 from vlm_dlm_app.schemas.fields.page import written as fields_page
@@ -59,7 +59,7 @@ def _default(name: str, value: object) -> str:
 def errors_table() -> str:
     """Of all codes that a client may see, by status."""
     lines = [
-        f"| {row.status} | {', '.join(f'`{code}`' for code in row.codes.split())} | {row.when} |"
+        f"| {row.status} | {', '.join(f'`{code}`' for code in row.codes)} | {row.when} |"
         for row in sorted(ROWS, key=lambda row: row.status)
     ]
     return "\n".join(["| Status | Code | When |", "|---|---|---|", *lines])
@@ -83,19 +83,23 @@ def metrics_table() -> str:
 
 def options_table() -> str:
     """Of what modes can be told."""
-    lines = ["| Option | Range | Default | |", "|---|---|---|---|"]
+    lines = ["| Option | Mode | Range | Default | |", "|---|---|---|---|---|"]
     for option in option_table(mode.options for mode in MODES.values()).values():
         names = ", ".join(f"`{name}`" for name in option.request_names)
-        defaults = ", ".join(
-            f"{_shown(getattr(mode.Params(), option.name))} (`{name}`)"
-            for name, mode in MODES.items()
-            if option.name in {own.name for own in mode.options}
-        )
-        span = "yes or no" if option.kind is bool else f"{option.low:g} to {option.high:g}"
-        none = ", or none" if option.can_be_none else ""
-        where = names or f"`{option.name}`, not in requests"
-        lines.append(f"| {where} | {span}{none} | {defaults} | {option.help} |")
+        names = names or f"`{option.name}`, not in requests"
+        about = option.help
+        for name, mode in MODES.items():
+            for own in mode.options:
+                if own.name == option.name:
+                    default = _shown(getattr(mode.Params(), own.name))
+                    lines.append(f"| {names} | `{name}` | {_span(own)} | {default} | {about} |")
+                    names = about = ""
     return "\n".join(lines)
+
+
+def _span(option: ModeOption) -> str:
+    span = "yes or no" if option.kind is bool else f"{option.low:g} to {option.high:g}"
+    return f"{span}, or none" if option.can_be_none else span
 
 
 def _shown(value: object) -> str:

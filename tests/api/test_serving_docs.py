@@ -90,7 +90,7 @@ def test_every_code_is_in_the_table_and_no_other() -> None:
 
 
 def test_a_code_has_one_status() -> None:
-    codes = [code for row in ROWS for code in row.codes.split()]
+    codes = [code for row in ROWS for code in row.codes]
     assert len(codes) == len(set(codes))
     with pytest.raises(KeyError):
         app_errors.ApiError("made_up", "x")

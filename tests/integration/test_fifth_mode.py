@@ -122,6 +122,12 @@ def test_an_option_that_modes_share_has_the_widest_range() -> None:
     assert table["threshold"].can_be_none
 
 
+def test_two_options_of_one_name_are_one_option() -> None:
+    other = ModeOption("threshold", int, "Another.", request_names=("threshold",))
+    with pytest.raises(ValueError, match="two options are called threshold"):
+        option_table([(threshold(),), (other,)])
+
+
 def test_only_what_can_be_none_is() -> None:
     threshold(can_be_none=True).check("x", None)
     with pytest.raises(ModeError, match="mode x takes a threshold of 0 to 1, not none"):

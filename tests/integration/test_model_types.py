@@ -22,17 +22,26 @@ from vlm_dlm.checkpoint.model_types import (
 )
 from vlm_dlm.checkpoint.tensors import Shape, published_tensors
 from vlm_dlm.errors import CheckpointError
+from vlm_dlm.model.quantization import weight_bytes
 from vlm_dlm.model.weights import load_model, save_model
 from vlm_dlm.preflight import open_checkpoint
+from vlm_dlm.processor.prompt import Message
 from vlm_dlm.request import SamplingParams
 from vlm_dlm.runtime import Runtime
 
 MADE_UP = "made_up"
-RENAMED = {"<SPECIAL_100>": "<hole>", "<|im_start|>": "<turn>", "<|image_pad|>": "<pixel>"}
+RENAMED = {
+    "<SPECIAL_100>": "<hole>",
+    "<|im_start|>": "<turn>",
+    "<think>": "<muse>",
+    "</think>": "</muse>",
+    "<|image_pad|>": "<pixel>",
+}
 TEMPLATE = (
-    "{% for m in messages %}<turn>{{ m.role }}:{% for p in m.content %}"
+    "{% for m in messages %}<turn>{{ m.role }}:{% if m.content is string %}{{ m.content }}"
+    "{% else %}{% for p in m.content %}"
     "{% if p.type == 'text' %}{{ p.text }}{% else %}<|image_start|>{% endif %}"
-    "{% endfor %}<|im_end|>{% endfor %}<turn>"
+    "{% endfor %}{% endif %}<|im_end|>{% endfor %}<turn>"
 )
 
 
@@ -68,6 +77,8 @@ ROW = ModelType(
     SpecialTokens(
         mask="<hole>",
         im_start="<turn>",
+        think_start="<muse>",
+        think_end="</muse>",
         image={RENAMED.get(text, text): number for text, number in IMAGE_TOKENS.items()},
     ),
     TEMPLATE,
@@ -121,6 +132,20 @@ def test_its_tensors_are_read_and_written_under_its_names(
     assert load_file(out / "model.safetensors").keys() == _tensors(model.config).keys()
     assert json.loads((out / "config.json").read_text())["architectures"] == ["MadeUpModel"]
     assert read_config(out) == model.config
+
+
+def test_its_layers_are_quantized_too(folder: Path, tiny_checkpoint: Path) -> None:
+    own, same = read_config(folder), read_config(tiny_checkpoint)
+    assert weight_bytes(own, 4, "int8") == weight_bytes(same, 4, "int8") < weight_bytes(own, 4)
+
+
+def test_past_thoughts_go_by_its_marks(folder: Path) -> None:
+    processor = open_checkpoint(folder).processor
+    said = (Message.of("user", "a"), Message.of("assistant", "<muse>no</muse>yes"))
+    ids = processor.prepare((*said, Message.of("user", "b"))).token_ids
+    text = processor.tokenizer.decode(ids)
+    assert "no" not in text
+    assert "yes" in text
 
 
 def test_without_its_row_it_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,12 @@ def written_config(config: ModelConfig) -> dict[str, Any]:
     return {"architectures": [row.architecture], **row.written(config)}
 
 
+def module_name(config: ModelConfig, tensor: str) -> str:
+    """What our modules call a tensor of the checkpoint, before any are packed together."""
+    old, new = next(pair for pair in model_type_of(config).prefixes if tensor.startswith(pair[0]))
+    return new + tensor.removeprefix(old)
+
+
 def expected_tensors(config: ModelConfig) -> dict[str, Shape]:
     """Every tensor the checkpoint must hold, by its published name, in forward order."""
     return model_type_of(config).tensors(config)

@@ -9,7 +9,7 @@ Verifying rows stand after exactly what `ar` would have written, so lossless mod
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar
@@ -37,8 +37,12 @@ class RowFilter(ABC):
     @abstractmethod
     def bias(self, size: int, device: torch.device) -> Tensor | None:
         """What is added to the logits [size] of the next token, -inf where it must not be chosen,
-        but not everywhere; None for nothing. Behind a place that is not filled: what holds with
-        any token there. Rows that get the same tensor are treated together."""
+        but not everywhere; None for nothing. After a place that is not filled: what holds with
+        any token there."""
+
+    def bias_key(self) -> Hashable | None:
+        """Equal where `bias` would be: such rows are treated together. None: with no other row."""
+        return None
 
     @abstractmethod
     def push(self, tokens: Trail) -> None:
@@ -70,6 +74,9 @@ class Banned(RowFilter):
     def bias(self, size: int, device: torch.device) -> Tensor | None:
         return _without(self.banned_ids, size, device)
 
+    def bias_key(self) -> Hashable | None:
+        return self.banned_ids
+
     def push(self, tokens: Trail) -> None:
         pass
 
@@ -98,6 +105,9 @@ class Delayed(RowFilter):
         if key not in self._biases:
             self._biases[key] = _without(self.ids, size, device)
         return self._biases[key]
+
+    def bias_key(self) -> Hashable | None:
+        return self.ids
 
     def push(self, tokens: Trail) -> None:
         self.num_tokens += len(tokens)
@@ -147,27 +157,28 @@ def add_biases(
     `pick_rows`."""
     import torch
 
-    found: dict[int, tuple[Tensor, list[int]]] = {}
+    found: dict[Hashable, tuple[Tensor, list[int]]] = {}
     start = 0
     for i, (size, rules) in enumerate(zip(sizes, filters, strict=True)):
         own: list[Trail] = [()] * size
         if trails is not None and rules:
             own = list(trails[i])
-        for rule in rules:
-            biases = walk(rule, own, rows.shape[-1], rows.device)
-            for row, bias in zip(range(start, start + size), biases, strict=True):
+        for number, rule in enumerate(rules):
+            places = walk(rule, own)
+            for row, place in zip(range(start, start + size), places, strict=True):
+                bias = place.bias(rows.shape[-1], rows.device)
                 if bias is not None:
-                    found.setdefault(id(bias), (bias, []))[1].append(row)
+                    kind = place.bias_key()
+                    key = (i, number, row) if kind is None else (type(rule), kind)
+                    found.setdefault(key, (bias, []))[1].append(row)
         start += size
     for bias, members in found.values():
         index = torch.tensor(members, device=rows.device)
         rows[index] += bias.to(rows.dtype)
 
 
-def walk(
-    rule: RowFilter, trails: Iterable[Trail], size: int, device: torch.device
-) -> Iterator[Tensor | None]:
-    """What the rule says at the end of each trail; the rule itself stays where it is."""
+def walk(rule: RowFilter, trails: Iterable[Trail]) -> Iterator[RowFilter]:
+    """A fork of the rule at the end of each trail, until the next; itself stays where it is."""
     cursor, before = rule.fork(), ()
     for trail in trails:
         num_shared = 0
@@ -176,7 +187,7 @@ def walk(
         cursor.rollback(len(before) - num_shared)
         cursor.push(trail[num_shared:])
         before = trail
-        yield cursor.bias(size, device)
+        yield cursor
 
 
 def refused_places(filters: Iterable[RowFilter], tokens: Trail, forced: int | None) -> list[int]:

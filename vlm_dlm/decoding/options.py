@@ -71,7 +71,10 @@ class ModeOption:
             raise ModeError(f"mode {mode} {words}")
 
     def joined(self, other: ModeOption) -> ModeOption:
-        """What suits either mode."""
+        """What suits either mode. Raises ValueError for another option of the same name."""
+        own, others = ((each.kind, each.request_names, each.help) for each in (self, other))
+        if own != others:
+            raise ValueError(f"two options are called {self.name}: {own}, {others}")
         return replace(
             self,
             low=min(self.low, other.low),

@@ -21,22 +21,25 @@ class ModeInfo:
 
     name: what a request asks for.
     title: for people.
+    summary: how it writes, in a few words.
     is_lossless: greedy text equals that of `ar` (float32).
     options: names of its parameters.
     """
 
     name: str
     title: str
+    summary: str
     is_lossless: bool
     options: tuple[str, ...]
 
 
-def offered_modes(names: Iterable[str] = MODES, has_options: bool = True) -> tuple[ModeInfo, ...]:
+def describe_modes(names: Iterable[str] = MODES, has_options: bool = True) -> tuple[ModeInfo, ...]:
     """What an engine says that runs these modes. has_options: and takes their parameters."""
     return tuple(
         ModeInfo(
             mode.name,
             mode.title,
+            mode.summary,
             mode.is_lossless,
             tuple(field.name for field in fields(mode.Params)) if has_options else (),
         )

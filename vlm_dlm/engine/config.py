@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlm_dlm.engine.base import Capabilities, offered_modes
+from vlm_dlm.engine.base import Capabilities, describe_modes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class EngineConfig:
     def capabilities(self, max_context: int) -> Capabilities:
         """Of an engine of ours within these limits. max_context: of its checkpoint."""
         return Capabilities(
-            offered_modes(),
+            describe_modes(),
             self.max_context or max_context,
             self.max_running,
             self.num_slots,

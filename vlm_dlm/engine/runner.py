@@ -48,7 +48,7 @@ class Runner(ABC):
         return False
 
     def synchronize(self) -> None:  # noqa: B027 -- nothing to do where nothing is asynchronous
-        """Wait for the device, so that a time taken next covers the work behind it."""
+        """Wait for the device, so that a time taken next covers the work after it."""
 
     def free_unused(self) -> None:  # noqa: B027 -- likewise
         """Give up features that are only kept, and memory that nothing holds any more."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from time import perf_counter
 
-from vlm_dlm.engine.base import Capabilities, Engine, offered_modes
+from vlm_dlm.engine.base import Capabilities, Engine, describe_modes
 from vlm_dlm.engine.stop_strings import StopStrings
 from vlm_dlm.errors import EngineError
 from vlm_dlm.events import Canvas, Committed, Failed, Finished, GenerationEvent, Started, Stats
@@ -48,7 +48,7 @@ class ScriptedEngine(Engine):
     @property
     def capabilities(self) -> Capabilities:
         script = self.script
-        return Capabilities(offered_modes(), 4096, script.max_running, script.max_cache_tokens)
+        return Capabilities(describe_modes(), 4096, script.max_running, script.max_cache_tokens)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         if self._is_closed:

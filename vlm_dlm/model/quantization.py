@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from vlm_dlm.checkpoint.config import ModelConfig
-from vlm_dlm.checkpoint.model_types import expected_tensors
+from vlm_dlm.checkpoint.model_types import expected_tensors, module_name
 from vlm_dlm.checkpoint.tensors import Shape
 from vlm_dlm.errors import BadInputError, CheckpointError
 
-LAYERS = ("encoder.layers.", "decoder.layers.")  # as the checkpoint and as our modules name them
+LAYERS = "decoder.layers."  # as our modules name them
 GROUP_SIZES = (64, 32)  # of int4, the first that divides the rows; what the kernels can do
 FLOAT_BYTES = 4
 
@@ -82,9 +82,9 @@ def check_quantize(name: str | None) -> None:
         )
 
 
-def is_quantized(tensor: str, shape: Shape) -> bool:
-    """Whether a scheme applies to this tensor, named as in the checkpoint or as our module."""
-    return tensor.startswith(LAYERS) and len(shape) == 2
+def is_quantized(parameter: str, shape: Shape) -> bool:
+    """Whether a scheme applies to this parameter of `VlmModel`."""
+    return parameter.startswith(LAYERS) and len(shape) == 2
 
 
 def weight_bytes(config: ModelConfig, item_bytes: int, quantize: str | None = None) -> int:
@@ -96,7 +96,7 @@ def weight_bytes(config: ModelConfig, item_bytes: int, quantize: str | None = No
     scheme = find_scheme(quantize)
     total = 0
     for name, shape in expected_tensors(config).items():
-        if scheme is not None and is_quantized(name, shape):
+        if scheme is not None and is_quantized(module_name(config, name), shape):
             total += scheme.matrix_bytes(shape, item_bytes)
         else:
             total += math.prod(shape) * item_bytes

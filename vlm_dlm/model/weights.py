@@ -26,7 +26,7 @@ from vlm_dlm.checkpoint.manifest import (
 )
 from vlm_dlm.checkpoint.model_types import (
     expected_tensors,
-    model_type_of,
+    module_name,
     read_config,
     written_config,
 )
@@ -64,17 +64,15 @@ def parameter_layout(config: ModelConfig) -> dict[str, list[Part]]:
     `expected_tensors` lists the members of each packed group in the order of `PACKED`.
     """
     layout: dict[str, list[Part]] = {}
-    prefixes = model_type_of(config).prefixes
     for tensor, shape in expected_tensors(config).items():
-        parts = layout.setdefault(_parameter_name(tensor, prefixes), [])
+        parts = layout.setdefault(_parameter_name(config, tensor), [])
         start = parts[-1].stop if parts else 0
         parts.append(Part(tensor, start, start + shape[0]))
     return layout
 
 
-def _parameter_name(tensor: str, prefixes: tuple[tuple[str, str], ...]) -> str:
-    old, new = next(pair for pair in prefixes if tensor.startswith(pair[0]))
-    name = new + tensor.removeprefix(old)
+def _parameter_name(config: ModelConfig, tensor: str) -> str:
+    name = module_name(config, tensor)
     for packed, members in PACKED.items():
         for member in members:
             name = name.replace(member, packed)

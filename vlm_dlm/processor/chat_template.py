@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_dlm.checkpoint.default_template import CHAT_TEMPLATE
+from vlm_dlm.checkpoint.model_types import ModelType
 from vlm_dlm.errors import CheckpointError, PromptError
 from vlm_dlm.processor.template_child import rendered
 from vlm_dlm.processor.template_process import TemplateProcess
@@ -38,7 +39,7 @@ class ChatTemplate:
         return self._process is not None
 
     @classmethod
-    def from_folder(cls, folder: Path, built_in: str = CHAT_TEMPLATE) -> ChatTemplate:
+    def from_folder(cls, folder: Path, model_type: ModelType) -> ChatTemplate:
         """`chat_template.jinja`, else the one in `tokenizer_config.json`, else the built-in."""
         settings = _tokenizer_settings(folder / "tokenizer_config.json")
         path = folder / "chat_template.jinja"
@@ -50,9 +51,9 @@ class ChatTemplate:
             raise CheckpointError(f"{path} cannot be read") from None
         tokens = {
             name: _token_text(settings.get(f"{name}_token"), default)
-            for name, default in (("bos", "<s>"), ("eos", "<|im_end|>"))
+            for name, default in (("bos", "<s>"), ("eos", model_type.special.im_end))
         }
-        return cls(source, **tokens, built_in=built_in)
+        return cls(source, **tokens, built_in=model_type.template)
 
     def render(self, messages: Sequence[dict[str, Any]], enable_thinking: bool) -> str:
         """The conversation up to and including the opening of the next answer.

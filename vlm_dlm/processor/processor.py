@@ -51,7 +51,7 @@ class Processor:
     def from_folder(cls, folder: Path, config: ModelConfig) -> Processor:
         """Load the side files of a checkpoint. Raises CheckpointError when they are unusable."""
         tokenizer = Tokenizer.from_folder(folder, config)
-        template = ChatTemplate.from_folder(folder, model_type_of(config).template)
+        template = ChatTemplate.from_folder(folder, model_type_of(config))
         patch_size = 14 if config.vision is None else config.vision.patch_size
         return cls(
             tokenizer=tokenizer,

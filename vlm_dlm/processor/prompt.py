@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from vlm_dlm.answer_room import prompt_too_long
+from vlm_dlm.checkpoint.model_types import SpecialTokens
 from vlm_dlm.errors import CheckpointError, PromptError
 from vlm_dlm.processor.chat_template import ChatTemplate
 from vlm_dlm.processor.image import Grid
@@ -116,8 +117,8 @@ class PromptBuilder:
         loses text or images.
         """
         _check_messages(messages, len(grids))
-        stand_ins = _StandIns()
-        turns = [_as_dict(message, stand_ins) for message in messages]
+        stand_ins, special = _StandIns(), self._tokenizer.names
+        turns = [_as_dict(message, stand_ins, special) for message in messages]
         rendered = self._template.render(turns, enable_thinking)
         pieces = list(self._pieces(stand_ins.split(rendered), stand_ins.texts))
         prompt = self._assemble(pieces, grids)
@@ -215,7 +216,7 @@ def _check_messages(messages: Sequence[Message], num_images: int) -> None:
         )
 
 
-def _as_dict(message: Message, stand_ins: _StandIns) -> dict[str, Any]:
+def _as_dict(message: Message, stand_ins: _StandIns, special: SpecialTokens) -> dict[str, Any]:
     """The message as templates expect it: a string, or a list of parts where there are images."""
     contents: list[dict[str, Any]] = []
     run = ""
@@ -228,19 +229,19 @@ def _as_dict(message: Message, stand_ins: _StandIns) -> dict[str, Any]:
         contents.append({"type": "image_url", "image_url": {"url": ""}})
         run = ""
     if not contents:
-        text = without_thoughts(run) if message.role == "assistant" else run
+        text = without_thoughts(run, special) if message.role == "assistant" else run
         return {"role": message.role, "content": stand_ins.add(text)}
     if run:
         contents.append({"type": "text", "text": stand_ins.add(run)})
     return {"role": message.role, "content": contents}
 
 
-def without_thoughts(answer: str) -> str:
-    """A past answer as the model is to see it again: without `<think>...</think>`.
+def without_thoughts(answer: str, special: SpecialTokens) -> str:
+    """A past answer as the model is to see it again: without what stands between the think marks.
 
     The opening marker may be missing, since the prompt can end with it; an unfinished thought is
     cut to the end.
     """
-    _, closing, after = answer.rpartition("</think>")
+    _, closing, after = answer.rpartition(special.think_end)
     kept = after.lstrip("\n") if closing else answer
-    return kept.partition("<think>")[0]
+    return kept.partition(special.think_start)[0]

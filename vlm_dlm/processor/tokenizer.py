@@ -15,7 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 
 from vlm_dlm.checkpoint.config import ModelConfig
-from vlm_dlm.checkpoint.model_types import model_type_of
+from vlm_dlm.checkpoint.model_types import SpecialTokens, model_type_of
 from vlm_dlm.errors import CheckpointError, PromptError
 
 
@@ -68,7 +68,8 @@ class Tokenizer:
             raise CheckpointError(
                 f"tokenizer.json has id {largest}; config.json has vocab_size {config.vocab_size}"
             )
-        self.special = _special_ids(self._reserved, config)
+        self.names = model_type_of(config).special
+        self.special = _special_ids(self._reserved, self.names, config)
 
     @classmethod
     def from_folder(cls, folder: Path, config: ModelConfig) -> Tokenizer:
@@ -181,7 +182,7 @@ def _merge_result(merge: list[str] | str) -> str:
     return "".join(_merge_parts(merge))
 
 
-def _special_ids(reserved: dict[str, int], config: ModelConfig) -> SpecialIds:
+def _special_ids(reserved: dict[str, int], names: SpecialTokens, config: ModelConfig) -> SpecialIds:
     def find(name: str, expected: int | None = None) -> int:
         if name not in reserved:
             raise CheckpointError(f"tokenizer.json has no special token {name}")
@@ -191,7 +192,6 @@ def _special_ids(reserved: dict[str, int], config: ModelConfig) -> SpecialIds:
             )
         return reserved[name]
 
-    names = model_type_of(config).special
     im_end = find(names.im_end, config.eos_token_id)
     end_of_text = reserved.get(names.end_of_text)
     image = None

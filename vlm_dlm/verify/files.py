@@ -10,7 +10,7 @@ from typing import Any
 
 from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.checkpoint.manifest import TensorInfo, read_manifest
-from vlm_dlm.checkpoint.model_types import read_config
+from vlm_dlm.checkpoint.model_types import model_type_of, read_config
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.processor.chat_template import ChatTemplate
 
@@ -55,7 +55,7 @@ class CheckpointFiles:
             tokens={**_vocabulary(folder, tokenizer), **{text: id_ for text, id_, _ in added}},
             special=frozenset(text for text, _, is_special in added if is_special),
             side=side,
-            template=ChatTemplate.from_folder(folder),
+            template=ChatTemplate.from_folder(folder, model_type_of(config)),
             has_template=(folder / "chat_template.jinja").is_file()
             or side["tokenizer_config.json"].get("chat_template") is not None,
             manifest=read_manifest(folder),

@@ -21,7 +21,7 @@ from vlm_dlm_app.answering.modes import (
     given_options,
     mode_options,
     model_id,
-    offered_modes,
+    offered_names,
 )
 from vlm_dlm_app.answering.start import start_comparison
 from vlm_dlm_app.http.errors import ApiError
@@ -32,7 +32,7 @@ from vlm_dlm_app.state import Services
 
 def params_of(services: Services, body: CompareBody) -> dict[str, Any]:
     """Checked options per mode, in the order of the modes. Raises ApiError or ModeError."""
-    offered = offered_modes(services)
+    offered = offered_names(services)
     modes = parse_modes(body.modes, offered)
     check_offered(services, *modes)
     params = dict(mode_options(body.options, *modes))

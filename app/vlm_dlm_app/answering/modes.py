@@ -28,7 +28,7 @@ def resolve_mode(services: Services, model: str | None, generation_mode: str | N
     by_model = _mode_of_model(services, model)
     wanted = None
     if generation_mode not in (None, AUTO):
-        wanted = find_mode(generation_mode, offered_modes(services)).name
+        wanted = find_mode(generation_mode, offered_names(services)).name
     if by_model is not None and wanted is not None and by_model != wanted:
         raise ApiError(
             ModeError.code,
@@ -40,20 +40,20 @@ def resolve_mode(services: Services, model: str | None, generation_mode: str | N
     return mode
 
 
-def offered_modes(services: Services) -> tuple[str, ...]:
+def offered_names(services: Services) -> tuple[str, ...]:
     """Those that the engine has, in its order."""
     return tuple(info.name for info in services.engine.capabilities.modes)
 
 
 def default_mode(services: Services) -> str:
     """What writes where a request does not choose."""
-    offered = offered_modes(services)
+    offered = offered_names(services)
     return DEFAULT_MODE if DEFAULT_MODE in offered else offered[0]
 
 
 def check_offered(services: Services, *modes: str) -> None:
     """Raise ApiError, 400, for the first mode that the engine lacks."""
-    offered = offered_modes(services)
+    offered = offered_names(services)
     for mode in modes:
         if mode not in offered:
             message = f"mode {mode} is not offered here; the modes are {', '.join(offered)}"

@@ -63,7 +63,7 @@ def found_in(scope: Scope) -> Found:
 
 
 def _inner(scope: Scope, found: Found) -> Scope:
-    """The request as it is shown to what stands behind. Raises ApiError (400)."""
+    """The request as it is shown to what stands inside. Raises ApiError (400)."""
     handler = found.handler
     kept = KEPT_HEADERS | MCP_HEADERS if handler.takes is Takes.MCP else KEPT_HEADERS
     headers = [(name, value) for name, value in scope["headers"] if name in kept]

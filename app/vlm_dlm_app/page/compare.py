@@ -163,6 +163,7 @@ def _stage_html(services: Services) -> str:
         {
             "name": info.name,
             "title": info.title,
+            "summary": info.summary,
             "is_lossless": services.is_lossless(info.name),
             "options": [OPTION_FIELDS[name] for name in info.options if name in OPTION_FIELDS],
             "color": MODE_COLORS[i % len(MODE_COLORS)],

@@ -25,7 +25,7 @@ from vlm_dlm_app.answering.compare_run import CompareRun, params_of
 from vlm_dlm_app.answering.generate_run import GenerateRun
 from vlm_dlm_app.answering.image_sources import Source
 from vlm_dlm_app.answering.intake import Ask, ask_of
-from vlm_dlm_app.answering.modes import mode_options, offered_modes, resolve_mode
+from vlm_dlm_app.answering.modes import mode_options, offered_names, resolve_mode
 from vlm_dlm_app.http.disconnect import while_connected
 from vlm_dlm_app.http.held_bytes import Hold
 from vlm_dlm_app.http.parsing import SMALL_BYTES
@@ -204,7 +204,7 @@ class Endpoints:
             own = {"threshold": thresholds, "block_length": block_lengths}
             values = sweeping.axes_of(own, axes or {})
             wanted = mode or sweeping.sweepable(self._services)[0].name
-            name = find_mode(wanted, offered_modes(self._services)).name
+            name = find_mode(wanted, offered_names(self._services)).name
             grid = sweeping.grid_of(self._services, name, values)
             note = sweeping.left_out(self._services, name, values)
             with self._read_later(ask_of(self._services, question, ()), visitor) as ask:

@@ -24,7 +24,7 @@ from vlm_dlm.request import REFERENCE_MODE
 from vlm_dlm_app.page.assets import script, style
 from vlm_dlm_app.page.record import Record, RecordedAnswer, checked_image, read_record
 from vlm_dlm_app.page.report_charts import Line, bar_chart, figure, step_chart
-from vlm_dlm_app.page.speeds import TOO_SHORT, queue_words, speed_of
+from vlm_dlm_app.page.speeds import TOO_SHORT, duration_words, queue_words, speed_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("parts", "tokens", "tracks", "steering", "replay", "encoder", "report")
@@ -96,13 +96,13 @@ def _rows(record: Record) -> list[Row]:
     """The figures of all modes, and how far each agrees with `ar`."""
     # Name, what it means, the figure of one run, how to write it. Medians where there are several.
     medians: Sequence[tuple[str, str, str, Callable[[float], str]]] = (
-        ("First whole sentence", "readable by then", "time_to_first_sentence_ms", _ms),
+        ("First whole sentence", "readable by then", "time_to_first_sentence_ms", duration_words),
         ("Forwards", "of the model, after the prompt", "num_forwards", _count),
         ("Tokens per forward", "", "tokens_per_forward", figure),
         ("Wasted positions", "computed, not in the answer", "num_wasted_positions", _count),
-        ("Image", "0 where an earlier mode left it", "vision_time_ms", _ms),
-        ("Prompt", "0 where an earlier mode left it", "prefill_time_ms", _ms),
-        ("Writing", "", "decode_time_ms", _ms),
+        ("Image", "0 where an earlier mode left it", "vision_time_ms", duration_words),
+        ("Prompt", "0 where an earlier mode left it", "prefill_time_ms", duration_words),
+        ("Writing", "", "decode_time_ms", duration_words),
     )
     shown = record.shown
     modes = [mode for mode, _ in shown]
@@ -143,7 +143,7 @@ def _first_token(record: Record, mode: str) -> str:
     value = record.median_of(mode, "time_to_first_token_ms")
     if value is None:
         return "–"
-    return _ms(value) + queue_words(record.median_of(mode, "queue_time_ms"))
+    return duration_words(value) + queue_words(record.median_of(mode, "queue_time_ms"))
 
 
 def _agreement(answer: RecordedAnswer) -> str:
@@ -203,9 +203,3 @@ def _plain(value: Any) -> str:
 def _count(value: float) -> str:
     """A median of whole numbers may end in a half."""
     return f"{value:g}"
-
-
-def _ms(value: float) -> str:
-    if value >= 1000:
-        return f"{value / 1000:.2f} s"
-    return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"

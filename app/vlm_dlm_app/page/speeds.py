@@ -19,3 +19,10 @@ def queue_words(queue_ms: float | None) -> str:
     if queue_ms is None or queue_ms <= LEAST_QUEUE_MS:
         return ""
     return f", of that {queue_ms:.0f} ms in the queue"
+
+
+def duration_words(ms: float) -> str:
+    """Milliseconds for people; `static/parts.js` has the same for the page."""
+    if ms >= 1000:
+        return f"{ms / 1000:.2f} s"
+    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"

@@ -19,7 +19,7 @@ from vlm_dlm.preflight import mode_params
 from vlm_dlm.request import REFERENCE_MODE
 from vlm_dlm_app.answering.compare_run import judge_of
 from vlm_dlm_app.answering.intake import Ask, over_limit
-from vlm_dlm_app.answering.modes import offered_modes
+from vlm_dlm_app.answering.modes import offered_names
 from vlm_dlm_app.answering.start import start_comparison
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.page.options import PAGE_OPTIONS, PageOption, options_of
@@ -157,7 +157,7 @@ def grid_of(services: Services, mode: str, values: Mapping[str, Sequence[Any]]) 
 
     Raises ApiError or ModeError.
     """
-    name = find_mode(mode, offered_modes(services)).name
+    name = find_mode(mode, offered_names(services)).name
     info = next((i for i in sweepable(services) if i.name == name), None)
     if info is None:
         names = ", ".join(i.name for i in sweepable(services))

@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from vlm_dlm import __version__
-from vlm_dlm_app.answering.modes import offered_modes
+from vlm_dlm_app.answering.modes import offered_names
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.http.held_bytes import Hold
 from vlm_dlm_app.http.middleware.body import HOLD_KEY, replay, with_body
@@ -117,7 +117,7 @@ class Tools:
         for field, its in schema.get("properties", {}).items():
             its.pop("title", None)
             if field in ("mode", "modes"):
-                its["description"] += f" The modes: {', '.join(offered_modes(services))}."
+                its["description"] += f" The modes: {', '.join(offered_names(services))}."
             if field == "image":
                 its["description"] += f" {_UPLOAD} {_URLS[services.settings.allow_image_urls]}"
             if field == "options":

@@ -153,6 +153,13 @@ class AnswerOptions(ModeOptions):
     deadline_s: Annotated[Finite, Field(gt=0, le=86400)] | None = None
 
 
+_hidden = {name for option in REQUEST_OPTIONS for name in option.request_names} & {
+    *AnswerOptions.__annotations__
+}
+if _hidden:
+    raise ValueError(f"options of modes are called as fields of all answers are: {_hidden}")
+
+
 class PromptTokensDetails(BaseModel):
     """Of the tokens of the prompt.
 

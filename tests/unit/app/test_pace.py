@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from vlm_dlm_app.http.middleware.pace import Turns
+from vlm_dlm_app.http.middleware.pace import Starts
 
 
 def test_one_begins_in_each_round_and_clients_take_turns() -> None:
     async def run() -> list[list[str]]:
-        turns, rounds = Turns(), []
+        turns, rounds = Starts(), []
 
         async def ask(client: str) -> None:
             await turns.take(client)
@@ -30,7 +30,7 @@ def test_one_begins_in_each_round_and_clients_take_turns() -> None:
 
 def test_who_leaves_is_passed_over() -> None:
     async def run() -> list[str]:
-        turns, begun = Turns(), []
+        turns, begun = Starts(), []
 
         async def ask(name: str) -> None:
             await turns.take("client")

@@ -162,7 +162,8 @@ def test_a_walk_goes_there_and_back() -> None:
     trails: list[Trail] = [(), (2,), (2, 3), (2, None), (), (5, 5, 4)]
 
     def allowed() -> Iterator[str]:
-        for bias in walk(rule, trails, 2, CPU):
+        for place in walk(rule, trails):
+            bias = place.bias(2, CPU)
             assert bias is not None
             yield "".join("01"[i] for i in (0, 1) if bias[i] == 0.0)
 

@@ -30,13 +30,13 @@ def test_sizes_of_the_full_model() -> None:
 
 
 def test_only_matrices_of_layers_are_quantized() -> None:
-    assert is_quantized("encoder.layers.0.mlp.up_proj.weight", (8, 8))
+    assert is_quantized("decoder.layers.0.mlp.up_proj.weight", (8, 8))
     assert is_quantized("decoder.layers.0.self_attn.qkv_proj.weight", (8, 8))
-    assert not is_quantized("encoder.layers.0.input_layernorm.weight", (8,))
+    assert not is_quantized("decoder.layers.0.input_layernorm.weight", (8,))
     for name in (
         "diffusion_head",
         "encoder.embed_tokens",
-        "encoder.multi_modal_projector.linear_1",
+        "vision.multi_modal_projector.linear_1",
     ):
         assert not is_quantized(f"{name}.weight", (8, 8))
 

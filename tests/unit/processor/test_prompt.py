@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vlm_dlm.checkpoint.model_types import SpecialTokens
 from vlm_dlm.errors import CheckpointError, PromptError
 from vlm_dlm.processor.chat_template import ChatTemplate
 from vlm_dlm.processor.image import Grid
@@ -128,7 +129,7 @@ def test_typed_markers_stay_text(
     assert 1 not in special
     assert (special.count(10), special.count(11)) == (turns + 2, turns + 1)
     assert special.count(12) == special.count(13) == (2 if role == "assistant" else 1)
-    shown = cut(text) if role == "assistant" else text
+    shown = cut(text, SpecialTokens()) if role == "assistant" else text
     assert shown in tokenizer.decode(prompt.token_ids)
 
 
@@ -204,4 +205,4 @@ def test_templates_render_as_elsewhere(tokenizer: Tokenizer) -> None:
     ],
 )
 def test_thoughts_are_cut(answer: str, kept: str) -> None:
-    assert cut(answer) == kept
+    assert cut(answer, SpecialTokens()) == kept

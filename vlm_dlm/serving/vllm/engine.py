@@ -15,7 +15,7 @@ from time import perf_counter
 
 from vlm_dlm.answer_room import fit_answer
 from vlm_dlm.decoding.autoregressive import Autoregressive
-from vlm_dlm.engine.base import Capabilities, offered_modes
+from vlm_dlm.engine.base import Capabilities, describe_modes
 from vlm_dlm.errors import EngineError, VlmDlmError
 from vlm_dlm.events import Failed, Finished, GenerationEvent
 from vlm_dlm.preflight import Checkpoint
@@ -67,7 +67,7 @@ class VllmEngine(StatefulEngine):
         self._pace = pace or Pace()
         self._losses = Losses(limit or RestartLimit(window_s=900.0))
         self._capabilities = Capabilities(
-            modes=offered_modes(VLLM_MODES, has_options=False),
+            modes=describe_modes(VLLM_MODES, has_options=False),
             max_context=checkpoint.config.max_position_embeddings,
             max_running=max_running or MAX_RUNNING,
             needs_pictures=checkpoint.config.vision is not None,

@@ -17,11 +17,11 @@ ROUNDS = 8
 
 
 class Pace:
-    """One request after the other goes on from here, in the order of `Turns`."""
+    """One request after the other goes on from here, in the order of `Starts`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._turns = Turns()
+        self._turns = Starts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -29,7 +29,7 @@ class Pace:
         await self.app(scope, receive, send)
 
 
-class Turns:
+class Starts:
     """In the order of `ClientLines`. One event loop."""
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 window.vlmDlm = window.vlmDlm || {};
 
 vlmDlm.card = (() => {
-  const { make } = vlmDlm.parts;
+  const { make, duration } = vlmDlm.parts;
   const PARTS = [
     ["vision_time_ms", "image"],
     ["prefill_time_ms", "prompt"],
@@ -27,11 +27,6 @@ vlmDlm.card = (() => {
     return value.toLocaleString("en", {
       maximumFractionDigits: size >= 100 || Number.isInteger(value) ? 0 : size >= 10 ? 1 : 2,
     });
-  }
-
-  /** A duration. */
-  function ms(value) {
-    return value >= 1000 ? `${num(value / 1000)} s` : `${num(value)} ms`;
   }
 
   /** Middle of a list, null of none. */
@@ -79,7 +74,7 @@ vlmDlm.card = (() => {
       const word = make("span", "vd-key");
       const swatch = make("span", `vd-dot vd-part-${label}`);
       swatch.setAttribute("aria-hidden", "true");
-      const text = make("span", "", `${label} ${ms(value)}`);
+      const text = make("span", "", `${label} ${duration(value)}`);
       text.dataset.figure = name;
       text.dataset.value = String(value);
       word.append(swatch, text);
@@ -109,7 +104,7 @@ vlmDlm.card = (() => {
     const isCached = runs.filter((run) => run.is_prompt_cached).length;
     const words = isCached ? [isCached === runs.length ? "prompt not included" : ""] : ["image and prompt included"];
     const queue = median(runs.map((run) => run.queue_time_ms)) ?? 0;
-    if (queue > vlmDlm.told.least_queue_ms) words.push(`${ms(queue)} of it in the queue`);
+    if (queue > vlmDlm.told.least_queue_ms) words.push(`${duration(queue)} of it in the queue`);
     return words.filter(Boolean).join(", ");
   }
 
@@ -126,10 +121,10 @@ vlmDlm.card = (() => {
       figure("tokens_per_forward", "tokens per forward", all("tokens_per_forward")),
       figure("num_forwards", "forwards", all("num_forwards")),
       figure("time_to_first_token_ms", "first token", all("time_to_first_token_ms"), {
-        show: ms,
+        show: duration,
         note: startNote(runs),
       }),
-      figure("time_to_first_sentence_ms", "first whole sentence", all("time_to_first_sentence_ms"), { show: ms }),
+      figure("time_to_first_sentence_ms", "first whole sentence", all("time_to_first_sentence_ms"), { show: duration }),
       figure("num_wasted_positions", "wasted positions", all("num_wasted_positions"), { note: wasted }),
     );
     container.replaceChildren(figures, split(runs), basis(runs));
@@ -144,5 +139,5 @@ vlmDlm.card = (() => {
     return { ...run, is_prompt_cached: (usage?.prompt_tokens_details?.cached_tokens ?? 0) > 0 };
   }
 
-  return { render, runOf, num, ms, median };
+  return { render, runOf, num, median };
 })();

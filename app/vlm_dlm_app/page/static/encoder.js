@@ -2,7 +2,7 @@ window.vlmDlm = window.vlmDlm || {};
 
 /** What the encoder saw: the picture at its size, cell by cell, and where the time went. */
 vlmDlm.encoder = (() => {
-  const { make, seconds, placeOf, onRecord, pictureOf } = vlmDlm.parts;
+  const { make, duration, placeOf, onRecord, pictureOf } = vlmDlm.parts;
   const MAX_HEIGHT = 480; // of the picture on the screen
   const PARTS = [
     ["image", "Image"],
@@ -53,7 +53,7 @@ vlmDlm.encoder = (() => {
         const piece = make("i", `part-${part}`);
         piece.style.width = `${(times[part] / longest) * 100}%`;
         bar.append(piece);
-        words.push(`${name.toLowerCase()} ${seconds(times[part])} (${Math.round((times[part] / total) * 100)} %)`);
+        words.push(`${name.toLowerCase()} ${duration(times[part])} (${Math.round((times[part] / total) * 100)} %)`);
       }
       bar.setAttribute("aria-hidden", "true");
       box.append(make("div", "encoder-row", "", make("strong", "", title), bar, make("span", "", words.join(", "))));

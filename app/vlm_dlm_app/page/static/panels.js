@@ -2,14 +2,8 @@
 window.vlmDlm = window.vlmDlm || {};
 
 vlmDlm.panels = (() => {
-  const { make } = vlmDlm.parts;
+  const { make, sentence } = vlmDlm.parts;
   const FRAME_MS = 100;
-  const HOW = {
-    ar: "One token per forward pass, left to right. The yardstick for the others.",
-    diffusion: "Fills a block of masks, many tokens per forward pass.",
-    linear_spec: "Drafts a whole block, then checks it in a second forward pass.",
-    quadratic_spec: "Checks one draft and writes the next in the same forward pass.",
-  };
   const MARK = { idle: "", waiting: "○", queued: "○", prompt: "◔", writing: "◑", done: "●", stopped: "■", error: "▲" };
 
   /** Draws panels together: first all reading, then all writing, so that the page is laid out once. */
@@ -68,7 +62,7 @@ vlmDlm.panels = (() => {
       const head = make("header", "vd-head");
       head.append(title, this.chip);
       this.canvas = make("div", "vd-canvas");
-      this.hint = make("p", "vd-hint", HOW[this.info.name] ?? "");
+      this.hint = make("p", "vd-hint", sentence(this.info.summary ?? ""));
       this.committed = make("span", "vd-committed");
       this.drafts = make("span", "vd-drafts");
       this.drafts.setAttribute("aria-hidden", "true");

@@ -11,9 +11,15 @@ vlmDlm.parts = (() => {
     return element;
   }
 
-  /** Milliseconds for people. */
-  function seconds(ms) {
-    return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(2)} s`;
+  /** Words as a sentence of their own. */
+  function sentence(words) {
+    return words && `${words[0].toUpperCase()}${words.slice(1)}.`;
+  }
+
+  /** Milliseconds for people; `page/speeds.py` has the same for pages that the server makes. */
+  function duration(ms) {
+    if (ms >= 1000) return `${(ms / 1000).toFixed(2)} s`;
+    return ms >= 10 ? `${Math.round(ms)} ms` : `${ms.toFixed(1)} ms`;
   }
 
   /** The place of a part of the stage, made after the panels where it is missing. */
@@ -51,5 +57,5 @@ vlmDlm.parts = (() => {
     });
   }
 
-  return { make, seconds, placeOf, onRecord, rememberPicture, pictureOf };
+  return { make, sentence, duration, placeOf, onRecord, rememberPicture, pictureOf };
 })();

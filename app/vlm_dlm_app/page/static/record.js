@@ -58,12 +58,12 @@ vlmDlm.record = (() => {
   /** What image and prompt took, and whether speeds can be compared. */
   function cost({ first, parallel, runs }) {
     if (!first) return "";
-    const { ms } = vlmDlm.card;
+    const { duration } = vlmDlm.parts;
     const isTold = first.prefill_ms != null; // an engine may not say
     let words = `The prompt has ${first.prompt_tokens} tokens.`;
     if (isTold && first.is_prompt_cached) words = "The prompt was in the cache already, so no mode had to compute it.";
     if (isTold && !first.is_prompt_cached) {
-      const times = `image ${ms(first.vision_ms)}, prompt of ${first.prompt_tokens} tokens ${ms(first.prefill_ms)}`;
+      const times = `image ${duration(first.vision_ms)}, prompt of ${first.prompt_tokens} tokens ${duration(first.prefill_ms)}`;
       words = `The prompt was computed once (${times}) and taken over by all the others.`;
     }
     const isApart = isTold && Object.values(runs[0] ?? {}).some((run) => !run.is_prompt_told);

@@ -2,7 +2,7 @@ window.vlmDlm = window.vlmDlm || {};
 
 /** One scrub bar for all modes. Needs parts, tracks, steering and tokens. */
 vlmDlm.replay = (() => {
-  const { make, seconds, placeOf, onRecord } = vlmDlm.parts,
+  const { make, duration, placeOf, onRecord } = vlmDlm.parts,
     { trackOf, stateAt } = vlmDlm.tracks;
   const ORIGIN = 1,
     STEP = 3; // places in a token's list
@@ -208,7 +208,7 @@ vlmDlm.replay = (() => {
       this.bar.max = this.end;
       for (const track of this.tracks) this.drawLane(track);
       const summary = this.record.summary || {};
-      const took = `took ${seconds((summary.vision_ms || 0) + (summary.prefill_ms || 0))}, once for all`;
+      const took = `took ${duration((summary.vision_ms || 0) + (summary.prefill_ms || 0))}, once for all`;
       const came = summary.is_prompt_cached ? "came from the cache" : took;
       const prompt = summary.prefill_ms === null ? "" : `; image and prompt ${came}`; // an engine may not say
       this.note.textContent =
@@ -257,7 +257,7 @@ vlmDlm.replay = (() => {
       }
       this.place.textContent =
         this.axis === "time"
-          ? `${seconds(this.at)} of ${seconds(this.end)}`
+          ? `${duration(this.at)} of ${duration(this.end)}`
           : `${Math.floor(this.at)} of ${this.end} forwards`;
       if (!this.playing) this.tell();
     }

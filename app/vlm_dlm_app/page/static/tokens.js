@@ -3,7 +3,7 @@
 window.vlmDlm = window.vlmDlm || {};
 
 vlmDlm.tokens = (() => {
-  const { make } = vlmDlm.parts;
+  const { make, duration } = vlmDlm.parts;
   const ORIGINS = {
     ar: "written one at a time",
     unmasked: "filled in for a mask",
@@ -133,7 +133,7 @@ vlmDlm.tokens = (() => {
     lines.push(["step", String(step)], ["block", String(block + 1)]);
     if (confidence != null) lines.push(["confidence", `${(100 * confidence).toFixed(confidence > 0.9995 ? 0 : 1)} %`]);
     if (margin != null) lines.push(["margin", `${Number(margin).toPrecision(3)} to the second best logit`]);
-    if (time != null) lines.push(["time", `${Math.round(time)} ms${forwards == null ? "" : `, ${forwards} forwards`}`]);
+    if (time != null) lines.push(["time", `${duration(time)}${forwards == null ? "" : `, ${forwards} forwards`}`]);
     return lines;
   }
 
