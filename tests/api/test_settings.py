@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from tests.api.serving import PlayedEngine
 from vlm_dlm.errors import BadInputError
@@ -286,3 +286,10 @@ def test_a_file_that_is_empty(tmp_path: Path, text: str) -> None:
         load_settings(file=file, environment={})
     file.write_text("# nothing is changed here\n", encoding="utf-8")
     assert load_settings(file=file, environment={}) == Settings()
+
+
+@pytest.mark.parametrize(("name", "most"), [("max_stop", 16), ("max_stop_chars", 256)])
+def test_no_more_is_promised_than_the_engine_takes(name: str, most: int) -> None:
+    assert getattr(Settings.model_validate({name: most}), name) == most
+    with pytest.raises(ValidationError, match=f"less than or equal to {most}"):
+        Settings.model_validate({name: most + 1})

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode
 
+from vlm_dlm.request import MAX_STOP_CHARS, MAX_STOP_STRINGS
+
 MIB = 2**20
 
 Count = Annotated[int, Field(ge=1)]
@@ -194,8 +196,10 @@ class SettingFields(BaseSettings):
     max_json_depth: Count = Field(default=32, description="levels of nesting")
     max_tokens_limit: Count = Field(default=4096, description="largest `max_tokens`")
     max_n: Count = Field(default=4, description="answers to one request")
-    max_stop: Count = Field(default=4, description="stop strings of one request")
-    max_stop_chars: Count = Field(default=64, description="of one stop string")
+    max_stop: Count = Field(
+        default=4, le=MAX_STOP_STRINGS, description="stop strings of one request"
+    )
+    max_stop_chars: Count = Field(default=64, le=MAX_STOP_CHARS, description="of one stop string")
 
     max_waiting: Count = Field(default=64, description="requests that may wait")
     max_waiting_tokens: Count = Field(default=65536, description="prompt tokens that may wait")
