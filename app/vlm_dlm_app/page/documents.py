@@ -6,12 +6,11 @@ server's name alone.
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import replace
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vlm_dlm_app.page.collecting import Collected, KeptAnswers, collected
 from vlm_dlm_app.page.handlers import API
 
 PATHS = frozenset({"/", "/config", f"{API}/info"})
@@ -22,25 +21,12 @@ _NAME = b"name-of-this-server.invalid"
 Key = tuple[str, str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One document, kept for all who ask.
-
-    headers: all but its length.
-    body: with _NAME in the place of the server's name.
-    """
-
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-
-
 class Documents:
     """Answers for `app` what it would answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._kept: OrderedDict[Key, Document] = OrderedDict()
-        self._making = asyncio.Lock()
+        self._kept = KeptAnswers(MAX_KEPT, lambda _: 1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         host = _host(scope)
@@ -48,39 +34,29 @@ class Documents:
             await self.app(scope, receive, send)
             return
         key: Key = (scope["path"], scope["scheme"], scope.get("root_path", ""))
-        async with self._making:
-            document = self._kept.get(key) or await self._make(key, scope, receive, send)
-        if document is None:
-            return
-        body = document.body.replace(_NAME, host)
-        headers = [*document.headers, (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        answer = await self._kept.get(key, lambda: self._make(key, scope, receive))
+        if answer is not None and answer.status == 200:
+            answer = _named(answer, host)
+        if answer is not None:
+            await answer.send_to(send)
 
-    async def _make(self, key: Key, scope: Scope, receive: Receive, send: Send) -> Document | None:
-        """None where what came is no document; it has been handed on."""
+    async def _make(self, key: Key, scope: Scope, receive: Receive) -> Collected | None:
+        """With _NAME in the place of the server's name; kept if it is a document."""
         headers = [
             pair for pair in scope["headers"] if pair[0] not in (b"host", b"accept-encoding")
         ]
-        collected: list[Message] = []
-
-        async def collect(message: Message) -> None:
-            collected.append(message)
-
         inner = {**scope, "headers": [*headers, (b"host", _NAME)]}
-        await self.app(inner, receive, collect)
-        if not collected or collected[0].get("status") != 200:
-            for message in collected:
-                await send(message)
-            return None
-        document = Document(
-            [pair for pair in collected[0]["headers"] if pair[0].lower() != b"content-length"],
-            b"".join(message.get("body", b"") for message in collected[1:]),
-        )
-        self._kept[key] = document
-        if len(self._kept) > MAX_KEPT:
-            self._kept.popitem(last=False)
-        return document
+        answer = await collected(self.app, inner, receive)
+        if answer is not None and answer.status == 200:
+            self._kept.keep(key, answer)
+        return answer
+
+
+def _named(answer: Collected, host: bytes) -> Collected:
+    body = answer.body.replace(_NAME, host)
+    headers = [pair for pair in answer.headers if pair[0].lower() != b"content-length"]
+    length = (b"content-length", str(len(body)).encode())
+    return replace(answer, headers=[*headers, length], body=body)
 
 
 def _host(scope: Scope) -> bytes | None:

@@ -90,7 +90,7 @@ def test_no_more_than_so_many_are_kept() -> None:
         kept = Documents(Inner())
         for index in range(3 * MAX_KEPT):
             await ask(kept, prefix=f"/{index}")
-        assert len(kept._kept) == MAX_KEPT  # pyright: ignore[reportPrivateUsage]
+        assert len(kept._kept.keys()) == MAX_KEPT  # pyright: ignore[reportPrivateUsage]
 
     asyncio.run(run())
 

@@ -89,6 +89,33 @@ def test_what_is_no_file_or_short_is_not_kept(status: int, body: bytes) -> None:
     asyncio.run(run())
 
 
+def test_a_small_file_waits_for_no_other() -> None:
+    async def run() -> None:
+        may_go_on = asyncio.Event()
+
+        async def inner(scope: Any, receive: Any, send: Any) -> None:
+            is_small = scope["path"] == "/assets/small.js"
+            if not is_small:
+                await may_go_on.wait()
+            await Inner(body=b"short" if is_small else TEXT)(scope, receive, send)
+
+        app = Packed(inner)
+        await ask(app, "/assets/small.js")
+        large = asyncio.create_task(ask(app, "/assets/large.js"))
+        await asyncio.sleep(0)
+        assert (await asyncio.wait_for(ask(app, "/assets/small.js"), 5))[1] == b"short"
+        may_go_on.set()
+        await large
+
+    asyncio.run(run())
+
+
+def test_more_than_may_be_kept_is_sent_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "MAX_KEPT_BYTES", 10)
+    _, body = asyncio.run(ask(Packed(Inner())))
+    assert gzip.decompress(body) == TEXT
+
+
 def test_what_is_kept_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "MAX_KEPT_BYTES", 10_000)
 
@@ -97,6 +124,6 @@ def test_what_is_kept_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         for index in range(9):
             await ask(app, f"/assets/{index}.js")
         kept = app._kept  # pyright: ignore[reportPrivateUsage]
-        assert list(kept) == [f"/assets/{index}.js" for index in (6, 7, 8)]
+        assert kept.keys() == [f"/assets/{index}.js" for index in (6, 7, 8)]
 
     asyncio.run(run())
