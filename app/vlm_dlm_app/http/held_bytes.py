@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from vlm_dlm.errors import QueueFullError
 from vlm_dlm.shares import Shares
 
+# In the scope's state: what the body counts for, to whoever keeps it longer than the request.
+HOLD_KEY = "body_hold"
 NODE_BYTES = 64  # of a value that is no text
 _PLAIN = (int, float, bool, type(None))
 

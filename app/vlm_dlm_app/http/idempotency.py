@@ -13,8 +13,7 @@ from fastapi import Request
 
 from vlm_dlm.shares import share_of
 from vlm_dlm_app.http.errors import ApiError
-from vlm_dlm_app.http.held_bytes import Hold
-from vlm_dlm_app.http.middleware.body import HOLD_KEY
+from vlm_dlm_app.http.held_bytes import HOLD_KEY, Hold
 from vlm_dlm_app.http.shared_run import Chunks, Follower, Run
 
 HEADER = "Idempotency-Key"

@@ -21,8 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vlm_dlm_app.answering.image_sources import is_url
 from vlm_dlm_app.http.bodies import read_json
 from vlm_dlm_app.http.errors import ApiError
-from vlm_dlm_app.http.held_bytes import Hold, size_of
-from vlm_dlm_app.http.middleware.body import HOLD_KEY, replay, with_body
+from vlm_dlm_app.http.held_bytes import HOLD_KEY, Hold, size_of
+from vlm_dlm_app.http.middleware.body import replay, with_body
 from vlm_dlm_app.http.parsing import BodyWorker
 from vlm_dlm_app.page.aside import Values, with_values
 from vlm_dlm_app.page.boundary import found_in

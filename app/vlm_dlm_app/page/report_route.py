@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from vlm_dlm_app.http.auth import ClientDep
 from vlm_dlm_app.http.bodies import read_json
-from vlm_dlm_app.http.middleware.body import HOLD_KEY
+from vlm_dlm_app.http.held_bytes import HOLD_KEY
 from vlm_dlm_app.http.parsing import SMALL_BYTES
 from vlm_dlm_app.page.report import build_report
 from vlm_dlm_app.schemas.bounds import MAX_ADDRESS_CHARS, MAX_FIELDS, BoundedModel

@@ -26,8 +26,8 @@ from starlette.types import Receive, Scope, Send
 from vlm_dlm import __version__
 from vlm_dlm_app.answering.modes import offered_names
 from vlm_dlm_app.http.errors import ApiError
-from vlm_dlm_app.http.held_bytes import Hold
-from vlm_dlm_app.http.middleware.body import HOLD_KEY, replay, with_body
+from vlm_dlm_app.http.held_bytes import HOLD_KEY, Hold
+from vlm_dlm_app.http.middleware.body import replay, with_body
 from vlm_dlm_app.page.handlers import UPLOAD_PATH
 from vlm_dlm_app.page.runs import checked, sentence
 from vlm_dlm_app.page.tool_messages import read_message, refused

@@ -13,15 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vlm_dlm.errors import QueueFullError
 from vlm_dlm_app.http.content_coding import Unpacker, unpacker_of
 from vlm_dlm_app.http.errors import ApiError
-from vlm_dlm_app.http.held_bytes import HeldBytes, Hold
+from vlm_dlm_app.http.held_bytes import HOLD_KEY, HeldBytes, Hold
 from vlm_dlm_app.http.json_shape import check_shape
 from vlm_dlm_app.http.json_text import without_mark
 from vlm_dlm_app.http.middleware.gate import SAFE_METHODS
 from vlm_dlm_app.http.parsing import SMALL_BYTES, BodyWorker, effort_of
 from vlm_dlm_app.telemetry.metrics import Metrics
-
-# In the scope's state: what the body counts for, to whoever keeps it longer than the request.
-HOLD_KEY = "body_hold"
 
 
 @dataclass(frozen=True, slots=True)
