@@ -25,10 +25,10 @@ from vlm_dlm.cli.mode_options import with_mode_options
 from vlm_dlm.cli.serve import serve
 from vlm_dlm.cli.train import train
 from vlm_dlm.cli.verify import verify
+from vlm_dlm.environment import DEBUG_VARIABLE
 from vlm_dlm.errors import EngineError, VlmDlmError
 
 BAD_INPUT, INTERNAL, INTERRUPTED = 2, 1, 130
-DEBUG_VARIABLE = "VLM_DLM_DEBUG"
 
 app = typer.Typer(
     name="vlm-dlm",

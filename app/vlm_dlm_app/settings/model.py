@@ -9,11 +9,11 @@ from typing import Any, get_args
 from pydantic import SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from vlm_dlm.environment import SETTINGS_PREFIX
 from vlm_dlm_app.http.header_values import is_host
 from vlm_dlm_app.http.proxies import TrustedProxies, as_prefix
 from vlm_dlm_app.settings.fields import SettingFields
 
-PREFIX = "VLM_DLM_"
 _ORIGIN = re.compile(
     r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?"
 )
@@ -23,7 +23,7 @@ class Settings(SettingFields):
     """Everything an operator can set, checked."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="forbid", frozen=True, protected_namespaces=()
+        env_prefix=SETTINGS_PREFIX, extra="forbid", frozen=True, protected_namespaces=()
     )
 
     @field_validator("*", mode="before")

@@ -10,12 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from vlm_dlm.environment import DEBUG_VARIABLE, SETTINGS_PREFIX
 from vlm_dlm.errors import BadInputError
 from vlm_dlm_app.http.validation import place_of, sentence_of
-from vlm_dlm_app.settings.model import PREFIX, Settings
+from vlm_dlm_app.settings.model import Settings
 
 # Variables of this prefix that are not settings of the server.
-OTHER_VARIABLES = frozenset({"VLM_DLM_DEBUG"})
+OTHER_VARIABLES = frozenset({DEBUG_VARIABLE})
 # Settings that vLLM does not take, of those that flags can set.
 OF_OWN_ENGINE = ("device", "quantize", "adapter", "single_process")
 
@@ -73,9 +74,9 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """Settings by their lower-case names; one that is empty is not set, so that a compose file can
     pass it on. An unknown one is kept and refused later."""
     return {
-        name.removeprefix(PREFIX).lower(): value
+        name.removeprefix(SETTINGS_PREFIX).lower(): value
         for name, value in environment.items()
-        if name.startswith(PREFIX) and name not in OTHER_VARIABLES and value
+        if name.startswith(SETTINGS_PREFIX) and name not in OTHER_VARIABLES and value
     }
 
 

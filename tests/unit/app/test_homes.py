@@ -29,6 +29,8 @@ HOMES = {
     r"\bnum_prompt \+ \w+ \+ \w+": ["vlm_dlm/answer_room.py"],
     # Giving up on what is lost again and again.
     r"\.max_losses\b": ["vlm_dlm/serving/managed.py"],
+    # Which variables of the environment are ours.
+    r"\"VLM_DLM_\"": ["vlm_dlm/environment.py"],
     # How much memory there is.
     r"/proc/meminfo|SC_PHYS_PAGES|/sys/fs/cgroup": ["vlm_dlm/memory.py"],
     # What an engine is tried with.

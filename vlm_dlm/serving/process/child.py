@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 import vlm_dlm
+from vlm_dlm.environment import without_settings
 from vlm_dlm.serving.launch import Launch
 from vlm_dlm.serving.process.frame_socket import FrameSocket
 from vlm_dlm.serving.process.wire import encode
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 NUM_KEPT_LINES = 20
 MODULE = "vlm_dlm.serving.process.main"
 REAP_S = 5.0
-SETTINGS_PREFIX = "VLM_DLM_"
 OUTPUT_S = 0.5  # for the last lines of a process that has ended
 
 
@@ -114,8 +114,7 @@ class EngineChild:
 def _spawn(theirs: socket.socket) -> subprocess.Popen[bytes]:
     descriptor = theirs.fileno()
     root = str(Path(vlm_dlm.__file__).parent.parent)
-    # Settings, keys of clients among them, are not its business.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(SETTINGS_PREFIX)}
+    environment = without_settings()
     paths = (root, environment.get("PYTHONPATH", ""))
     return subprocess.Popen(
         [

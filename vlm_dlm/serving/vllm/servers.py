@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from vlm_dlm.environment import without_settings
 from vlm_dlm.serving.vllm.client import VllmClient
 from vlm_dlm.serving.vllm.installation import Installation
 
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 NUM_KEPT_LINES = 40
 TERM_S, KILL_S = 10.0, 5.0
 LOCAL_URL = "http://vllm"  # only the Unix socket counts
-SETTINGS_PREFIX = "VLM_DLM_"
 # Nothing is fetched and nothing is told to anybody; what is set already stays as it is.
 QUIET = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 CPU_CACHE = {"VLLM_CPU_KVCACHE_SPACE": "2"}  # GiB, for all answers together
@@ -152,7 +152,7 @@ class ChildServer(VllmServer):
         self._lines.clear()
         self._folder = tempfile.mkdtemp(prefix="vlm-dlm-")
         socket = str(Path(self._folder, "vllm.sock"))
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(SETTINGS_PREFIX)}
+        kept = without_settings()
         kept.pop("PYTHONPATH", None)  # it is another environment's
         cache = CPU_CACHE if self._launch.installation.is_cpu else {}
         self._process = subprocess.Popen(
