@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-import json
 import logging
 import os
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.json_file import parse_object
 from vlm_dlm.checkpoint.listing import CONFIG, Listing, RemoteFile
 from vlm_dlm.checkpoint.model_types import parse_config
 from vlm_dlm.checkpoint.places import Place
@@ -237,13 +237,7 @@ def read_licence_text(listing: Listing) -> str | None:
 
 def read_config(listing: Listing) -> ModelConfig:
     """What the checkpoint is, before anything large is downloaded. Raises CheckpointError."""
-    try:
-        raw = json.loads(read_small(listing, CONFIG))
-    except ValueError as error:
-        raise CheckpointError(f"{CONFIG} of {listing.repo} is not valid JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{CONFIG} of {listing.repo} does not hold a JSON object")
-    return parse_config(raw)
+    return parse_config(parse_object(read_small(listing, CONFIG), f"{CONFIG} of {listing.repo}"))
 
 
 def read_small(listing: Listing, name: str) -> str:

@@ -5,7 +5,6 @@ A further type is one row of MODEL_TYPES. The modules are `VlmModel` for each.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from vlm_dlm.checkpoint import schema
 from vlm_dlm.checkpoint.config import TEXT_TYPE, VLM_TYPE, ModelConfig
 from vlm_dlm.checkpoint.default_template import CHAT_TEMPLATE
+from vlm_dlm.checkpoint.json_file import read_object
 from vlm_dlm.checkpoint.tensors import PREFIXES, Shape, published_tensors
 from vlm_dlm.errors import CheckpointError
 
@@ -91,16 +91,7 @@ def parse_config(raw: dict[str, Any]) -> ModelConfig:
 
 def read_config(folder: Path) -> ModelConfig:
     """`config.json` of a checkpoint folder. Raises CheckpointError."""
-    path = folder / "config.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise CheckpointError(f"no config.json in {folder}") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{path} does not hold a JSON object")
-    return parse_config(raw)
+    return parse_config(read_object(folder / "config.json"))
 
 
 def written_config(config: ModelConfig) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.json_file import read_object
 from vlm_dlm.checkpoint.manifest import check_tensors, read_header
 from vlm_dlm.checkpoint.tensors import Shape
 from vlm_dlm.errors import CheckpointError
@@ -63,14 +63,7 @@ def load_draft_adapter(model: VlmModel, folder: Path) -> None:
 def _read_options(folder: Path) -> tuple[int, float]:
     """Rank and scale."""
     path = folder / CONFIG_FILE
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise CheckpointError(f"no {CONFIG_FILE} in {folder}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{path} does not hold a JSON object")
+    raw = read_object(path)
     targets = raw.get("target_modules")
     if targets not in ("o_proj", ["o_proj"]):
         raise CheckpointError(f"{path} has target_modules {targets!r}; only o_proj is supported")

@@ -5,13 +5,13 @@ One that is not ours is rendered in a process of its own, with limits.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vlm_dlm.checkpoint.default_template import CHAT_TEMPLATE
 from vlm_dlm.checkpoint.model_types import ModelType
+from vlm_dlm.checkpoint.json_file import read_optional_object
 from vlm_dlm.errors import CheckpointError, PromptError
 from vlm_dlm.processor.template_child import rendered
 from vlm_dlm.processor.template_process import TemplateProcess
@@ -41,7 +41,7 @@ class ChatTemplate:
     @classmethod
     def from_folder(cls, folder: Path, model_type: ModelType) -> ChatTemplate:
         """`chat_template.jinja`, else the one in `tokenizer_config.json`, else the built-in."""
-        settings = _tokenizer_settings(folder / "tokenizer_config.json")
+        settings = read_optional_object(folder / "tokenizer_config.json")
         path = folder / "chat_template.jinja"
         try:
             source = path.read_text(encoding="utf-8")
@@ -79,18 +79,6 @@ class ChatTemplate:
             cause = f": {reply['failed']}" if reply["failed"] else ""
             raise CheckpointError(f"the checkpoint's chat template cannot be rendered{cause}")
         return reply["text"]
-
-
-def _tokenizer_settings(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        raise CheckpointError(f"{path} is not valid JSON") from None
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{path} does not hold a JSON object")
-    return raw
 
 
 def _listed_template(value: Any) -> str | None:

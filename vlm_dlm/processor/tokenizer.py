@@ -16,6 +16,7 @@ from tokenizers import Tokenizer as Backend
 
 from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.checkpoint.model_types import SpecialTokens, model_type_of
+from vlm_dlm.checkpoint.json_file import read_object
 from vlm_dlm.errors import CheckpointError, PromptError
 
 
@@ -74,14 +75,7 @@ class Tokenizer:
     @classmethod
     def from_folder(cls, folder: Path, config: ModelConfig) -> Tokenizer:
         """Read `tokenizer.json`. Raises CheckpointError when it is missing or unusable."""
-        path = folder / "tokenizer.json"
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except OSError:
-            raise CheckpointError(f"no tokenizer.json in {folder}") from None
-        except ValueError:
-            raise CheckpointError(f"{path} is not valid JSON") from None
-        return cls(raw, config)
+        return cls(read_object(folder / "tokenizer.json"), config)
 
     def encode_text(self, text: str) -> list[int]:
         """Ids of untrusted text. `<|im_end|>` in it stays the characters it is written with.

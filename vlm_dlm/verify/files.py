@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vlm_dlm.checkpoint.config import ModelConfig
+from vlm_dlm.checkpoint.json_file import read_object, read_optional_object
 from vlm_dlm.checkpoint.manifest import TensorInfo, read_manifest
 from vlm_dlm.checkpoint.model_types import model_type_of, read_config
 from vlm_dlm.errors import CheckpointError
@@ -43,14 +43,14 @@ class CheckpointFiles:
     def open(cls, folder: Path, adapter: Path | None = None) -> CheckpointFiles:
         """Raises CheckpointError for what cannot be read at all."""
         config = read_config(folder)
-        tokenizer = _read_json(folder / "tokenizer.json", is_needed=True)
-        side = {name: _read_json(folder / name, is_needed=False) for name in SIDE_FILES}
+        tokenizer = read_object(folder / "tokenizer.json")
+        side = {name: read_optional_object(folder / name) for name in SIDE_FILES}
         added = _added(folder, tokenizer)
         own = folder / ADAPTER_FOLDER
         return cls(
             folder=folder,
             config=config,
-            raw_config=_read_json(folder / "config.json", is_needed=True),
+            raw_config=read_object(folder / "config.json"),
             raw_tokenizer=tokenizer,
             tokens={**_vocabulary(folder, tokenizer), **{text: id_ for text, id_, _ in added}},
             special=frozenset(text for text, _, is_special in added if is_special),
@@ -66,20 +66,6 @@ class CheckpointFiles:
     def is_text_only(self) -> bool:
         """No vision tower."""
         return self.config.vision is None
-
-
-def _read_json(path: Path, is_needed: bool) -> Mapping[str, Any]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        if is_needed:
-            raise CheckpointError(f"no {path.name} in {path.parent}") from None
-        return {}
-    except ValueError:
-        raise CheckpointError(f"{path} is not valid JSON") from None
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{path} does not hold a JSON object")
-    return raw
 
 
 def _vocabulary(folder: Path, tokenizer: Mapping[str, Any]) -> dict[str, int]:

@@ -31,6 +31,8 @@ HOMES = {
     r"\.max_losses\b": ["vlm_dlm/serving/managed.py"],
     # Which variables of the environment are ours.
     r"\"VLM_DLM_\"": ["vlm_dlm/environment.py"],
+    # How a checkpoint's JSON file is refused.
+    r"not hold a JSON object": ["vlm_dlm/checkpoint/json_file.py"],
     # How much memory there is.
     r"/proc/meminfo|SC_PHYS_PAGES|/sys/fs/cgroup": ["vlm_dlm/memory.py"],
     # What an engine is tried with.
