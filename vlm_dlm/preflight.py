@@ -84,9 +84,15 @@ def mode_params(
 
 def read_images(sources: Sequence[ImageSource], apply_exif: bool = True) -> tuple[Image.Image, ...]:
     """Decode images: paths, file contents, or opened ones. Raises ImageError."""
-    if len(sources) > MAX_IMAGES:
-        raise ImageError(f"{len(sources)} images were given; the limit is {MAX_IMAGES}")
+    check_num_images(len(sources))
     return tuple(_read(source, apply_exif) for source in sources)
+
+
+def check_num_images(num: int, limit: int = MAX_IMAGES, setting: str | None = None) -> None:
+    """Raise ImageError for more images than one request may bring. setting: of the limit."""
+    if num > limit:
+        named = "" if setting is None else f" ({setting})"
+        raise ImageError(f"{num} images were given; the limit is {limit}{named}")
 
 
 def _read(source: ImageSource, apply_exif: bool) -> Image.Image:

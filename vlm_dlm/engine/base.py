@@ -14,6 +14,8 @@ from vlm_dlm.decoding import MODES
 from vlm_dlm.events import GenerationEvent
 from vlm_dlm.request import GenerationRequest
 
+ENGINE_FAILED = "the engine failed while this request was running"
+
 
 @dataclass(frozen=True, slots=True)
 class ModeInfo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from time import perf_counter
 
+from vlm_dlm.engine.base import ENGINE_FAILED
 from vlm_dlm.engine.execution import is_out_of_memory
 from vlm_dlm.engine.request_state import RequestState
 from vlm_dlm.errors import EngineError, UnavailableError, VlmDlmError
@@ -100,5 +101,5 @@ def failed(state: RequestState, error: Exception) -> Failed:
         error = UnavailableError("the engine has too little memory for this request at the moment")
     if not isinstance(error, VlmDlmError):
         logger.error("a request failed in the engine", exc_info=error)
-        error = EngineError("the engine failed while this request was running")
+        error = EngineError(ENGINE_FAILED)
     return Failed(state.id, error.code, str(error), perf_counter())

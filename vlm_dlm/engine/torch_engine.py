@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
-from vlm_dlm.engine.base import Capabilities, Engine, Progress
+from vlm_dlm.engine.base import ENGINE_FAILED, Capabilities, Engine, Progress
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.errors import EngineError, VlmDlmError
 from vlm_dlm.events import Failed, GenerationEvent, is_terminal
@@ -124,7 +124,7 @@ class TorchEngine(Engine):
         except Exception:
             logger.exception("the engine failed and runs nothing any more")
             has_failed = True
-            self._fail_callers("the engine failed while this request was running")
+            self._fail_callers(ENGINE_FAILED)
         finally:
             self._stop_taking()
             self._drain(is_blocking=False)

@@ -19,10 +19,9 @@ from vlm_dlm.errors import (
     BadInputError,
     ContextLengthError,
     DeadlineError,
-    ImageError,
     PromptError,
 )
-from vlm_dlm.preflight import conversation
+from vlm_dlm.preflight import check_num_images, conversation
 from vlm_dlm.processor.prompt import Message, TextPart
 from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.serving.queue.fair_queue import Priority
@@ -123,7 +122,7 @@ async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput
     them is touched; then ImageError and PromptError, or DeadlineError.
     """
     _check_conversation(services, ask.messages)
-    _check_num_images(services, len(ask.images))
+    check_num_images(len(ask.images), services.settings.max_images, "max_images")
     services.service.check_room(client)
     try:
         async with asyncio.timeout(ask.rest_s):
@@ -209,13 +208,6 @@ def over_limit(param: str, found: str, limit: int, setting: str | None = None) -
     """A request beyond what this server allows. found: as in 'is 9000'. setting: of the limit."""
     named = "" if setting is None else f" ({setting})"
     return ApiError("over_limit", f"{param} {found}; the limit is {limit}{named}", param)
-
-
-def _check_num_images(services: Services, num_images: int) -> None:
-    """Raise ImageError for more images than one request may bring."""
-    limit = services.settings.max_images
-    if num_images > limit:
-        raise ImageError(f"{num_images} images were given; the limit is {limit} (max_images)")
 
 
 def _check_conversation(services: Services, messages: Sequence[Message]) -> None:

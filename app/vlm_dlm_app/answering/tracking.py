@@ -11,7 +11,7 @@ from time import monotonic
 
 from vlm_dlm.errors import DeadlineError, QueueFullError, VlmDlmError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started, Stats
-from vlm_dlm.serving.queue.service import Service, Ticket
+from vlm_dlm.serving.queue.service import WAITED_TOO_LONG, Service, Ticket
 from vlm_dlm_app.http.auth import client_hash
 from vlm_dlm_app.http.fan_in import Group
 from vlm_dlm_app.state import Services
@@ -81,7 +81,7 @@ async def patiently(service: Service, ticket: Ticket) -> AsyncGenerator[Generati
         if ends_s is not None:
             left_s = ends_s - monotonic()
             if left_s <= 0:
-                raise DeadlineError("the deadline passed while the request was waiting")
+                raise DeadlineError(WAITED_TOO_LONG)
             ticket.deadline_s = left_s
 
 

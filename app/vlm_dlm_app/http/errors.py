@@ -31,6 +31,7 @@ from vlm_dlm_app.http.validation import place_of, sentence_of
 
 logger = logging.getLogger(__name__)
 MAX_MESSAGE_CHARS = 500
+NO_ADDRESS = "there is no such address here"
 INTERNAL_MESSAGE = "the server failed while it worked on this request"
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -39,7 +40,7 @@ _PARAMS = {ContextLengthError.code: "messages"}
 # Raised by the framework: status -> (code, message).
 _FRAMEWORK = {
     400: ("bad_body", "the body could not be read"),
-    404: ("not_found", "there is no such address here"),
+    404: ("not_found", NO_ADDRESS),
     405: ("method_not_allowed", "this address does not take this method"),
     413: ("body_too_large", "the body is too large"),
     415: ("unsupported_media_type", "the body is of a type that is not taken here"),

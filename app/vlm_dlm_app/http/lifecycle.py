@@ -12,6 +12,7 @@ from time import monotonic
 from vlm_dlm.errors import UnavailableError
 from vlm_dlm.serving.engine_state import ENDING_S
 
+DRAINING = "the server is shutting down and takes no new requests"
 ENDED = "the server is shutting down and ended this request before there was an answer"
 
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, quote, urlencode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlm_dlm.errors import VlmDlmError
-from vlm_dlm_app.http.errors import INTERNAL_MESSAGE, ApiError
+from vlm_dlm_app.http.errors import INTERNAL_MESSAGE, NO_ADDRESS, ApiError
 from vlm_dlm_app.http.header_values import is_host
 from vlm_dlm_app.page.handlers import Found, Takes, find_handler, form_of
 
@@ -99,7 +99,7 @@ def _refusal(status: int) -> ApiError:
         message = "too many calls of the page are waiting; try again in a moment"
         return ApiError("unavailable", message, retry_after_s=2)
     if status == 404:
-        return ApiError("not_found", "there is no such address here")
+        return ApiError("not_found", NO_ADDRESS)
     if status >= 500:
         return ApiError(VlmDlmError.code, INTERNAL_MESSAGE)
     return ApiError("invalid_value", "the page has no function that takes this")

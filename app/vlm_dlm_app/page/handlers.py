@@ -14,7 +14,7 @@ from enum import Enum
 
 from starlette.exceptions import HTTPException
 
-from vlm_dlm_app.http.errors import ApiError
+from vlm_dlm_app.http.errors import NO_ADDRESS, ApiError
 from vlm_dlm_app.page.assets import SCRIPT_PATH
 
 API = "/gradio_api"
@@ -136,7 +136,7 @@ def find_handler(method: str, path: str, has_mcp: bool = False) -> Found:
     """Raises ApiError (404) or HTTPException (405, naming the methods there are)."""
     found = matching(path, has_mcp)
     if not found:
-        raise ApiError("not_found", "there is no such address here")
+        raise ApiError("not_found", NO_ADDRESS)
     for one in found:
         if one.handler.method == method:
             return one

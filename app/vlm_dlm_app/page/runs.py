@@ -21,6 +21,7 @@ from starlette.requests import Request
 from vlm_dlm.errors import UnavailableError
 from vlm_dlm_app.http.disconnect import ended
 from vlm_dlm_app.http.errors import INTERNAL_MESSAGE, ApiError, error_body, to_api_error
+from vlm_dlm_app.http.lifecycle import DRAINING
 from vlm_dlm_app.http.validation import place_of, sentence_of
 from vlm_dlm_app.page.leaving import Followers
 from vlm_dlm_app.state import Services
@@ -32,7 +33,6 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 UPDATE_S = 0.1
 QUEUED_PATHS = ("/queue/join", "/call/")
 FOLLOW_S = 10.0  # for a stream to begin
-DRAINING = "the server is shutting down and takes no new requests"
 STOPPED = "the run was stopped"
 
 

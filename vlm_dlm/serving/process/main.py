@@ -22,6 +22,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+from vlm_dlm.engine.base import ENGINE_FAILED
 from vlm_dlm.errors import EngineError, VlmDlmError
 from vlm_dlm.events import Canvas
 from vlm_dlm.preflight import Checkpoint
@@ -46,7 +47,6 @@ PROGRESS_S = 0.1  # between two progress frames
 MAX_PENDING_BYTES = 2**22  # unsent, above which canvases are dropped
 LAST_WORDS_S = 1.0  # for the last events of a broken engine
 PR_SET_PDEATHSIG = 1
-FAILED = "the engine failed while this request was running"
 
 
 class EngineServer:
@@ -153,7 +153,7 @@ class EngineServer:
             self._link.send(encode_error(stream, error))
         except Exception:
             logger.exception("a request failed outside the engine")
-            self._link.send(encode_error(stream, EngineError(FAILED)))
+            self._link.send(encode_error(stream, EngineError(ENGINE_FAILED)))
 
     async def _close(self) -> None:
         """Every open stream gets its last event; then this process ends."""

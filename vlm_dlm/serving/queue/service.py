@@ -23,6 +23,7 @@ from vlm_dlm.serving.queue.running import SHUTTING_DOWN, Running
 from vlm_dlm.serving.queue.turns import Turn, Turns, slots_needed
 
 LOST = "the engine stopped while this request was waiting"
+WAITED_TOO_LONG = "the deadline passed while the request was waiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ class Service:
                 self._turns.give_back(turn)  # it came in the same moment
             self._grant()  # to those behind, who may need less
             if isinstance(error, TimeoutError):
-                raise DeadlineError("the deadline passed while the request was waiting") from None
+                raise DeadlineError(WAITED_TOO_LONG) from None
             raise
         finally:
             self._waiting.pop(ticket.request.request_id, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vlm_dlm.errors import UnavailableError
-from vlm_dlm_app.http.lifecycle import Lifecycle
+from vlm_dlm_app.http.lifecycle import DRAINING, Lifecycle
 from vlm_dlm_app.http.middleware.gate import SAFE_METHODS
 from vlm_dlm_app.telemetry.metrics import Metrics
 
@@ -25,8 +25,7 @@ class Door:
             return
         if self.lifecycle.is_draining:
             self.metrics.count_refusal(UnavailableError.code)
-            message = "the server is shutting down and takes no new requests"
-            raise UnavailableError(message, self.lifecycle.retry_after_s)
+            raise UnavailableError(DRAINING, self.lifecycle.retry_after_s)
         with self.lifecycle.request() as opened:
 
             async def watched(message: Message) -> None:
