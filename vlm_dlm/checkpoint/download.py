@@ -33,6 +33,7 @@ from vlm_dlm.checkpoint.record import (
 )
 from vlm_dlm.checkpoint.refusal import hub_refusal
 from vlm_dlm.errors import CheckpointError
+from vlm_dlm.sizes import size_text
 
 # (what is being done, bytes done, bytes in all)
 OnProgress = Callable[[str, int, int], None]
@@ -91,13 +92,10 @@ def check_room(plan: Plan) -> None:
     free = shutil.disk_usage(folder).free
     if plan.num_bytes > free:
         raise CheckpointError(
-            f"{plan.listing.repo} needs {_gb(plan.num_bytes)} more on the disk of {folder}, which "
-            f"has {_gb(free)} free; make room, or choose another disk with --to or HF_HOME"
+            f"{plan.listing.repo} needs {size_text(plan.num_bytes)} more on the disk of {folder}, "
+            f"which has {size_text(free)} free; make room, or choose another disk "
+            "with --to or HF_HOME"
         )
-
-
-def _gb(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 10**8 else f"{num_bytes / 1e6:.1f} MB"
 
 
 def carry_out(plan: Plan, licence: str, on_progress: OnProgress) -> tuple[Path, Record]:
@@ -210,8 +208,9 @@ def _broken_off(
     if refusal is not None:
         return CheckpointError(refusal)
     return CheckpointError(
-        f"the download of {file.name} broke off after {_gb(part_bytes(part))} of "
-        f"{_gb(file.num_bytes)} ({type(fault).__name__}); run the same again, which goes on there"
+        f"the download of {file.name} broke off after {size_text(part_bytes(part))} of "
+        f"{size_text(file.num_bytes)} ({type(fault).__name__}); run the same again, which "
+        "goes on there"
     )
 
 

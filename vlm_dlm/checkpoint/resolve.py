@@ -19,6 +19,7 @@ from vlm_dlm.checkpoint.manifest import has_weights
 from vlm_dlm.checkpoint.record import NOT_ASKED, RECORD_FILE
 from vlm_dlm.checkpoint.refusal import hub_refusal
 from vlm_dlm.errors import CheckpointError
+from vlm_dlm.sizes import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,7 +182,8 @@ class _Told:
         tenth = done * 10 // max(total, 1)
         if tenth > self._said:
             self._said = tenth
-            log.warning("%s %s: %d0 %% of %.1f MB", phase.lower(), self._repo, tenth, total / 1e6)
+            size = size_text(total)
+            log.warning("%s %s: %d0 %% of %s", phase.lower(), self._repo, tenth, size)
 
 
 def _fetched(repo: str, commit: str | None) -> Path | None:

@@ -8,11 +8,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from vlm_dlm.cli import options as opt
-from vlm_dlm.cli.output import size_text, write_json
+from vlm_dlm.cli.output import write_json
 from vlm_dlm.defaults import EMBEDDED
 from vlm_dlm.diagnosis.subject import ABSENT, HERE, find_subject
 from vlm_dlm.diagnosis.verdict import MIN_CACHE_TOKENS
 from vlm_dlm.errors import CheckpointError
+from vlm_dlm.sizes import size_text
 
 if TYPE_CHECKING:
     from vlm_dlm.diagnosis.machine import DeviceFacts

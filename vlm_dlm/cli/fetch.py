@@ -10,8 +10,9 @@ import typer
 
 from vlm_dlm.checkpoint.family import FULL_MODEL, Licence, split_hub_id
 from vlm_dlm.cli import options as opt
-from vlm_dlm.cli.output import byte_progress, size_text, write_json, write_note
+from vlm_dlm.cli.output import byte_progress, write_json, write_note
 from vlm_dlm.errors import BadInputError
+from vlm_dlm.sizes import size_text
 
 if TYPE_CHECKING:
     from vlm_dlm.checkpoint.download import Plan

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vlm_dlm.sizes import size_text
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -97,14 +99,6 @@ class StepLines:
         if line != self._shown:
             self._shown = line
             typer.echo(line, err=True)
-
-
-def size_text(num_bytes: int) -> str:
-    """'17.8 GB' or '13.5 MB', in powers of ten like file managers."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
-        if num_bytes >= factor:
-            return f"{num_bytes / factor:.1f} {unit}"
-    return f"{num_bytes / 1000:.1f} kB"
 
 
 def circumstances(device: str, dtype: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from vlm_dlm.diagnosis.needs import USABLE_SHARE, MemoryNeed
+from vlm_dlm.sizes import size_text
 
 MIN_CACHE_TOKENS = 8192  # a cache that holds less is not worth more bits
 ROUND_TOKENS = 1024
@@ -48,9 +49,9 @@ def count_download(verdict: Verdict, missing_bytes: int, disk_free_bytes: int | 
     if not verdict.fits or disk_free_bytes is None or missing_bytes <= disk_free_bytes:
         return verdict
     text = (
-        f"it would run, but {_gb(missing_bytes)} are to be downloaded and the disk of the Hub's "
-        f"cache has {_gb(disk_free_bytes)} free; make room, or choose another disk with "
-        "`vlm-dlm fetch --to` or HF_HOME"
+        f"it would run, but {size_text(missing_bytes)} are to be downloaded and the disk of the "
+        f"Hub's cache has {size_text(disk_free_bytes)} free; make room, or choose another disk "
+        "with `vlm-dlm fetch --to` or HF_HOME"
     )
     return Verdict(False, (), {}, text)
 
@@ -66,9 +67,9 @@ def _whole(need: MemoryNeed) -> Verdict:
     if index not in ("", "0"):
         variables["CUDA_VISIBLE_DEVICES"] = index
     taken = need.total_bytes if need.fits else need.bytes_for(num_tokens)
-    text = f"{_gb(taken)} of {_gb(need.free_bytes or 0)} free on {need.device}"
+    text = f"{size_text(taken)} of {size_text(need.free_bytes or 0)} free on {need.device}"
     if need.free_bytes is None:
-        text = f"{_gb(taken)}; how much is free on {need.device} cannot be told"
+        text = f"{size_text(taken)}; how much is free on {need.device} cannot be told"
     if need.quantize is not None and find_spec("torchao") is None:
         text += "; pip install 'vlm-dlm[quantize]' first"
     return Verdict(True, flags, variables, text)
@@ -82,14 +83,14 @@ def _spilled(needs: Sequence[MemoryNeed], disk_free_bytes: int) -> Verdict:
     room = sum(used.values()) * USABLE_SHARE - main.cache_bytes - main.work_bytes
     over = main.weight_bytes - max(0.0, room)
     least = min(needs, key=lambda need: need.total_bytes)
-    smallest = f"the smallest form, {least.quantize or least.dtype}, needs {_gb(least.total_bytes)}"
+    smallest = (
+        f"the smallest form, {least.quantize or least.dtype}, needs {size_text(least.total_bytes)}"
+    )
     if over > disk_free_bytes * USABLE_SHARE or find_spec("accelerate") is None:
         text = f"it does not fit, {smallest}; free memory, or take a larger machine"
         return Verdict(False, (), {}, text)
     flags = ("--device", main.device.partition(":")[0], "--dtype", SPILLED)
-    where = f"{_gb(over)} of layers wait on disk" if over > 0 else "layers wait in the CPU's memory"
+    where = f"{size_text(over)} of layers wait on disk"
+    if over <= 0:
+        where = "layers wait in the CPU's memory"
     return Verdict(True, flags, {}, f"slow, as {where}; {smallest}")
-
-
-def _gb(num_bytes: float) -> str:
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 10**8 else f"{num_bytes / 1e6:.1f} MB"

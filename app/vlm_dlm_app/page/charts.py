@@ -13,7 +13,8 @@ from typing import Any, cast
 
 from pandas import DataFrame  # pyright: ignore[reportMissingTypeStubs]
 
-MAX_MODES = 16
+from vlm_dlm_app.schemas.compare import MAX_MODES
+
 MAX_POINTS = 400  # of one line
 LINE_COLUMNS = ("milliseconds", "tokens", "mode")
 BAR_COLUMNS = ("mode", "value")

@@ -247,7 +247,7 @@ def test_a_disk_that_is_too_small(
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert fetch(*ACCEPT) == 2
-    assert "which has 0.0 MB free; make room, or choose another disk" in refusal(capsys)
+    assert "which has 1.0 kB free; make room, or choose another disk" in refusal(capsys)
     assert not (tmp_path / "cache").exists()
 
 
