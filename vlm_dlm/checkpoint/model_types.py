@@ -31,6 +31,7 @@ class SpecialTokens:
     """Texts of the tokens with a role. The ids of `mask` and `im_end` are in the config.
 
     end_of_text: ends an answer too, in a vocabulary that has it.
+    begin, unknown: side files name them; no prompt of ours holds one.
     image: start, pad, row break and end, in this order, with their ids; {} for text models.
     """
 
@@ -40,6 +41,8 @@ class SpecialTokens:
     think_start: str = "<think>"
     think_end: str = "</think>"
     end_of_text: str = "</s>"
+    begin: str = "<s>"
+    unknown: str = "<unk>"
     image: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from vlm_dlm.checkpoint.default_template import CHAT_TEMPLATE
-from vlm_dlm.checkpoint.model_types import ModelType
 from vlm_dlm.checkpoint.json_file import read_optional_object
+from vlm_dlm.checkpoint.model_types import ModelType, SpecialTokens
 from vlm_dlm.errors import CheckpointError, PromptError
 from vlm_dlm.processor.template_child import rendered
 from vlm_dlm.processor.template_process import TemplateProcess
 from vlm_dlm.processor.template_sandbox import compile_template
+
+SPECIAL = SpecialTokens()
 
 
 class ChatTemplate:
@@ -24,8 +26,8 @@ class ChatTemplate:
     def __init__(
         self,
         source: str | None = None,
-        bos: str = "<s>",
-        eos: str = "<|im_end|>",
+        bos: str = SPECIAL.begin,
+        eos: str = SPECIAL.im_end,
         built_in: str = CHAT_TEMPLATE,
     ) -> None:
         """source: None for the built-in one. Raises as TemplateProcess does."""
@@ -51,7 +53,10 @@ class ChatTemplate:
             raise CheckpointError(f"{path} cannot be read") from None
         tokens = {
             name: _token_text(settings.get(f"{name}_token"), default)
-            for name, default in (("bos", "<s>"), ("eos", model_type.special.im_end))
+            for name, default in (
+                ("bos", model_type.special.begin),
+                ("eos", model_type.special.im_end),
+            )
         }
         return cls(source, **tokens, built_in=model_type.template)
 

@@ -15,7 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 
 from vlm_dlm.checkpoint.config import ModelConfig
-from vlm_dlm.checkpoint.model_types import SpecialTokens, model_type_of
+from vlm_dlm.checkpoint.model_types import IMAGE_TOKENS, SpecialTokens, model_type_of
 from vlm_dlm.checkpoint.json_file import read_object
 from vlm_dlm.errors import CheckpointError, PromptError
 
@@ -28,6 +28,9 @@ class ImageIds:
     pad: int
     row_break: int
     end: int
+
+
+IMAGE_IDS = ImageIds(*IMAGE_TOKENS.values())  # of the published vocabulary
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.model.weights import save_model
 from vlm_dlm.training.recipe import Recipe
 from vlm_dlm.training.state import RunState
-from vlm_dlm.training.tokenizer import CHAT_TEMPLATE
+from vlm_dlm.training.tokenizer import CHAT_TEMPLATE, SPECIAL
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow")
 
@@ -29,10 +29,10 @@ def export(model: VlmModel, state: RunState, recipe: Recipe, out: Path) -> None:
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "add_bos_token": False,
-            "bos_token": "<s>",
-            "eos_token": "<|im_end|>",
-            "pad_token": "<|im_end|>",
-            "unk_token": "<unk>",
+            "bos_token": SPECIAL.begin,
+            "eos_token": SPECIAL.im_end,
+            "pad_token": SPECIAL.im_end,
+            "unk_token": SPECIAL.unknown,
             "clean_up_tokenization_spaces": False,
             "model_max_length": config.max_position_embeddings,
         },

@@ -16,9 +16,9 @@ from vlm_dlm.model.rotary import RotaryInputs
 from vlm_dlm.model.text_decoder import DecoderLayer
 from vlm_dlm.model.vision import VisionEncoder
 from vlm_dlm.model.vlm import VlmModel
+from vlm_dlm.processor.tokenizer import IMAGE_IDS
 from vlm_dlm.training import masks
 from vlm_dlm.training.data import Batch
-from vlm_dlm.training.text_coder import IMAGE_PAD
 
 LayerForward = Callable[..., Tensor]
 
@@ -121,7 +121,7 @@ def _embed_rows(model: VlmModel, batch: Batch, features: Tensor | None) -> Tenso
     num_rows = len(batch["clean_ids"])
     prefix = model.embed(batch["prefix_ids"]).expand(num_rows, -1, -1)  # [B, P, D]
     if features is not None:
-        is_image = batch["prefix_ids"] == IMAGE_PAD  # [P]
+        is_image = batch["prefix_ids"] == IMAGE_IDS.pad  # [P]
         prefix = prefix.clone()
         prefix[:, is_image] = features.to(prefix.dtype)
     streams = model.embed(torch.cat((batch["clean_ids"], batch["noisy_ids"]), dim=1))

@@ -11,25 +11,26 @@ from collections.abc import Iterable, Iterator
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from vlm_dlm.checkpoint.config import VLM_TYPE, ModelConfig
 from vlm_dlm.checkpoint.default_template import CHAT_TEMPLATE as CHAT_TEMPLATE
+from vlm_dlm.checkpoint.model_types import MODEL_TYPES
 from vlm_dlm.scenes.language import CAPTION_PROMPTS, TEXT_ONLY, caption, sample_questions
 from vlm_dlm.scenes.samples import sample_rng, sample_scene
+from vlm_dlm.training.recipe import NUM_SPECIAL_IDS
 
-NUM_RESERVED = 1000
+SPECIAL = MODEL_TYPES[VLM_TYPE].special
 _NAMED_SPECIALS = {
-    0: "<unk>",
-    1: "<s>",
-    2: "</s>",
-    10: "<|im_start|>",
-    11: "<|im_end|>",
-    12: "<think>",
-    13: "</think>",
-    18: "<|image_start|>",
-    19: "<|image_pad|>",
-    20: "<|image_break|>",
-    21: "<|image_end|>",
+    0: SPECIAL.unknown,
+    1: SPECIAL.begin,
+    2: SPECIAL.end_of_text,
+    10: SPECIAL.im_start,
+    ModelConfig().eos_token_id: SPECIAL.im_end,
+    12: SPECIAL.think_start,
+    13: SPECIAL.think_end,
+    **{token_id: text for text, token_id in SPECIAL.image.items()},
 }
-_NON_SPECIAL = (12, 13)  # thoughts survive skip_special_tokens
+# Thoughts survive skip_special_tokens.
+_NON_SPECIAL = (SPECIAL.think_start, SPECIAL.think_end)
 
 # A leading space joins its word; digits and newlines stand alone; every character matches.
 _SPLIT_PATTERN = (
@@ -70,8 +71,8 @@ def build_tokenizer(texts: Iterable[str], num_entries: int = 640) -> Tokenizer:
     entries = _tekken_order(layout["model"]["vocab"])
     if len(entries) != num_entries:
         raise ValueError(f"texts give {len(entries)} BPE entries, {num_entries} wanted")
-    specials = {special_name(token_id): token_id for token_id in range(NUM_RESERVED)}
-    shifted = {entry: NUM_RESERVED + rank for rank, entry in enumerate(entries)}
+    specials = {special_name(token_id): token_id for token_id in range(NUM_SPECIAL_IDS)}
+    shifted = {entry: NUM_SPECIAL_IDS + rank for rank, entry in enumerate(entries)}
     layout["model"]["vocab"] = specials | shifted
     layout["added_tokens"] = [_added_token(name, token_id) for name, token_id in specials.items()]
     return Tokenizer.from_str(json.dumps(layout))
@@ -120,5 +121,5 @@ def _added_token(name: str, token_id: int) -> dict[str, object]:
         "lstrip": False,
         "rstrip": False,
         "normalized": False,
-        "special": token_id not in _NON_SPECIAL,
+        "special": name not in _NON_SPECIAL,
     }

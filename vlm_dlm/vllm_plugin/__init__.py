@@ -6,9 +6,12 @@ own. It needs nothing that vLLM does not bring, so the project may be installed 
 
 from __future__ import annotations
 
+from vlm_dlm.checkpoint.config import TEXT_TYPE, VLM_TYPE
+from vlm_dlm.checkpoint.model_types import MODEL_TYPES
+
 ARCHITECTURES = {
-    "NemotronLabsDiffusionVLMModel": "vlm_dlm.vllm_plugin.models:VlmForCausalLM",
-    "NemotronLabsDiffusionModel": "vlm_dlm.vllm_plugin.models:TextForCausalLM",
+    MODEL_TYPES[VLM_TYPE].architecture: "vlm_dlm.vllm_plugin.models:VlmForCausalLM",
+    MODEL_TYPES[TEXT_TYPE].architecture: "vlm_dlm.vllm_plugin.models:TextForCausalLM",
 }
 
 

@@ -13,8 +13,9 @@ from transformers import Ministral3Config, Mistral3Config
 from transformers.configuration_utils import PreTrainedConfig
 
 from vlm_dlm.checkpoint.config import TEXT_TYPE, VLM_TYPE, ModelConfig
-from vlm_dlm.checkpoint.model_types import IMAGE_TOKENS, parse_config
+from vlm_dlm.checkpoint.model_types import parse_config
 from vlm_dlm.errors import CheckpointError
+from vlm_dlm.processor.tokenizer import IMAGE_IDS
 
 # Fields of a text model that are named alike in `ModelConfig` and in transformers.
 _TEXT_FIELDS = (
@@ -57,7 +58,7 @@ class VlmConfig(Mistral3Config):
     """A VLM of the family. Takes the flat fields of `config.json`, or its own nested form."""
 
     model_type = VLM_TYPE
-    image_token_index: int = IMAGE_TOKENS["<|image_pad|>"]
+    image_token_index: int = IMAGE_IDS.pad
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:

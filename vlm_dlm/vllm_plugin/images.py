@@ -28,11 +28,10 @@ from vlm_dlm.checkpoint.model_types import IMAGE_TOKENS
 from vlm_dlm.processor.image import CONFIG_FILE, Preprocessor
 from vlm_dlm.processor.image_input import upright_rgb
 from vlm_dlm.processor.prompt import image_run
-from vlm_dlm.processor.tokenizer import ImageIds
+from vlm_dlm.processor.tokenizer import IMAGE_IDS
 from vlm_dlm.vllm_plugin.configs import VlmConfig
 
-START = "<|image_start|>"
-IDS = ImageIds(*IMAGE_TOKENS.values())
+START, *_ = IMAGE_TOKENS
 
 
 class ImageInfo(BaseProcessingInfo):
@@ -61,7 +60,7 @@ class ImageInfo(BaseProcessingInfo):
 
     def run(self, height: int, width: int) -> list[int]:
         """Tokens of an image of this size."""
-        return image_run(self.preprocessor.grid(height, width), IDS)
+        return image_run(self.preprocessor.grid(height, width), IMAGE_IDS)
 
 
 class DummyInputs(BaseDummyInputsBuilder):
@@ -109,7 +108,7 @@ class ImageProcessor(BaseMultiModalProcessor):
         def run(index: int) -> PromptUpdateDetails:
             size = mm_items.get_items("image", ImageProcessorItems).get_image_size(index)
             return PromptUpdateDetails.select_token_id(
-                self.info.run(size.height, size.width), IDS.pad
+                self.info.run(size.height, size.width), IMAGE_IDS.pad
             )
 
-        return [PromptReplacement(modality="image", target=[IDS.start], replacement=run)]
+        return [PromptReplacement(modality="image", target=[IMAGE_IDS.start], replacement=run)]

@@ -31,6 +31,13 @@ HOMES = {
     r"\.max_losses\b": ["vlm_dlm/serving/managed.py"],
     # Which variables of the environment are ours.
     r"\"VLM_DLM_\"": ["vlm_dlm/environment.py"],
+    # What special tokens and classes are called; `verify` checks them, templates write them.
+    r"[\"']<(?:s|unk|\|image_\w+\|)>[\"']|\"NemotronLabs\w+Model\"": [
+        "vlm_dlm/checkpoint/default_template.py",
+        "vlm_dlm/checkpoint/model_types.py",
+        "vlm_dlm/verify/template_checks.py",
+        "vlm_dlm/verify/token_checks.py",
+    ],
     # How numbers of bytes are told.
     r"\bGB\b.*\bMB\b|(?:1e9|10\*\*9):.*GB": ["vlm_dlm/sizes.py"],
     # How a checkpoint's JSON file is refused.
