@@ -11,6 +11,7 @@ from vlm_dlm.cli import options as opt
 from vlm_dlm.cli.asking import Place, Question, check, load, options_line
 from vlm_dlm.cli.mode_options import NONE_GIVEN
 from vlm_dlm.cli.output import write_json, write_note
+from vlm_dlm.cli.sampling_options import GREEDY
 from vlm_dlm.defaults import EMBEDDED, EMBEDDED_NOTE
 from vlm_dlm.preflight import parse_modes
 from vlm_dlm.request import SamplingParams
@@ -22,16 +23,8 @@ def compare(
     modes: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Modes to run.", show_default="all")
     ] = None,
-    max_tokens: opt.AnswerTokens = None,
+    sampling: SamplingParams = GREEDY,
     options: Mapping[str, Any] = NONE_GIVEN,
-    temperature: opt.Temperature = 0.0,
-    top_p: opt.TopP = 1.0,
-    top_k: opt.TopK = 0,
-    min_p: opt.MinP = 0.0,
-    min_tokens: opt.MinTokens = 0,
-    ignore_eos: opt.IgnoreEos = False,
-    seed: opt.Seed = None,
-    max_thinking_tokens: opt.MaxThinkingTokens = None,
     system: opt.SystemText = None,
     exif: opt.Exif = True,
     warm_up: Annotated[
@@ -50,17 +43,6 @@ def compare(
     are not counted, so that the figures are warm. An option goes to every mode that has it.
     """
     names = parse_modes(modes)
-    sampling = SamplingParams(
-        temperature,
-        top_p,
-        seed,
-        max_tokens,
-        max_thinking_tokens,
-        top_k=top_k,
-        min_p=min_p,
-        min_tokens=min_tokens,
-        ignore_eos=ignore_eos,
-    )
     question = Question(image or [], prompt, system, exif)
     place = Place(model, device, dtype, adapter, quantize)
     checked = check(names, options, sampling, question, place)

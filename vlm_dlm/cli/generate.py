@@ -11,6 +11,7 @@ from vlm_dlm.cli import options as opt
 from vlm_dlm.cli.asking import Place, Question, check, load
 from vlm_dlm.cli.mode_options import MODE_NAMES, NONE_GIVEN
 from vlm_dlm.cli.output import speed_line, write_json, write_note, write_text
+from vlm_dlm.cli.sampling_options import GREEDY
 from vlm_dlm.defaults import EMBEDDED, EMBEDDED_NOTE
 from vlm_dlm.events import Committed, Finished, GenerationEvent
 from vlm_dlm.preflight import parse_modes
@@ -21,16 +22,8 @@ def generate(
     image: opt.ImagePaths = None,
     prompt: opt.PromptText = "Describe the image.",
     mode: Annotated[str, typer.Option(metavar="MODE", help=f"{MODE_NAMES}.")] = DEFAULT_MODE,
-    max_tokens: opt.AnswerTokens = None,
+    sampling: SamplingParams = GREEDY,
     options: Mapping[str, Any] = NONE_GIVEN,
-    temperature: opt.Temperature = 0.0,
-    top_p: opt.TopP = 1.0,
-    top_k: opt.TopK = 0,
-    min_p: opt.MinP = 0.0,
-    min_tokens: opt.MinTokens = 0,
-    ignore_eos: opt.IgnoreEos = False,
-    seed: opt.Seed = None,
-    max_thinking_tokens: opt.MaxThinkingTokens = None,
     system: opt.SystemText = None,
     exif: opt.Exif = True,
     model: opt.Model = None,
@@ -42,17 +35,6 @@ def generate(
 ) -> None:
     """Answer one prompt in one mode. Its figures are those of a single run without warm-up."""
     (name,) = parse_modes([mode])
-    sampling = SamplingParams(
-        temperature,
-        top_p,
-        seed,
-        max_tokens,
-        max_thinking_tokens,
-        top_k=top_k,
-        min_p=min_p,
-        min_tokens=min_tokens,
-        ignore_eos=ignore_eos,
-    )
     question = Question(image or [], prompt, system, exif)
     place = Place(model, device, dtype, adapter, quantize)
     checked = check([name], options, sampling, question, place)

@@ -22,6 +22,7 @@ from vlm_dlm.cli.evaluate import evaluate
 from vlm_dlm.cli.fetch import fetch
 from vlm_dlm.cli.generate import generate
 from vlm_dlm.cli.mode_options import with_mode_options
+from vlm_dlm.cli.sampling_options import with_sampling
 from vlm_dlm.cli.serve import serve
 from vlm_dlm.cli.train import train
 from vlm_dlm.cli.verify import verify
@@ -36,11 +37,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(with_mode_options(generate))
-app.command()(with_mode_options(compare))
+app.command()(with_mode_options(with_sampling(generate)))
+app.command()(with_mode_options(with_sampling(compare)))
 app.command()(serve)
 app.command()(train)
-app.command("eval")(with_mode_options(evaluate, ("threshold", "block_length")))
+app.command("eval")(with_mode_options(evaluate))
 app.command()(fetch)
 app.command()(doctor)
 app.command()(verify)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Mapping
-from functools import wraps
+from collections.abc import Callable, Mapping
 from inspect import Parameter
 from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
 
+from vlm_dlm.cli.spread import one_option, spread
 from vlm_dlm.decoding import MODES
 from vlm_dlm.decoding.options import ModeOption, option_table
 from vlm_dlm.errors import BadInputError
@@ -20,27 +19,12 @@ MODE_NAMES = f"{', '.join(_REST)} or {_LAST}"
 NONE_GIVEN: Mapping[str, Any] = MappingProxyType({})
 
 
-def with_mode_options(
-    command: Callable[..., None], names: Collection[str] | None = None
-) -> Callable[..., None]:
+def with_mode_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the options that modes have in the place of its `options`, which it gets as
-    a mapping of those typed. names: only these."""
+    a mapping of those typed."""
     table = option_table(mode.options for mode in MODES.values())
-    chosen = {name: table[name] for name in table if names is None or name in names}
-    parameters: list[Parameter] = []
-    signature = inspect.signature(command, eval_str=True)
-    for parameter in signature.parameters.values():
-        is_place = parameter.name == "options"
-        parameters += map(_parameter, chosen.values()) if is_place else [parameter]
-
-    @wraps(command)
-    def run(**given: Any) -> None:
-        typed = {name: given.pop(name) for name in chosen}
-        command(options=_values(chosen, typed), **given)
-
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in parameters}
-    return run
+    parameters = [_parameter(each) for each in table.values()]
+    return spread(command, "options", parameters, lambda typed: _values(table, typed))
 
 
 def _parameter(option: ModeOption) -> Parameter:
@@ -53,8 +37,7 @@ def _parameter(option: ModeOption) -> Parameter:
     else:
         info = typer.Option(f"--{flag}", metavar=option.metavar, help=option.help)
         hint = (str if _has_none(option) else option.kind) | None
-    kind = Parameter.POSITIONAL_OR_KEYWORD
-    return Parameter(option.name, kind, default=None, annotation=Annotated[hint, info])
+    return one_option(option.name, Annotated[hint, info])
 
 
 def _values(table: Mapping[str, ModeOption], typed: Mapping[str, Any]) -> dict[str, Any]:
