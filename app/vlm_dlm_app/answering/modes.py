@@ -21,7 +21,7 @@ OPTION_FIELDS = {option.name: option.request_names[0] for option in REQUEST_OPTI
 def resolve_mode(services: Services, model: str | None, generation_mode: str | None = None) -> str:
     """The mode that a model id (NAME, NAME:MODE) and a mode's name or alias ask for.
 
-    Neither, or 'auto', means `linear_spec`, or the first mode where that is not there. Raises
+    Neither, or 'auto', means DEFAULT_MODE, or the first mode where that is not there. Raises
     ApiError: 404 for a model that is not served, 400 for a contradiction or a mode
     that is not offered; ModeError for an unknown one.
     """

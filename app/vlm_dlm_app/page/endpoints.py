@@ -86,7 +86,7 @@ class Endpoints:
             prompt: the question.
             image: the image as a data URI (data:image/png;base64,...); empty for none. Never the
                 path of a file.
-            mode: a mode's name; empty for linear_spec.
+            mode: a mode's name; empty for {default_mode}.
             options: max_tokens, temperature, top_p, seed, stop, {options}, as /v1/generate takes
                 them.
 
@@ -136,6 +136,7 @@ class Endpoints:
 
         return json.loads(await self._answered(request, work))
 
+    @naming_options
     async def chat(
         self,
         messages: list[dict[str, Any]],
@@ -148,7 +149,7 @@ class Endpoints:
         Args:
             messages: as OpenAI's API takes them: role and content; content is text, or parts of
                 type text and image_url, whose url is a data URI.
-            mode: a mode's name; empty for linear_spec.
+            mode: a mode's name; empty for {default_mode}.
             options: as for generate.
 
         Returns:
@@ -183,8 +184,9 @@ class Endpoints:
             prompt: the question.
             image: the image as a data URI; empty for none. Never the path of a file.
             mode: a mode with at least one of these options; empty for the first that has.
-            thresholds: by default 0.7, 0.9 and 1; ignored by a mode without a threshold.
-            block_lengths: by default 8, 16 and 32; ignored by a mode without a block length.
+            thresholds: by default {first[threshold]}; ignored by a mode without a threshold.
+            block_lengths: by default {first[block_length]}; ignored by a mode without a block
+                length.
             max_tokens: of each answer; 0 takes what fits.
             axes: values of any option by its name, as in {{"block_length": [4, 8]}}; ignored where
                 the mode lacks it. Values that the mode cannot do are left out, unless it can do

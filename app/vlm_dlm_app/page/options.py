@@ -3,11 +3,12 @@ of its endpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vlm_dlm.decoding.options import Control, ModeOption
+from vlm_dlm.request import DEFAULT_MODE
 from vlm_dlm_app.answering.modes import OPTION_FIELDS
 from vlm_dlm_app.schemas.common import REQUEST_OPTIONS
 
@@ -142,14 +143,24 @@ def options_of(names: Sequence[str]) -> tuple[PageOption, ...]:
 
 def in_words(options: Sequence[PageOption] = PAGE_OPTIONS) -> str:
     """Their labels, as in 'threshold and block length'."""
-    *rest, last = (option.label.lower() for option in options)
+    return _listed(option.label.lower() for option in options)
+
+
+def _listed(words: Iterable[str]) -> str:
+    *rest, last = words
     return f"{', '.join(rest)} and {last}" if rest else last
 
 
 def naming_options(call: _Call) -> _Call:
-    """A function whose docstring has {options}, {axes} and {swept} for what there is."""
-    options, axes = ", ".join(OPTION_FIELDS.values()), ", ".join(o.field for o in PAGE_OPTIONS)
-    call.__doc__ = (call.__doc__ or "").format(options=options, axes=axes, swept=in_words())
+    """A function whose docstring has {options}, {axes}, {swept}, {first[NAME]} and {default_mode}
+    for what there is."""
+    call.__doc__ = (call.__doc__ or "").format(
+        options=", ".join(OPTION_FIELDS.values()),
+        axes=", ".join(option.field for option in PAGE_OPTIONS),
+        swept=in_words(),
+        first={o.name: _listed(map(o.words, o.sweep_first)) for o in PAGE_OPTIONS},
+        default_mode=DEFAULT_MODE,
+    )
     return call
 
 

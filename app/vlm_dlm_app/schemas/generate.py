@@ -19,6 +19,7 @@ from vlm_dlm_app.schemas.common import (
     Usage,
     Whole,
 )
+from vlm_dlm_app.schemas.naming import naming_default
 
 ImageTexts = Annotated[list[Address], Several(), Field(strict=True)]
 PromptText = Annotated[Text, Field(min_length=1)]
@@ -55,10 +56,11 @@ class Question(BoundedModel):
     stream: Flag = False
 
 
+@naming_default
 class GenerateBody(Question):
     """A question to one mode.
 
-    mode: how the answer is written, by name or alias; linear_spec without.
+    mode: how the answer is written, by name or alias; {default_mode} without.
     """
 
     mode: Name | None = None

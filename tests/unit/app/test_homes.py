@@ -73,6 +73,11 @@ def test_a_rule_has_one_home(sign: str) -> None:
     assert places_of(sign) == (HOMES | SMALL)[sign]
 
 
+def test_the_server_says_the_default_mode_by_its_constant() -> None:
+    named = [place for place in places_of(DEFAULT_MODE) if place.startswith("app/")]
+    assert named == ["app/vlm_dlm_app/settings/fields.py"]  # whose draft adapter it is
+
+
 def test_reference_and_default_are_modes() -> None:
     assert {REFERENCE_MODE, DEFAULT_MODE} <= MODES.keys()
     assert MODES[DEFAULT_MODE].is_lossless, "the default says what the reference says"
