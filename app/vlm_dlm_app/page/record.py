@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 from statistics import median
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -34,10 +34,11 @@ Plain = bool | int | float | Annotated[str, Field(max_length=MAX_NAME_CHARS)] | 
 PlainValues = Annotated[list[Plain], Several(MAX_OPTIONS)]
 PlainPairs = Annotated[dict[Name, Plain | PlainValues], Several(MAX_OPTIONS)]
 Options = Annotated[dict[Name, Plain | PlainValues | PlainPairs], Several(MAX_OPTIONS)]
-# id, origin, block, step, confidence, margin, text, time_ms, num_forwards
+# Places as `ROW` of static/parts.js names them. No NamedTuple: pydantic would take objects as well.
 TokenRow = tuple[
     Count, Origin, Count, Count, Number | None, Number | None, Said, Milliseconds, Count
 ]
+TIME: Final = 7
 
 
 class RunFigures(BoundedModel):
@@ -66,12 +67,17 @@ class RecordedAnswer(BoundedModel):
     tokens: Annotated[list[TokenRow], Several(MAX_TOKENS)]
 
     @property
+    def times_ms(self) -> list[float]:
+        """When each token became final."""
+        return [token[TIME] for token in self.tokens]
+
+    @property
     def began_ms(self) -> float:
         """When its prompt was ready, on the clock of its tokens."""
         metrics = self.result.metrics
         if metrics is None or not self.tokens:
             return 0.0
-        first = self.tokens[0][7]
+        first = self.tokens[0][TIME]
         if metrics.vision_time_ms is None or metrics.prefill_time_ms is None:
             return first
         return min(metrics.vision_time_ms + metrics.prefill_time_ms, first)

@@ -181,7 +181,7 @@ def _charts(record: Record) -> list[tuple[str, Markup]]:
 
 def _points(answer: RecordedAnswer) -> list[tuple[float, float]]:
     """Time and number of tokens at every moment that brought some."""
-    ends = {token[7]: index + 1 for index, token in enumerate(answer.tokens)}
+    ends = {time: index + 1 for index, time in enumerate(answer.times_ms)}
     return [(max(time - answer.began_ms, 0.0), float(end)) for time, end in sorted(ends.items())]
 
 

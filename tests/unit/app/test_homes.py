@@ -6,12 +6,14 @@ import ast
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from vlm_dlm.decoding import MODES
 from vlm_dlm.request import DEFAULT_MODE, REFERENCE_MODE
 from vlm_dlm_app.page.assets import STATIC, TOLD, script
+from vlm_dlm_app.page.record import TIME, TokenRow
 
 ROOT = Path(__file__).parents[3]
 PLACES = ("app/vlm_dlm_app", "vlm_dlm")
@@ -94,6 +96,16 @@ def test_reference_and_default_are_modes() -> None:
 def test_the_page_is_told_what_the_server_decides(sign: str) -> None:
     scripts = {path.name: path.read_text("utf-8") for path in STATIC.glob("*.js")}
     assert not [name for name, text in scripts.items() if re.search(sign, text)]
+
+
+def test_places_in_a_token_row_have_names() -> None:
+    scripts = {path.name: path.read_text("utf-8") for path in STATIC.glob("*.js")}
+    sign = r"\b(?:row|token|tokens\[[^\]]*\]|Rows\[i\]|get\(element\))\[\d\]"
+    assert not [name for name, text in scripts.items() if re.search(sign, text)]
+    assert not places_of(r"\btoken(?:s\[[^\]]*\])?\[\d\]")
+    places = dict(re.findall(r"^    ([A-Z]+): (\d)", scripts["parts.js"], re.MULTILINE))
+    assert list(places.values()) == [str(place) for place in range(len(get_args(TokenRow)))]
+    assert int(places["TIME"]) == TIME
 
 
 @pytest.mark.parametrize(

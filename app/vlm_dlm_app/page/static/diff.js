@@ -45,7 +45,7 @@ vlmDlm.diff = (() => {
 
   /** Of two lists of rows: own tokens that ar lacks, and ar's tokens lost before each own index. */
   function compare(arRows, ownRows) {
-    const ids = (rows) => rows.map((row) => row[0]);
+    const ids = (rows) => rows.map((row) => row[vlmDlm.parts.ROW.ID]);
     const pairs = matches(ids(arRows), ids(ownRows));
     const added = new Set(ownRows.keys());
     const lost = new Map();

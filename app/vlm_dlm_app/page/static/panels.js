@@ -2,7 +2,8 @@
 window.vlmDlm = window.vlmDlm || {};
 
 vlmDlm.panels = (() => {
-  const { make, sentence } = vlmDlm.parts;
+  const { make, sentence } = vlmDlm.parts,
+    { STEP, MARGIN, TEXT } = vlmDlm.parts.ROW;
   const FRAME_MS = 100;
   const MARK = { idle: "", waiting: "○", queued: "○", prompt: "◔", writing: "◑", done: "●", stopped: "■", error: "▲" };
 
@@ -115,22 +116,13 @@ vlmDlm.panels = (() => {
     /** Tokens that are final. */
     addText({ text, tokens, num_forwards: numForwards, time_ms: time }) {
       // Where tokens have no text of their own, the first shows what came with all of them.
-      const hasTexts = tokens.some((row) => row[6]);
+      const hasTexts = tokens.some((row) => row[TEXT]);
       tokens.forEach((row, i) => {
-        const own = hasTexts ? (row[6] ?? "") : i === 0 ? text : "";
-        this.rows.push([
-          row[0],
-          row[1],
-          row[2],
-          row[3],
-          row[4],
-          row[5] ?? null,
-          own,
-          time ?? null,
-          numForwards ?? null,
-        ]);
+        const own = hasTexts ? (row[TEXT] ?? "") : i === 0 ? text : "";
+        const said = row.slice(0, MARGIN);
+        this.rows.push([...said, row[MARGIN] ?? null, own, time ?? null, numForwards ?? null]);
       });
-      const step = tokens.length ? tokens[tokens.length - 1][3] : 0;
+      const step = tokens.length ? tokens[tokens.length - 1][STEP] : 0;
       this.numForwards = Math.max(this.numForwards, numForwards ?? step ?? 0);
       this.draftTexts = [];
       this.hear(text);
@@ -273,7 +265,7 @@ vlmDlm.panels = (() => {
       });
       this.canvas.classList.toggle("vd-diffing", Boolean(marks));
       for (const [index, indices] of marks?.lost ?? []) {
-        const text = indices.map((i) => arRows[i][6]).join("");
+        const text = indices.map((i) => arRows[i][TEXT]).join("");
         if (!text) continue;
         this.committed.insertBefore(make("del", "vd-lost", text), all[index] ?? null);
       }

@@ -11,6 +11,19 @@ vlmDlm.parts = (() => {
     return element;
   }
 
+  /** Places in a token's row. The stream's rows have those up to the text. */
+  const ROW = Object.freeze({
+    ID: 0,
+    ORIGIN: 1,
+    BLOCK: 2,
+    STEP: 3,
+    CONFIDENCE: 4,
+    MARGIN: 5,
+    TEXT: 6,
+    TIME: 7,
+    FORWARDS: 8,
+  });
+
   /** Words as a sentence of their own. */
   function sentence(words) {
     return words && `${words[0].toUpperCase()}${words.slice(1)}.`;
@@ -57,5 +70,5 @@ vlmDlm.parts = (() => {
     });
   }
 
-  return { make, sentence, duration, placeOf, onRecord, rememberPicture, pictureOf };
+  return { ROW, make, sentence, duration, placeOf, onRecord, rememberPicture, pictureOf };
 })();

@@ -2,6 +2,8 @@
 window.vlmDlm = window.vlmDlm || {};
 
 vlmDlm.record = (() => {
+  const { TIME } = vlmDlm.parts.ROW;
+
   /** The whole comparison. job: what ran; panels: by mode. */
   function make(job, panels) {
     const answers = {};
@@ -39,7 +41,7 @@ vlmDlm.record = (() => {
     for (const [name, { title, result, tokens }] of Object.entries(record.answers)) {
       const points = new Map();
       const began = vlmDlm.tracks.beganAt({ result, tokens });
-      for (const [i, row] of tokens.entries()) if (row[7] != null) points.set(row[7] - began, i + 1);
+      for (const [i, row] of tokens.entries()) if (row[TIME] != null) points.set(row[TIME] - began, i + 1);
       answers[name] = { title, result, points: [...points] };
     }
     return { ...record, answers };

@@ -4,8 +4,7 @@ window.vlmDlm = window.vlmDlm || {};
 vlmDlm.replay = (() => {
   const { make, duration, placeOf, onRecord } = vlmDlm.parts,
     { trackOf, stateAt } = vlmDlm.tracks;
-  const ORIGIN = 1,
-    STEP = 3; // places in a token's list
+  const { ORIGIN, STEP } = vlmDlm.parts.ROW;
   const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
   const FORWARDS_PER_S = 10; // at speed 1
   const COLOURS = [

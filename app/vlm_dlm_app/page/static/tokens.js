@@ -1,9 +1,8 @@
 // Tokens as coloured text: what each was, when it was fixed, how sure the model was.
-// A row is [id, origin, block, step, confidence, margin, text, time_ms, num_forwards].
 window.vlmDlm = window.vlmDlm || {};
 
 vlmDlm.tokens = (() => {
-  const { make, duration } = vlmDlm.parts;
+  const { make, duration, ROW } = vlmDlm.parts;
   const ORIGINS = {
     ar: "written one at a time",
     unmasked: "filled in for a mask",
@@ -28,10 +27,10 @@ vlmDlm.tokens = (() => {
 
   /** The span of one row. */
   function span(row) {
-    const element = make("span", "vd-token", row[6] ?? "");
+    const element = make("span", "vd-token", row[ROW.TEXT] ?? "");
     element.tabIndex = -1;
-    element.dataset.origin = row[1];
-    element.dataset.sure = sureShade(row[4] ?? 1);
+    element.dataset.origin = row[ROW.ORIGIN];
+    element.dataset.sure = sureShade(row[ROW.CONFIDENCE] ?? 1);
     rowOf.set(element, row);
     return element;
   }
@@ -46,7 +45,7 @@ vlmDlm.tokens = (() => {
     const parts = document.createDocumentFragment();
     for (const row of rows) {
       const element = span(row);
-      if (last !== undefined) element.dataset.step = stepShade(row[3] ?? 0, last);
+      if (last !== undefined) element.dataset.step = stepShade(row[ROW.STEP] ?? 0, last);
       parts.append(element);
     }
     container.append(parts);
@@ -57,9 +56,9 @@ vlmDlm.tokens = (() => {
     container.dataset.color = colorBy;
     if (colorBy !== "step") return;
     const all = spans(container);
-    const end = last ?? all.reduce((most, element) => Math.max(most, rowOf.get(element)[3] ?? 0), 0);
+    const end = last ?? all.reduce((most, element) => Math.max(most, rowOf.get(element)[ROW.STEP] ?? 0), 0);
     for (const element of all) {
-      const shade = String(stepShade(rowOf.get(element)[3] ?? 0, end));
+      const shade = String(stepShade(rowOf.get(element)[ROW.STEP] ?? 0, end));
       if (element.dataset.step !== shade) element.dataset.step = shade;
     }
   }
@@ -125,12 +124,13 @@ vlmDlm.tokens = (() => {
 
   /** Lines of the tooltip. */
   function facts(row) {
-    const [, origin, block, step, confidence, margin, text, time, forwards] = row;
+    const [origin, confidence, margin] = [row[ROW.ORIGIN], row[ROW.CONFIDENCE], row[ROW.MARGIN]];
+    const [time, forwards] = [row[ROW.TIME], row[ROW.FORWARDS]];
     const lines = [
-      ["token", JSON.stringify(text ?? "")],
+      ["token", JSON.stringify(row[ROW.TEXT] ?? "")],
       ["origin", ORIGINS[origin] ?? origin],
     ];
-    lines.push(["step", String(step)], ["block", String(block + 1)]);
+    lines.push(["step", String(row[ROW.STEP])], ["block", String(row[ROW.BLOCK] + 1)]);
     if (confidence != null) lines.push(["confidence", `${(100 * confidence).toFixed(confidence > 0.9995 ? 0 : 1)} %`]);
     if (margin != null) lines.push(["margin", `${Number(margin).toPrecision(3)} to the second best logit`]);
     if (time != null) lines.push(["time", `${duration(time)}${forwards == null ? "" : `, ${forwards} forwards`}`]);

@@ -1,9 +1,8 @@
 window.vlmDlm = window.vlmDlm || {};
 
-/** What each mode had written at a moment, from the times that the engine recorded. */
+/** What each mode had written at a moment, from the times that the engine recorded. Needs parts. */
 vlmDlm.tracks = (() => {
-  const TIME = 7,
-    FORWARDS = 8; // places in a token's list
+  const { TIME, FORWARDS } = vlmDlm.parts.ROW;
 
   /** When a mode had its prompt: its clock starts there, so that all modes start together. */
   function beganAt(answer) {
