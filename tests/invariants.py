@@ -62,7 +62,7 @@ def assert_round_trip(events: Sequence[GenerationEvent]) -> None:
 def assert_no_pages_held(core: EngineCore, *, kept: int = 0) -> None:
     """No request is left and no page is owned, but for `kept` pages of kept prompts."""
     assert not core.has_work
-    assert core.allocator.num_used == kept
+    assert core.allocator.num_free == core.allocator.num_pages - kept
 
 
 def assert_pages_consistent(core: EngineCore) -> None:
@@ -71,7 +71,7 @@ def assert_pages_consistent(core: EngineCore) -> None:
     assert all(table is not None for table in tables)
     owned = [page for table in tables if table is not None for page in table.pages]
     assert len(owned) == len(set(owned))
-    assert len(owned) <= core.allocator.num_used <= core.allocator.num_pages
+    assert len(owned) <= core.allocator.num_pages - core.allocator.num_free
     for state in core.scheduler.running:
         assert state.table is not None
         assert state.table.num_slots >= state.max_cache_len >= state.cache_len

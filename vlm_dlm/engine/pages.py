@@ -26,9 +26,9 @@ class PageAllocator:
         self._free = list(range(num_pages))  # sorted
 
     @property
-    def num_used(self) -> int:
-        """Pages that somebody owns."""
-        return self.num_pages - len(self._free)
+    def num_free(self) -> int:
+        """Pages that nobody owns."""
+        return len(self._free)
 
     def pages_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.page_size)
@@ -36,7 +36,7 @@ class PageAllocator:
     def take(self, num_pages: int, *, is_highest: bool = False) -> list[int] | None:
         """Pages in ascending order; None, and no change, where fewer are free. They lie in a row
         where there is such a gap: in the lowest one, or the highest."""
-        if num_pages > len(self._free):
+        if num_pages > self.num_free:
             return None
         start = self._find_gap(num_pages, is_highest)
         pages = self._free[start : start + num_pages]
@@ -48,7 +48,7 @@ class PageAllocator:
 
     def _find_gap(self, num_pages: int, is_highest: bool) -> int:
         """Where in the free list a row of pages begins; 0 where there is none."""
-        free, last = self._free, len(self._free) - num_pages
+        free, last = self._free, self.num_free - num_pages
         for i in range(last, -1, -1) if is_highest else range(last + 1):
             if free[i + num_pages - 1] - free[i] == num_pages - 1:
                 return i

@@ -96,10 +96,6 @@ class Tokenizer:
             raise PromptError("the text encodes to a reserved token")
         return ids
 
-    def encode_template(self, text: str) -> list[int]:
-        """Ids of trusted template text: added tokens are recognised, no BOS is put in front."""
-        return self._backend.encode(text, add_special_tokens=False).ids
-
     def split_template(self, text: str) -> list[str | int]:
         """Cut trusted template text into plain strings and the ids of the added tokens in it."""
         pieces: list[str | int] = []

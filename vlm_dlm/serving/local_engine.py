@@ -1,6 +1,6 @@
 """An engine in this process, loaded in a thread: for `--single-process` and tests.
 
-A crash of the engine is a crash of the server here; that is what `process_engine.py` is for.
+A crash of the engine is a crash of the server here; that is what `process/engine.py` is for.
 """
 
 from __future__ import annotations

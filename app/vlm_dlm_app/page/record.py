@@ -16,7 +16,6 @@ from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.schemas.bounds import MAX_NAME_CHARS, BoundedModel, Said, Several
 from vlm_dlm_app.schemas.compare import MAX_MODES, ModeResult, Summary
 
-FORMAT = "vlm-dlm.comparison/1"
 MAX_TOKENS = 8192  # of one answer
 MAX_RUNS = 100
 MAX_OPTIONS = 64

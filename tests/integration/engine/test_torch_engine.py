@@ -63,10 +63,10 @@ def test_closing_the_iterator_aborts_and_frees_the_cache() -> None:
                 break
         await stream.aclose()
         for _ in range(200):
-            if core.allocator.num_used == 0 and not core.has_work:
+            if core.allocator.num_free == core.allocator.num_pages and not core.has_work:
                 break
             await asyncio.sleep(0.01)
-        assert core.allocator.num_used == 0
+        assert core.allocator.num_free == core.allocator.num_pages
         await engine.close()
 
     asyncio.run(run())

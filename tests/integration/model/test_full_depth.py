@@ -56,7 +56,7 @@ def test_names_depth_and_vocabulary_are_the_published_ones(single: Path, sharded
     assert len({info.file for info in read_manifest(sharded).values()}) == NUM_SHARDS
     checkpoint = open_checkpoint(single)
     assert checkpoint.config.vocab_size == 131073
-    assert checkpoint.processor.tokenizer.encode_template(MASK_ENTRY) == [131072]
+    assert checkpoint.processor.tokenizer.split_template(MASK_ENTRY) == [131072]
 
 
 def test_all_modes_answer_and_the_lossless_ones_agree(runtime: Runtime) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer as Backend
 
 from vlm_dlm.checkpoint.config import ModelConfig
 from vlm_dlm.processor.processor import Processor
@@ -103,6 +104,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
     return Tokenizer.from_folder(folder, config)
+
+
+@pytest.fixture(scope="session")
+def library(folder: Path) -> Backend:
+    """The file as its own library reads it."""
+    return Backend.from_file(str(folder / "tokenizer.json"))
 
 
 @pytest.fixture(scope="session")

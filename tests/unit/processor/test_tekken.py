@@ -84,7 +84,7 @@ def test_entries_and_special_ids(raw: dict[str, Any], tokenizer: Tokenizer) -> N
     image = special.image
     assert image is not None
     assert (image.start, image.pad, image.row_break, image.end) == (18, 19, 20, 21)
-    assert tokenizer.encode_template(EXTRA) == [131072]
+    assert tokenizer.split_template(EXTRA) == [131072]
 
 
 @pytest.mark.parametrize("text", TEKKEN_SAMPLES)

@@ -1,6 +1,6 @@
 """An engine in a process of its own, which is started again when it is lost.
 
-Owns when a child is started and when that is given up. One child's life is `engine_link.py`.
+Owns when a child is started and when that is given up. One child's life is `link.py`.
 """
 
 from __future__ import annotations
