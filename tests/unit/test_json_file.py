@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
+from vlm_dlm.checkpoint.config import VLM_TYPE
 from vlm_dlm.checkpoint.json_file import read_optional_object
-from vlm_dlm.checkpoint.model_types import read_config
+from vlm_dlm.checkpoint.model_types import MODEL_TYPES, read_config
 from vlm_dlm.errors import CheckpointError
 from vlm_dlm.model.lora_loading import check_draft_adapter
 from vlm_dlm.processor.chat_template import ChatTemplate
@@ -20,7 +21,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "config.json": read_config,
     "adapter_config.json": lambda folder: check_draft_adapter(NO_CONFIG, folder),
     "tokenizer.json": lambda folder: Tokenizer.from_folder(folder, NO_CONFIG),
-    "tokenizer_config.json": ChatTemplate.from_folder,
+    "tokenizer_config.json": lambda folder: ChatTemplate.from_folder(folder, MODEL_TYPES[VLM_TYPE]),
     "generation_config.json": lambda folder: read_optional_object(
         folder / "generation_config.json"
     ),

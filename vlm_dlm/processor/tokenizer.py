@@ -15,8 +15,8 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 
 from vlm_dlm.checkpoint.config import ModelConfig
-from vlm_dlm.checkpoint.model_types import IMAGE_TOKENS, SpecialTokens, model_type_of
 from vlm_dlm.checkpoint.json_file import read_object
+from vlm_dlm.checkpoint.model_types import IMAGE_TOKENS, SpecialTokens, model_type_of
 from vlm_dlm.errors import CheckpointError, PromptError
 
 
