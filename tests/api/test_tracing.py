@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
+from time import process_time
 from typing import Any
 
 import pytest
@@ -187,6 +188,26 @@ def test_what_is_not_read_of_a_head_costs_and_logs_nothing(
     assert [span.trace_id.hex() == TRACE for span in collector.spans()] == [
         *(False, False, True, True, False, False)
     ]
+
+
+@needs_otel
+def test_long_heads_cost_no_more_than_without_traces(
+    checkpoint: Checkpoint, collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The instrumentation reads the whole head, before the queue of all requests."""
+    taken: dict[bool, float] = {}
+    for has_traces in (False, True):
+        settings = Settings(otel_endpoint=collector.url if has_traces else None)
+        with live_server(checkpoint, settings) as running:
+            query = "a=b&" * 15_000
+            running.http.get(f"{running.url}/x?{query}")
+            began_s = process_time()
+            for _ in range(40):
+                running.http.get(f"{running.url}/x?{query}", headers={"User-Agent": "x" * 3000})
+            taken[has_traces] = process_time() - began_s
+    assert taken[True] < taken[False] + 0.4  # 1.5 with what it reads by itself
+    assert not [each for each in caplog.records if each.name.startswith("opentelemetry")]
+    assert all(SECRET not in str(span) for span in collector.spans())
 
 
 @needs_otel

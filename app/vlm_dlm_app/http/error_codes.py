@@ -121,6 +121,7 @@ ROWS = (
         ),
         "a form with too many parts or headers",
     ),
+    Row(414, ("path_too_long",), "the path of the address is too long"),
     Row(415, ("unsupported_encoding",), "the body is packed in a way that is not taken"),
     Row(415, ("unsupported_media_type",), "the body is of a type that is not taken"),
     Row(

@@ -95,6 +95,10 @@ class Streams:
         try:
             with sending():
                 await self.app(scope, telling.received, telling.sent)
+        except Exception:
+            # Gradio's own, of a session that another stream has ended in the same moment
+            if not telling.give_up():
+                raise
         finally:
             await ended(watching)
         await telling.close()
@@ -145,6 +149,12 @@ class _Telling:
             self._finish()
         await self._ended.wait()
         return {"type": "http.disconnect"}
+
+    def give_up(self) -> bool:
+        """Whether it is no fault that it broke off: what was to be told went elsewhere."""
+        if self._is_lost():
+            self._finish()
+        return self._is_over
 
     async def close(self) -> None:
         """After the last message, where it was ended here."""

@@ -11,6 +11,7 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
 from vlm_dlm.errors import BadInputError
+from vlm_dlm_app.telemetry.bare_head import Bare, Whole
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -67,6 +68,9 @@ class Tracing:
             excluded_urls=QUIET,
             exclude_spans=["receive", "send"],
         )
+        app.add_middleware(Whole)
+        build = app.build_middleware_stack
+        app.build_middleware_stack = lambda: Bare(build())
 
     @contextmanager
     def preparing(self) -> Generator[None]:

@@ -20,6 +20,7 @@ MAX_HEADERS = 100
 # framing of chunks): a parser keeps those until they are complete.
 MAX_HEAD_BYTES = 64 * 1024
 MAX_LENGTH_DIGITS = 15
+MAX_PATH_BYTES = 4096
 BAD_REQUEST = ApiError("bad_request", "this is not a valid HTTP request")
 BAD_FRAMING = ApiError("bad_request", "the body does not end as its headers say")
 TOO_LARGE = ApiError("headers_too_large", f"headers may have {MAX_HEAD_BYTES} bytes")
@@ -89,6 +90,8 @@ def _target(method: bytes, url: bytes) -> Target:
         path = raw_path.decode("ascii")
     except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
         raise _bad("the request's target is not an address") from None
+    if len(raw_path) > MAX_PATH_BYTES:  # no address is that long, and escapes take time to read
+        raise ApiError("path_too_long", f"the path of an address may have {MAX_PATH_BYTES} bytes")
     if not parsed.schema:
         return Target(unquote(path) if "%" in path else path, raw_path, query)
     if parsed.schema.lower() not in (b"http", b"https") or not parsed.host:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -87,3 +88,44 @@ def test_an_idle_stream_ends() -> None:
 
 def test_the_stream_of_one_event_is_that_of_its_session() -> None:
     assert asyncio.run(heard(0, f"/gradio_api/call/chat/{EVENT_ID}")) == EVENT + CLOSE
+
+
+def test_a_stream_that_breaks_off_as_another_ends_its_session_ends_whole() -> None:
+    """Gradio makes an error of that, in the middle of an answer."""
+
+    async def run(is_lost: bool) -> str:
+        sessions = {"s": None}
+        queue = SimpleNamespace(
+            pending_messages_per_session=sessions,
+            pending_event_ids_session={},
+            event_ids_to_events={},
+        )
+
+        async def breaks(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"a", "more_body": True})
+            if is_lost:
+                sessions.clear()
+            raise RuntimeError("404: Not Found")
+
+        async def receive() -> Message:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        got: list[bytes] = []
+
+        async def send(message: Message) -> None:
+            got.append(message.get("body", b""))
+
+        path = "/gradio_api/queue/data"
+        scope = {
+            **{"type": "http", "method": "GET", "path": path, "query_string": b"session_hash=s"},
+            HANDLER_KEY: find_handler("GET", path),
+        }
+        blocks: Any = SimpleNamespace(_queue=queue)
+        await Streams(breaks, blocks, 4, IDLE_S)(scope, receive, send)
+        return b"".join(got).decode()
+
+    assert asyncio.run(run(True)) == "a" + CLOSE
+    with pytest.raises(RuntimeError):
+        asyncio.run(run(False))
