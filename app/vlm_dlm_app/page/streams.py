@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 1.0
 IDLE_S = 15.0
+UNKNOWN = "nothing is known of that session; call first"
 # What Gradio's own streams end with, so that its clients open another when they need one.
 _CLOSE = b'data: {"msg": "close_stream"}\n\n'
 _END: Message = {"type": "http.response.body", "body": _CLOSE, "more_body": False}
@@ -58,7 +59,7 @@ class Streams:
         if session is None:
             raise ApiError("invalid_value", "session_hash is required", "session_hash")
         if session not in queue.pending_messages_per_session:
-            raise ApiError("not_found", "nothing is known of that session; call first")
+            raise ApiError("not_found", UNKNOWN)
         return session
 
     def _session_of_event(self, event_id: str) -> str:
@@ -157,8 +158,11 @@ class _Telling:
         return self._is_over
 
     async def close(self) -> None:
-        """After the last message, where it was ended here."""
-        if self._is_over and self._has_begun:
+        """After the last message, where it was ended here. Raises ApiError (404) where there was
+        none: its session has ended before it could begin."""
+        if self._is_over and not self._has_begun:
+            raise ApiError("not_found", UNKNOWN)
+        if self._is_over:
             with suppress(OSError):
                 await self._send(_END)
 

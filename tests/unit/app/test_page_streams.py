@@ -11,6 +11,7 @@ import pytest
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.http.held_bytes import HeldBytes, Hold
 from vlm_dlm_app.page.boundary import HANDLER_KEY
 from vlm_dlm_app.page.handlers import find_handler
@@ -129,3 +130,36 @@ def test_a_stream_that_breaks_off_as_another_ends_its_session_ends_whole() -> No
     assert asyncio.run(run(True)) == "a" + CLOSE
     with pytest.raises(RuntimeError):
         asyncio.run(run(False))
+
+
+def test_a_stream_whose_session_ends_before_it_begins_is_answered() -> None:
+    async def run() -> None:
+        sessions = {"s": None}
+        queue = SimpleNamespace(
+            pending_messages_per_session=sessions,
+            pending_event_ids_session={},
+            event_ids_to_events={},
+        )
+
+        async def late(scope: Scope, receive: Receive, send: Send) -> None:
+            sessions.clear()
+            assert await receive() == {"type": "http.disconnect"}
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+        async def receive() -> Message:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def send(message: Message) -> None:
+            raise AssertionError(message)
+
+        path = "/gradio_api/queue/data"
+        scope = {
+            **{"type": "http", "method": "GET", "path": path, "query_string": b"session_hash=s"},
+            HANDLER_KEY: find_handler("GET", path),
+        }
+        blocks: Any = SimpleNamespace(_queue=queue)
+        with pytest.raises(ApiError, match="nothing is known of that session"):
+            await Streams(late, blocks, 4, IDLE_S)(scope, receive, send)
+
+    asyncio.run(run())
