@@ -10,7 +10,8 @@ ARGS ?=
 CLIENTS ?= all
 # What everybody who works on this has installed, but torch and what is only for its CUDA builds.
 LOCK := deploy/dev-requirements.txt
-JOBS ?= 2
+# More than there are cores: many tests wait for servers and browsers.
+JOBS ?= 3
 # Rules without a server, a browser or weights: modes, pages, grouping, queue, frames, parsers.
 FAST := $(addprefix tests/unit/,decoding engine serving) tests/integration/engine/test_packing.py \
 	$(patsubst %,tests/unit/app/test_%.py,base64_pieces data_uri header_values json_text parsing \
@@ -50,13 +51,13 @@ compare: $(STAMP)  ## Compare the decoding modes on an example image, in the ter
 serve: $(STAMP)  ## Serve the embedded model on http://127.0.0.1:8000
 	@$(BIN)/vlm-dlm serve $(ARGS)
 
-test: $(STAMP)  ## Run the tests, JOBS=2 at once (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest -q -n $(JOBS) --durations 25 $(ARGS)
+test: $(STAMP)  ## Run the tests, JOBS=3 at once (ARGS="-k name" for some of them)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --durations 25 --ignore tests/clients $(ARGS)
 
 test-fast: $(STAMP)  ## Run those of milliseconds: modes, scheduling, parsers (about 40 s)
 	@$(BIN)/python -m pytest -q -n $(JOBS) -p no:schemathesis $(FAST) $(SLOW) $(ARGS)
 
-clients: $(STAMP)  ## Run every recipe of docs/clients.md (CLIENTS=llm,guidellm for some)
+clients: $(STAMP)  ## Run every recipe of docs/clients.md (CLIENTS=light, or llm,guidellm, for some)
 	@TEST_CLIENTS="$(CLIENTS)" $(BIN)/python -m pytest -q tests/clients $(ARGS)
 
 newcomer:  ## Replay the README on a clean copy, in an environment of its own

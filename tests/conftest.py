@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.turns import turn
+from tests.turns import Turn
 
 # An example may take long on a busy machine; what a test means to bound it measures itself.
 settings.register_profile("default", settings.get_profile("default"), deadline=None)
@@ -20,6 +20,7 @@ IS_ONE_OF_SEVERAL = "PYTEST_XDIST_WORKER" in os.environ
 if IS_ONE_OF_SEVERAL:  # here and in the processes that tests start: a core for each worker
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+TURN = Turn()
 TIERS = ("unit", "integration", "api", "e2e", "gpu", "weights", "browser", "vllm", "clients")
 
 
@@ -42,11 +43,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
     if not IS_ONE_OF_SEVERAL:
         return (yield)
-    with turn(is_alone=item.get_closest_marker("alone") is not None):
+    TURN.begin(_is_alone(item))
+    try:
         return (yield)
+    finally:
+        TURN.end(is_next_alone=_is_alone(nextitem))
+
+
+def _is_alone(item: pytest.Item | None) -> bool:
+    return item is not None and item.get_closest_marker("alone") is not None
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Every recipe of docs/clients.md, run against a real server as it stands there.
 
-`make test` runs the light ones and skips those whose client cannot be installed; `make clients`
-runs all, and there such a client is a failure.
+`make clients` runs all, and a client that cannot be installed is a failure there; with
+`CLIENTS=light` it runs the light ones and skips such a client.
 """
 
 from __future__ import annotations
