@@ -6,16 +6,14 @@ source, then one set of values after another. It ends when its input does.
 
 from __future__ import annotations
 
-import json
-import struct
 import sys
 from typing import Any
 
 from vlm_dlm.confinement import give_up_rights, limit_cpu, prefer_for_killing
 from vlm_dlm.errors import CheckpointError
+from vlm_dlm.limited_process import read, write
 from vlm_dlm.processor.template_sandbox import Refusal, compile_template
 
-LENGTH = struct.Struct(">I")
 MAX_CHARS = 2**22
 MAX_REASON_CHARS = 200
 # Jinja imports what it needs for errors when the first comes.
@@ -31,14 +29,14 @@ def main() -> None:
     give_up_rights(memory_bytes)
     limit_cpu(cpu_s)
     try:
-        template = compile_template(_read()["source"])
+        template = compile_template(read()["source"])
     except (CheckpointError, MemoryError, RecursionError):
-        _write({"failed": "the checkpoint's chat template is not valid"})
+        write({"failed": "the checkpoint's chat template is not valid"})
         return
-    _write({})
-    while values := _read():
+    write({})
+    while values := read():
         limit_cpu(cpu_s)
-        _write(rendered(template, values))
+        write(rendered(template, values))
 
 
 def rendered(template: Any, values: dict[str, Any]) -> dict[str, str]:
@@ -58,20 +56,6 @@ def rendered(template: Any, values: dict[str, Any]) -> dict[str, str]:
     except Exception:  # a template can raise anything Python's operators raise
         return {"failed": ""}
     return {"text": "".join(pieces)}
-
-
-def _read() -> dict[str, Any]:
-    """Empty at the end."""
-    head = sys.stdin.buffer.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return {}
-    return json.loads(sys.stdin.buffer.read(*LENGTH.unpack(head)))
-
-
-def _write(reply: dict[str, str]) -> None:
-    body = json.dumps(reply).encode()
-    sys.stdout.buffer.write(LENGTH.pack(len(body)) + body)
-    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

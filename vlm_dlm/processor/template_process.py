@@ -4,18 +4,12 @@ text at most, and nobody memory. Blocking; any thread."""
 
 from __future__ import annotations
 
-import json
-import socket
-import subprocess
 import threading
-import weakref
-from contextlib import suppress
-from time import monotonic
 from typing import Any
 
 from vlm_dlm.errors import CheckpointError, UnavailableError
-from vlm_dlm.limited_child import start_child
-from vlm_dlm.processor.template_child import LENGTH, MAX_CHARS
+from vlm_dlm.limited_process import LimitedProcess
+from vlm_dlm.processor.template_child import MAX_CHARS
 
 CHILD = "vlm_dlm.processor.template_child"
 MEMORY_BYTES = 2**29
@@ -41,7 +35,7 @@ class TemplateProcess:
         system has no process left."""
         self._source = source
         self._lock = threading.Lock()
-        self._child: _Child | None = None
+        self._child: LimitedProcess | None = None
         with self._lock:
             self._start()
 
@@ -58,7 +52,9 @@ class TemplateProcess:
         finally:
             self._lock.release()
 
-    def _ask(self, child: _Child, message: dict[str, Any], limit_s: float) -> dict[str, str]:
+    def _ask(
+        self, child: LimitedProcess, message: dict[str, Any], limit_s: float
+    ) -> dict[str, str]:
         try:
             return child.ask(message, limit_s)
         except BaseException as error:  # part of a reply may be unread: the next would begin there
@@ -70,9 +66,9 @@ class TemplateProcess:
                 raise CheckpointError(OVER_LIMIT) from None
             raise
 
-    def _start(self) -> _Child:
+    def _start(self) -> LimitedProcess:
         try:
-            child = _Child()
+            child = LimitedProcess(CHILD, MEMORY_BYTES, CPU_S, _MAX_REPLY_BYTES)
         except OSError:
             raise UnavailableError(STARVED) from None
         reply = self._ask(child, {"source": self._source}, START_S)
@@ -81,39 +77,3 @@ class TemplateProcess:
             raise CheckpointError(reply["failed"])
         self._child = child
         return child
-
-
-class _Child:
-    """One process and our end of the socket that is its standard input and output."""
-
-    def __init__(self) -> None:
-        process, self._socket = start_child(CHILD, MEMORY_BYTES, CPU_S)
-        self.end = weakref.finalize(self, _end, process, self._socket)
-
-    def ask(self, message: dict[str, Any], limit_s: float) -> dict[str, str]:
-        """Raises OSError, EOFError or ValueError where there is no answer."""
-        ends_s = monotonic() + limit_s
-        body = json.dumps(message).encode()
-        self._socket.settimeout(limit_s)
-        self._socket.sendall(LENGTH.pack(len(body)) + body)
-        (num_bytes,) = LENGTH.unpack(self._read(LENGTH.size, ends_s))
-        if num_bytes > _MAX_REPLY_BYTES:
-            raise ValueError
-        return json.loads(self._read(num_bytes, ends_s))
-
-    def _read(self, num_bytes: int, ends_s: float) -> bytes:
-        data = bytearray()
-        while len(data) < num_bytes:
-            self._socket.settimeout(max(0.001, ends_s - monotonic()))
-            piece = self._socket.recv(min(num_bytes - len(data), 2**20))
-            if not piece:
-                raise EOFError
-            data += piece
-        return bytes(data)
-
-
-def _end(process: subprocess.Popen[bytes], ours: socket.socket) -> None:
-    ours.close()
-    with suppress(ProcessLookupError):
-        process.kill()
-    process.wait()
