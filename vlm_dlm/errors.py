@@ -7,6 +7,7 @@ VlmDlmError
 |   |   `-- ImageFormatError     not in one of the formats that are read
 |   |-- PromptError          a prompt that is empty or contradicts its images
 |   |   `-- ContextLengthError   a prompt, with the answer asked for, beyond the model's context
+|   |-- StructureError       a schema or grammar that is not valid, or beyond a limit
 |   `-- ModeError            an unknown mode, or parameters that the mode cannot run
 |-- CheckpointError          a checkpoint that is missing, incomplete or of the wrong shape
 |-- CapacityError            the request can never fit into this engine
@@ -58,6 +59,12 @@ class ContextLengthError(PromptError):
     """A prompt, with the answer that was asked for, exceeds the model's context."""
 
     code = "context_length_exceeded"
+
+
+class StructureError(BadInputError):
+    """What the answer is to be like is not valid, too large or too much work."""
+
+    code = "bad_structure"
 
 
 class ModeError(BadInputError):
@@ -124,6 +131,7 @@ BY_CODE: dict[str, type[VlmDlmError]] = {
         PromptError,
         ContextLengthError,
         ModeError,
+        StructureError,
         CheckpointError,
         CapacityError,
         EngineError,

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from vlm_dlm.step import Origin, Token
+from vlm_dlm.step import Logprobs, Origin, Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,4 +190,7 @@ def from_dict(raw: dict[str, Any]) -> GenerationEvent:
 def _token_from_dict(raw: dict[str, Any]) -> Token:
     values = dict(raw)
     values["origin"] = Origin(values["origin"])
+    if values.get("logprobs") is not None:
+        own, top = values["logprobs"]["own"], values["logprobs"]["top"]
+        values["logprobs"] = Logprobs(own, tuple((entry[0], entry[1]) for entry in top))
     return Token(**values)

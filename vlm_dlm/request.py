@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vlm_dlm.errors import BadInputError
+from vlm_dlm.structure import Structure
 
 # What the answers of all other modes are held against: the model as it is, token by token.
 REFERENCE_MODE = "ar"
@@ -16,6 +17,8 @@ DEFAULT_MODE = "linear_spec"
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 256  # of one stop string
 MAX_STOP_TOKEN_IDS = 64
+MAX_BIASED = 1024
+MAX_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,12 @@ class SamplingParams:
     stop_token_ids: further tokens that end the answer, like an end token, whose text is not part of
         it.
     skip_special_tokens: they have no text.
+    presence_penalty, frequency_penalty, repetition_penalty, logit_bias, bad_words: see
+        `decoding/penalties.py`; logit_bias by token id, bad_words as tokens.
+    num_logprobs: keep the log-probability of each token, and of so many of the best at its place;
+        None for neither.
+    structure: what the answer must be like; it then ends where it is whole, whatever `min_tokens`
+        and `ignore_eos` say.
     """
 
     temperature: float = 0.0
@@ -61,6 +70,13 @@ class SamplingParams:
     ignore_eos: bool = False
     stop_token_ids: tuple[int, ...] = ()
     skip_special_tokens: bool = True
+    structure: Structure | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    num_logprobs: int | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and 0.0 <= self.temperature <= 10.0):
@@ -89,15 +105,44 @@ class SamplingParams:
                 f"which is {self.max_tokens}"
             )
         _check_stop_token_ids(self.stop_token_ids)
+        self._check_penalties()
+
+    def _check_penalties(self) -> None:
+        for name in ("presence_penalty", "frequency_penalty"):
+            value = getattr(self, name)
+            if not -2.0 <= value <= 2.0:
+                raise BadInputError(f"{name} is {value}; it must lie in -2 to 2")
+        if not 0.0 < self.repetition_penalty <= 10.0:
+            raise BadInputError(
+                f"repetition_penalty is {self.repetition_penalty}; it must lie above 0 and at most "
+                "at 10"
+            )
+        for token_id, value in self.logit_bias:
+            if not -100.0 <= value <= 100.0 or token_id < 0:
+                raise BadInputError(
+                    f"logit_bias has {value} for {token_id}; it must lie in -100 to 100"
+                )
+        num = len(self.logit_bias), len(self.bad_words)
+        if max(num) > MAX_BIASED:
+            raise BadInputError(
+                f"logit_bias or bad_words has {max(num)} entries; at most {MAX_BIASED} are possible"
+            )
+        if not all(word and min(word) >= 0 for word in self.bad_words):
+            raise BadInputError("a bad word is empty; it must have at least 1 token")
+        if self.num_logprobs is not None and not 0 <= self.num_logprobs <= MAX_LOGPROBS:
+            raise BadInputError(
+                f"top_logprobs is {self.num_logprobs}; it must lie in 0 to {MAX_LOGPROBS}"
+            )
 
     def ending_ids(self, eos: Iterable[int]) -> frozenset[int]:
         """The tokens that end the answer. eos: the checkpoint's end tokens."""
-        return frozenset(() if self.ignore_eos else eos) | frozenset(self.stop_token_ids)
+        is_ignored = self.ignore_eos and self.structure is None
+        return frozenset(() if is_ignored else eos) | frozenset(self.stop_token_ids)
 
     def delayed_ids(self, eos: Iterable[int]) -> frozenset[int]:
         """The tokens that are not chosen before `min_tokens`: also an end token that ends nothing,
         as in vLLM."""
-        if not self.min_tokens:
+        if not self.min_tokens or self.structure is not None:
             return frozenset()
         return frozenset(eos) | frozenset(self.stop_token_ids)
 

@@ -27,6 +27,7 @@ from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.engine.torch_runner import TorchRunner
 from vlm_dlm.errors import EngineError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent
+from vlm_dlm.grammar.compiler import GrammarCompiler
 from vlm_dlm.memory import memory_limit
 from vlm_dlm.model.lora_loading import load_draft_adapter
 from vlm_dlm.model.quantization import check_quantize
@@ -126,7 +127,8 @@ class Runtime:
         ids = DecodingIds(special.mask, frozenset(special.eos), special.think_end)
         pad = None if special.image is None else special.image.pad
         runner = TorchRunner(weights, pad, limits)
-        core = EngineCore(runner, ids, processor.detokenizer, limits)
+        grammars = GrammarCompiler(processor.tokenizer, checkpoint.config.vocab_size, ids.eos)
+        core = EngineCore(runner, ids, processor.detokenizer, limits, grammars)
         shown = dtype if quantize is None else f"{dtype}, {quantize} weights"
         return cls(checkpoint, runner, core, device, shown)
 

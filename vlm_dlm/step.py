@@ -94,6 +94,19 @@ class StepPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Logprobs:
+    """Natural logarithms of probabilities at one place, as the model gave them: without
+    temperature, penalties or what was allowed.
+
+    own: of the token that was chosen.
+    top: id and value of the best, best first.
+    """
+
+    own: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """One final token and where it came from.
 
@@ -101,6 +114,7 @@ class Token:
     step: number of forwards the request had run when the token was chosen (prefill not counted).
     confidence: probability of the token under the untempered distribution that chose it.
     margin: the best logit less the second best where it was chosen; None in modes that do not say.
+    logprobs: of the head and the forward that chose it; None unless asked for.
     """
 
     id: int
@@ -109,6 +123,7 @@ class Token:
     confidence: float
     origin: Origin
     margin: float | None = None
+    logprobs: Logprobs | None = None
 
 
 @dataclass(frozen=True, slots=True)

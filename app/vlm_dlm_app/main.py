@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from vlm_dlm import __version__
+from vlm_dlm.grammar.trial import GrammarTrial
 from vlm_dlm.preflight import Checkpoint
 from vlm_dlm.processor.image_input import ImageLimits
 from vlm_dlm.serving.managed import ManagedEngine
@@ -118,6 +119,7 @@ def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkp
         deadline_s=settings.deadline_s,
     )
     policy = FetchPolicy(settings.allow_http_urls, max_bytes=settings.max_image_bytes)
+    tokenizer = checkpoint.processor.tokenizer
     services = Services(
         settings=settings,
         checkpoint=checkpoint,
@@ -131,6 +133,9 @@ def build_services(settings: Settings, engine: ManagedEngine, checkpoint: Checkp
         worker=BodyWorker(),
         held=HeldBytes(min(settings.max_held_body_bytes, budget.bodies), settings.max_body_bytes),
         began_s=int(time.time()),
+        structures=GrammarTrial(
+            tokenizer, checkpoint.config.vocab_size, frozenset(tokenizer.special.eos)
+        ),
         tracing=build_tracing(settings.otel_endpoint, settings.model_name),
     )
     services.metrics.add(LiveMetrics(services))
@@ -178,6 +183,7 @@ def _lifespan(
             services.preparer.close()
             await decoder.close()
             services.worker.close()
+            services.structures.close()
             if services.fetcher is not None:
                 services.fetcher.close()
             if services.tracing is not None:

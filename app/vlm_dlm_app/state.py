@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from vlm_dlm.decoding import MODES
 
 if TYPE_CHECKING:
+    from vlm_dlm.grammar.trial import GrammarTrial
     from vlm_dlm.preflight import Checkpoint
     from vlm_dlm.serving.managed import ManagedEngine
     from vlm_dlm.serving.pictures.preparation import Preparer
@@ -30,6 +31,7 @@ class Services:
 
     fetcher: None where fetching images by URL is switched off.
     began_s: seconds since 1970.
+    structures: what looks at the forms that clients ask answers to have.
     tracing: None unless it is asked for.
     """
 
@@ -45,6 +47,7 @@ class Services:
     worker: BodyWorker
     held: HeldBytes
     began_s: int
+    structures: GrammarTrial
     tracing: Tracing | None = None
 
     def runs_on(self, mode: str) -> tuple[str, str]:

@@ -259,17 +259,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         *("tool_choice", "cannot be made to call"),
     ),
     "a named function": ({"function_call": {"name": "get"}}, "function_call", '"none"'),
-    "a schema": (
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
-        *("response_format", "ask for the format"),
-    ),
     "a slip": ({"temprature": 1}, "temprature", "temperature"),
     "an unknown option": ({"frobnicate": 1}, "frobnicate", "not known"),
     "an unknown option of the stream": (
         {"stream": True, "stream_options": {"usage": 1}},
         *("stream_options.usage", "not known"),
     ),
-    "penalty of truth": ({"presence_penalty": True}, "presence_penalty", "send 0"),
     "system beside messages": ({"system": "Be brief."}, "system", "role system"),
     "limit of llama.cpp": ({"n_predict": 5}, "n_predict", "max_tokens"),
 }

@@ -59,16 +59,46 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str, str | None, str]] = {
     "n": ({"n": 5}, 400, "over_limit", "n", "4"),
     "five stops": ({"stop": list("abcde")}, 400, "over_limit", "stop", "4"),
     "long stop": ({"stop": "a" * 65}, 400, "over_limit", "stop", "64"),
-    "logprobs": ({"logprobs": True}, 400, "unsupported_field", "logprobs", "logprobs"),
+    "logprobs": ({"top_logprobs": 3}, 400, "bad_input", "top_logprobs", "needs logprobs"),
+    "too many logprobs": (
+        {"logprobs": True, "top_logprobs": 21},
+        *(400, "invalid_value", "top_logprobs", "20"),
+    ),
     "format": (
-        {"response_format": {"type": "json_object"}},
-        *(400, "unsupported_field", "response_format", "response_format"),
+        {"response_format": {"type": "strange"}},
+        *(400, "invalid_value", "response_format.type", "json_schema"),
     ),
-    "penalty": (
-        {"presence_penalty": 0.5},
-        *(400, "unsupported_field", "presence_penalty", "presence_penalty"),
+    "a schema without one": (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+        *(400, "invalid_value", "response_format.json_schema", "schema"),
     ),
-    "logit_bias": ({"logit_bias": {"5": 1}}, 400, "unsupported_field", "logit_bias", ""),
+    "a regular expression that is none": (
+        {"structured_outputs": {"regex": "("}},
+        *(400, "bad_structure", None, "cannot be used"),
+    ),
+    "two forms": (
+        {"guided_regex": "a", "structured_outputs": {"choice": ["b"]}},
+        *(400, "bad_input", "guided_regex", "structured_outputs.choice"),
+    ),
+    "no choices": ({"guided_choice": [7]}, 400, "bad_structure", "guided_choice", "list of texts"),
+    "penalty": ({"presence_penalty": 2.5}, 400, "invalid_value", "presence_penalty", "at most 2"),
+    "repetition": (
+        {"repetition_penalty": 0},
+        *(400, "invalid_value", "repetition_penalty", "above 0"),
+    ),
+    "logit_bias": ({"logit_bias": {"5": 101}}, 400, "invalid_value", "logit_bias.5", "100"),
+    "logit_bias of no token": (
+        {"logit_bias": {"99999": 1}},
+        *(400, "bad_input", "logit_bias", "ids are 0 to"),
+    ),
+    "logit_bias of a word": (
+        {"logit_bias": {"x": 1}},
+        400,
+        "invalid_value",
+        "logit_bias.x.[key]",
+        "",
+    ),
+    "bad words": ({"bad_words": [""]}, 400, "invalid_value", "bad_words.0", "empty"),
     "template": ({"chat_template": "x"}, 400, "unsupported_field", "chat_template", ""),
     "typing error": ({"temprature": 1}, 400, "unsupported_field", "temprature", "temprature"),
     "audio": (
@@ -216,7 +246,7 @@ def test_the_client_raises_its_own_classes(client: openai.OpenAI) -> None:
         create(model="gpt-4", messages=QUESTION)
     assert missing.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError, match="cannot be honoured"):
-        create(model="vlm-dlm", messages=QUESTION, logprobs=True)
+        create(model="vlm-dlm", messages=QUESTION, audio={"voice": "x", "format": "wav"})
     with pytest.raises(openai.BadRequestError, match="at most 2"):
         create(model="vlm-dlm", messages=QUESTION, temperature=3)
     with pytest.raises(openai.NotFoundError):

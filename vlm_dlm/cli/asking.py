@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vlm_dlm.processor.processor import PreparedPrompt
     from vlm_dlm.request import SamplingParams
     from vlm_dlm.runtime import Runtime
+    from vlm_dlm.structure import Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ def check(
         raise ModeError(f"none of the modes {', '.join(modes)} drafts with an adapter")
     images = read_images(question.images, question.is_upright)
     checkpoint = open_checkpoint(place.model)
+    if sampling.structure is not None:
+        _check_structure(checkpoint, sampling.structure)
     messages = conversation(question.prompt, len(images), question.system)
     is_thinking = sampling.max_thinking_tokens is not None
     prompt = prepare_prompt(checkpoint, messages, images, sampling.max_tokens, is_thinking)
@@ -98,6 +101,15 @@ def check(
         sampling, len(prompt.token_ids), checkpoint.config.max_position_embeddings
     )
     return Checked(place, checkpoint, prompt, params, sampling)
+
+
+def _check_structure(checkpoint: Checkpoint, structure: Structure) -> None:
+    """Before the weights are read. Raises StructureError."""
+    from vlm_dlm.grammar.compiler import GrammarCompiler
+
+    tokenizer = checkpoint.processor.tokenizer
+    ending_ids = frozenset(tokenizer.special.eos)
+    GrammarCompiler(tokenizer, checkpoint.config.vocab_size, ending_ids).compile(structure)
 
 
 def load(checked: Checked) -> Runtime:

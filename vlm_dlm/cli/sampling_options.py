@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vlm_dlm.cli import options as opt
+from vlm_dlm.cli import structure_options
 from vlm_dlm.cli.spread import one_option, spread
 from vlm_dlm.request import SamplingParams
 
@@ -27,4 +28,10 @@ GREEDY = SamplingParams()
 def with_sampling(command: Callable[..., None]) -> Callable[..., None]:
     """The command with these options in the place of its `sampling`, which it gets checked."""
     parameters = [one_option(name, hint, getattr(GREEDY, name)) for name, hint in _OPTIONS.items()]
-    return spread(command, "sampling", parameters, lambda typed: SamplingParams(**typed))
+    parameters += [one_option(name, hint) for name, hint in structure_options.OPTIONS.items()]
+    return spread(command, "sampling", parameters, _sampling)
+
+
+def _sampling(typed: dict[str, Any]) -> SamplingParams:
+    form = {name: typed.pop(name) for name in structure_options.OPTIONS}
+    return SamplingParams(**typed, structure=structure_options.structure_of(**form))

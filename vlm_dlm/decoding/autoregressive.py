@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from vlm_dlm.decoding.base import DecodingMode, ModeRequest, ThinkingBudget
+from vlm_dlm.decoding.in_order import follow
 from vlm_dlm.decoding.sampling import Picked, RowSampler, pick_rows
 from vlm_dlm.step import WIDE_ROOM, ForwardKind, Origin, Room, StepPlan, StepResult, Token
 
@@ -70,7 +71,8 @@ class Autoregressive(DecodingMode[AutoregressiveParams, AutoregressiveState, Pic
 
 def _pick(rows: Sequence[Tensor], states: Sequence[AutoregressiveState]) -> list[Picked]:
     samplers = [state.sampler for state in states]
-    return pick_rows(rows, samplers, with_margins=True)
+    picked = pick_rows(rows, samplers, with_margins=True)
+    return [follow(*entry, ()) for entry in zip(rows, picked, samplers, strict=True)]
 
 
 def _commit(state: AutoregressiveState, picked: Picked, num_kv_kept: int) -> StepResult:
@@ -89,5 +91,6 @@ def _commit(state: AutoregressiveState, picked: Picked, num_kv_kept: int) -> Ste
         confidence=picked.confidences[0],
         origin=Origin.AR,
         margin=margin,
+        logprobs=picked.logprobs(0, token_id),
     )
     return StepResult(committed=(token,), num_kv_kept=num_kv_kept)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from vlm_dlm.decoding.filters import filters_of
+from vlm_dlm.decoding.filters import RowFilter, filters_of
 from vlm_dlm.decoding.options import ModeOption
 from vlm_dlm.decoding.sampling import RowSampler
 from vlm_dlm.errors import ModeError
 from vlm_dlm.request import DecodingIds, SamplingParams
-from vlm_dlm.step import WIDE_ROOM, Room, StepPlan, StepResult
+from vlm_dlm.step import WIDE_ROOM, Logprobs, Room, StepPlan, StepResult
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,15 +62,20 @@ class ThinkingBudget:
 
 @dataclass(frozen=True, slots=True)
 class ModeRequest(Generic[ParamsT]):
-    """The part of a request that a mode may know."""
+    """The part of a request that a mode may know.
+
+    rules: filters of this answer beside those of its sampling; whoever is given them moves them.
+    """
 
     params: ParamsT
     sampling: SamplingParams
     ids: DecodingIds
+    rules: tuple[RowFilter, ...] = ()
 
     def sampler(self, *, with_mask: bool = False) -> RowSampler:
         """With the filters of this answer. with_mask: the mask may be chosen."""
-        return RowSampler(self.sampling, filters_of(self.sampling, self.ids, with_mask=with_mask))
+        own = filters_of(self.sampling, self.ids, with_mask=with_mask)
+        return RowSampler(self.sampling, [*own, *self.rules])
 
     @property
     def ending_ids(self) -> frozenset[int]:
@@ -146,17 +151,29 @@ class Block:
     token_ids: what stands there, masks included.
     steps: forwards that had run when each position was filled.
     confidences: probability of what it was filled with, 1 where nothing was chosen.
+    logprobs: of what it was filled with, where they are asked for.
     """
 
     token_ids: list[int]
     steps: list[int] = field(default_factory=list[int])
     confidences: list[float] = field(default_factory=list[float])
+    logprobs: list[Logprobs | None] = field(default_factory=list["Logprobs | None"])
 
     def __post_init__(self) -> None:
         self.steps = [0] * len(self.token_ids)
         self.confidences = [1.0] * len(self.token_ids)
+        self.logprobs = [None] * len(self.token_ids)
 
-    def fill(self, position: int, token_id: int, *, step: int, confidence: float) -> None:
+    def fill(
+        self,
+        position: int,
+        token_id: int,
+        *,
+        step: int,
+        confidence: float,
+        logprobs: Logprobs | None = None,
+    ) -> None:
         self.token_ids[position] = token_id
+        self.logprobs[position] = logprobs
         self.steps[position] = step
         self.confidences[position] = confidence

@@ -17,6 +17,7 @@ from vlm_dlm.decoding.base import (
     ThinkingBudget,
 )
 from vlm_dlm.decoding.filters import Trail
+from vlm_dlm.decoding.in_order import follow, run
 from vlm_dlm.decoding.options import ModeOption, block_length, threshold
 from vlm_dlm.decoding.sampling import Picked, RowSampler, pick_rows, round_to
 from vlm_dlm.request import DecodingIds
@@ -156,7 +157,8 @@ class BlockDiffusion(DecodingMode[BlockDiffusionParams, BlockDiffusionState, Pic
             None,
         )
         if params.seed_first_token:
-            state.seed = _pick([prompt_logits.clone()[None]], [state], [[()]])[0]
+            rows = prompt_logits.clone()[None]
+            state.seed = follow(rows, _pick([rows], [state], [[()]])[0], state.sampler, ())
         _begin_block(state)
         return state, StepResult(canvas=tuple(state.canvas.token_ids), num_forwards=0)
 
@@ -171,7 +173,8 @@ class BlockDiffusion(DecodingMode[BlockDiffusionParams, BlockDiffusionState, Pic
     def choose(
         self, states: Sequence[BlockDiffusionState], logits: Sequence[Tensor]
     ) -> list[Picked]:
-        return _pick(logits, states, [_trails(state) for state in states])
+        picked = _pick(logits, states, [_trails(state) for state in states])
+        return [_in_order(*entry) for entry in zip(states, logits, picked, strict=True)]
 
     def advance(self, state: BlockDiffusionState, choice: Picked) -> StepResult:
         state.num_steps += 1
@@ -215,7 +218,10 @@ def _begin_block(state: BlockDiffusionState) -> None:
     state.canvas = Block([state.ids.mask] * params.block_length)
     if state.seed is not None:
         token_id, confidence = state.seed.token_ids[0], state.seed.confidences[0]
-        state.canvas.fill(0, token_id, step=state.num_steps, confidence=confidence)
+        logprobs = state.seed.logprobs(0, token_id)
+        state.canvas.fill(
+            0, token_id, step=state.num_steps, confidence=confidence, logprobs=logprobs
+        )
     start, state.forced = state.block * params.block_length, None
     if budget.is_spent(start + params.block_length):
         state.forced = place = max(0, budget.forced_place - start)
@@ -227,24 +233,45 @@ def _begin_block(state: BlockDiffusionState) -> None:
     state.is_committing = num_masked == 0
 
 
-def _denoise(state: BlockDiffusionState, picked: Picked) -> StepResult:
-    """Fill the chosen positions. They are masked again only where a filter has it so, as what was
-    put before them in the same forward, or later, rules them out."""
-    params, masked = state.params, state.masked
-    by_confidence = sorted(masked, key=lambda p: -picked.confidences[p])
+def _in_order(state: BlockDiffusionState, rows: Tensor, picked: Picked) -> Picked:
+    """What the rules that go from the left make of the choices."""
+    sampler = state.sampler
+    if not sampler.ordered:
+        return picked
+    if state.is_committing:
+        return follow(rows, picked, sampler, (), before=state.known)
+    limit, most = _limits(state, picked)
+    return run(rows, picked, sampler, state.known, state.ending_ids, limit=limit, most=most)
+
+
+def _limits(state: BlockDiffusionState, picked: Picked) -> tuple[float, int]:
+    """The confidence from which on positions are filled, and how many at most."""
+    params = state.params
     is_last = state.num_denoised + 1 >= params.num_steps
     is_over = state.num_denoised >= params.num_steps  # a filter has left masks
     if is_over or (is_last and not params.is_exact_reference):
-        chosen = by_confidence
-    elif params.threshold is None:
-        chosen = by_confidence[: state.schedule[state.num_denoised]]
-    else:
-        limit = round_to(params.threshold, picked.dtype)
+        return 0.0, params.block_length
+    if params.threshold is None:
+        return 0.0, state.schedule[state.num_denoised]
+    return round_to(params.threshold, picked.dtype), params.block_length
+
+
+def _denoise(state: BlockDiffusionState, picked: Picked) -> StepResult:
+    """Fill the chosen positions. They are masked again only where a filter has it so, as what was
+    put before them in the same forward, or later, rules them out."""
+    is_last = state.num_denoised + 1 >= state.params.num_steps
+    chosen = picked.places
+    if chosen is None:
+        limit, most = _limits(state, picked)
+        by_confidence = sorted(state.masked, key=lambda p: -picked.confidences[p])
         confident = [p for p in by_confidence if picked.confidences[p] >= limit]
-        chosen = confident or by_confidence[:1]
+        chosen = (confident or by_confidence[:1])[:most]
     for p in chosen:
         token_id, confidence = picked.token_ids[p], picked.confidences[p]
-        state.canvas.fill(p, token_id, step=state.num_steps, confidence=confidence)
+        logprobs = picked.logprobs(p, token_id)
+        state.canvas.fill(
+            p, token_id, step=state.num_steps, confidence=confidence, logprobs=logprobs
+        )
     state.num_denoised += 1
     refused = _mask_refused(state)
     state.is_committing = (is_last and not refused) or _is_settled(state)
@@ -284,6 +311,7 @@ def _commit(state: BlockDiffusionState, picked: Picked) -> StepResult:
             step=canvas.steps[p],
             confidence=canvas.confidences[p],
             origin=Origin.AR if is_seed else Origin.UNMASKED,
+            logprobs=canvas.logprobs[p],
         )
         tokens.append(token)
         if token_id in state.ending_ids:

@@ -28,10 +28,15 @@ class RowFilter(ABC):
     """A rule for one answer, after the tokens it was told of.
 
     follows_text: what it says depends on what came before.
+    is_ordered: it says nothing of a place before all places in front of it are filled, so they are
+        filled from the left (`in_order.py`).
+    reads_logits: it changes them (`change`) after all biases instead of having one.
     banned_ids: never chosen, whatever came before.
     """
 
     follows_text: ClassVar[bool] = True
+    is_ordered: ClassVar[bool] = False
+    reads_logits: ClassVar[bool] = False
     banned_ids: tuple[int, ...] = ()
 
     @abstractmethod
@@ -39,6 +44,10 @@ class RowFilter(ABC):
         """What is added to the logits [size] of the next token, -inf where it must not be chosen,
         but not everywhere; None for nothing. After a place that is not filled: what holds with
         any token there."""
+
+    def change(self, row: Tensor) -> None:
+        """Change the logits [V] of the next token in place, if it `reads_logits`."""
+        raise NotImplementedError
 
     def bias_key(self) -> Hashable | None:
         """Equal where `bias` would be: such rows are treated together. None: with no other row."""
@@ -158,14 +167,18 @@ def add_biases(
     import torch
 
     found: dict[Hashable, tuple[Tensor, list[int]]] = {}
+    changing: list[tuple[RowFilter, range, list[Trail]]] = []
     start = 0
     for i, (size, rules) in enumerate(zip(sizes, filters, strict=True)):
         own: list[Trail] = [()] * size
         if trails is not None and rules:
             own = list(trails[i])
+        span = range(start, start + size)
         for number, rule in enumerate(rules):
-            places = walk(rule, own)
-            for row, place in zip(range(start, start + size), places, strict=True):
+            if rule.reads_logits:
+                changing.append((rule, span, own))
+                continue
+            for row, place in zip(span, walk(rule, own), strict=True):
                 bias = place.bias(rows.shape[-1], rows.device)
                 if bias is not None:
                     kind = place.bias_key()
@@ -175,6 +188,9 @@ def add_biases(
     for bias, members in found.values():
         index = torch.tensor(members, device=rows.device)
         rows[index] += bias.to(rows.dtype)
+    for rule, span, own in changing:
+        for row, place in zip(span, walk(rule, own), strict=True):
+            place.change(rows[row])
 
 
 def walk(rule: RowFilter, trails: Iterable[Trail]) -> Iterator[RowFilter]:

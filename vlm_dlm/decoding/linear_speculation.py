@@ -9,7 +9,7 @@ follows the autoregressive distribution exactly, whatever was drafted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from vlm_dlm.decoding.base import (
@@ -19,6 +19,7 @@ from vlm_dlm.decoding.base import (
     ThinkingBudget,
 )
 from vlm_dlm.decoding.filters import Trail
+from vlm_dlm.decoding.in_order import follow, mended
 from vlm_dlm.decoding.options import block_length, threshold
 from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows, round_to
 from vlm_dlm.decoding.verification import first_token, verified_tokens
@@ -130,7 +131,8 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
         self, states: Sequence[LinearSpeculationState], logits: Sequence[Tensor]
     ) -> list[Picked]:
         samplers = [state.sampler for state in states]
-        return pick_rows(logits, samplers, [_trails(state) for state in states])
+        picked = pick_rows(logits, samplers, [_trails(state) for state in states])
+        return [_in_order(*entry) for entry in zip(states, logits, picked, strict=True)]
 
     def advance(self, state: LinearSpeculationState, choice: Picked) -> StepResult:
         state.num_steps += 1
@@ -144,6 +146,17 @@ def _trails(state: LinearSpeculationState) -> Iterator[Trail]:
     drafts = [None if token == state.mask_id else token for token in state.drafts]
     for row in range(state.params.block_length):
         yield drafts[: row if state.is_verifying else max(0, row - 1)]
+
+
+def _in_order(state: LinearSpeculationState, rows: Tensor, picked: Picked) -> Picked:
+    """What the rules that go from the left make of the choices."""
+    if not state.sampler.ordered:
+        return picked
+    if state.is_verifying:
+        return follow(rows, picked, state.sampler, state.drafts)
+    places = zip(state.canvas.token_ids, picked.token_ids, strict=True)
+    ids = [choice if token == state.mask_id else token for token, choice in places]
+    return replace(picked, token_ids=[ids[0], *mended(rows[1:], ids[1:], state.sampler)])
 
 
 def _begin_draft(state: LinearSpeculationState, pending: int) -> None:

@@ -19,6 +19,7 @@ from vlm_dlm.decoding.base import (
     ThinkingBudget,
 )
 from vlm_dlm.decoding.filters import Trail
+from vlm_dlm.decoding.in_order import follow, mended
 from vlm_dlm.decoding.options import block_length
 from vlm_dlm.decoding.sampling import Picked, RowSampler, accept_prefix, pick_rows
 from vlm_dlm.decoding.verification import first_token, verified_tokens
@@ -129,7 +130,9 @@ class QuadraticSpeculation(
         samplers = [s.sampler for s in states] + [s.drafter for s in states]
         trails = [_head_trails(s) for s in states] + [_branch_trails(s) for s in states]
         picked = pick_rows(heads + branches, samplers, trails)
-        return list(zip(picked[: len(states)], picked[len(states) :], strict=True))
+        pairs = zip(picked[: len(states)], picked[len(states) :], strict=True)
+        choices = zip(states, heads, branches, pairs, strict=True)
+        return [_in_order(*choice) for choice in choices]
 
     def advance(
         self, state: QuadraticSpeculationState, choice: tuple[Picked, Picked]
@@ -151,6 +154,24 @@ def _branch_trails(state: QuadraticSpeculationState) -> Iterator[Trail]:
             yield [*drafts, *[None] * num]
 
 
+def _in_order(
+    state: QuadraticSpeculationState, heads: Tensor, branches: Tensor, pair: tuple[Picked, Picked]
+) -> tuple[Picked, Picked]:
+    """What the rules that go from the left make of the choices: of the heads, and of the one branch
+    that will be taken."""
+    head, branch = pair
+    if not state.sampler.ordered:
+        return pair
+    head = follow(heads, head, state.sampler, state.drafts)
+    num_accepted = accept_prefix(state.drafts, head.token_ids)
+    start = num_accepted * state.params.block_length + 1
+    end = start + state.params.block_length - 1
+    ids = list(branch.token_ids)
+    before = head.token_ids[: num_accepted + 1]
+    ids[start:end] = mended(branches[start:end], ids[start:end], state.drafter, before)
+    return head, replace(branch, token_ids=ids)
+
+
 def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> StepResult:
     """Emit the accepted drafts and the verifier's next token, then take up the matching branch."""
     length = state.params.block_length
@@ -169,7 +190,9 @@ def _advance(state: QuadraticSpeculationState, head: Picked, branch: Picked) -> 
         # As in the reference: the end of the thought is put in front of the next round's drafts.
         # The reference counts a head once it is accepted, one round after it was chosen here.
         drafts = [tokens[-1].id, *drafts][: length - 1]
-        tokens[-1] = replace(tokens[-1], id=budget.forced_id, confidence=1.0, origin=Origin.AR)
+        tokens[-1] = replace(
+            tokens[-1], id=budget.forced_id, confidence=1.0, origin=Origin.AR, logprobs=None
+        )
         budget.has_ended = True
     state.sampler.note([token.id for token in tokens])
     state.pending, state.drafts = tokens[-1].id, drafts

@@ -13,11 +13,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vlm_dlm.decoding.filters import RowFilter, Trail, add_biases, ban, refused_places
 from vlm_dlm.request import SamplingParams
+from vlm_dlm.step import Logprobs
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 class RowSampler:
     """What one request draws from: its filters, and its random generator.
 
-    banned_ids: what the filters never allow. filters: those that follow the text.
+    banned_ids: what the filters never allow. filters: those that follow the text in any order.
+    ordered: those that follow it from the left.
     """
 
     __slots__ = (
@@ -35,6 +37,8 @@ class RowSampler:
         "banned_ids",
         "filters",
         "min_p",
+        "num_logprobs",
+        "ordered",
         "seed",
         "temperature",
         "top_k",
@@ -46,9 +50,11 @@ class RowSampler:
         self.top_p = sampling.top_p
         self.top_k = sampling.top_k
         self.min_p = sampling.min_p
+        self.num_logprobs = sampling.num_logprobs
         rules = list(filters)
         self.banned_ids = sorted({token_id for rule in rules for token_id in rule.banned_ids})
-        self.filters = [rule for rule in rules if rule.follows_text]
+        self.filters = [rule for rule in rules if rule.follows_text and not rule.is_ordered]
+        self.ordered = [rule for rule in rules if rule.is_ordered]
         self.seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
         self._generator: torch.Generator | None = None
 
@@ -58,13 +64,20 @@ class RowSampler:
         twin.temperature = 0.0
         return twin
 
+    def unordered(self) -> RowSampler:
+        """One that draws the next of the same numbers, without the filters from the left."""
+        self._random()
+        twin = copy(self)
+        twin.ordered = []
+        return twin
+
     @property
     def is_greedy(self) -> bool:
         return self.temperature == 0.0
 
     def note(self, token_ids: Sequence[int]) -> None:
         """These were written."""
-        for rule in self.filters:
+        for rule in (*self.filters, *self.ordered):
             rule.push(token_ids)
 
     def refused(self, tokens: Trail, forced: int | None) -> list[int]:
@@ -75,12 +88,39 @@ class RowSampler:
         """The request's next `num` random numbers in [0, 1), float64 [num], on the CPU."""
         import torch
 
+        return torch.rand(num, generator=self._random(), dtype=torch.float64)
+
+    def _random(self) -> torch.Generator:
+        import torch
+
         if self._generator is None:
             self._generator = torch.Generator().manual_seed(self.seed)
-        return torch.rand(num, generator=self._generator, dtype=torch.float64)
+        return self._generator
 
 
 GREEDY = RowSampler(SamplingParams(seed=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Log-probabilities of one request's rows.
+
+    rows: float32 [Q, V].
+    num: how many of the best to tell.
+    """
+
+    rows: Tensor
+    num: int
+
+    def of(self, row: int, token_id: int) -> Logprobs:
+        """Of one token, and of the best at its place."""
+        own = self.rows[row]
+        if not self.num:
+            return Logprobs(own[token_id].item())
+        best: Any = own.topk(min(self.num, own.shape[-1]))
+        ids: list[int] = best.indices.tolist()
+        values: list[float] = best.values.tolist()
+        return Logprobs(own[token_id].item(), tuple(zip(ids, values, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +133,8 @@ class Picked:
         the choice was greedy).
     dtype: what the confidences were computed in.
     margins: [Q], best logit less second best; None unless asked for.
+    places: rows whose choice counts, where filters from the left have said so; None for all.
+    scores: what the model gave all tokens; None unless asked for.
     """
 
     token_ids: list[int]
@@ -100,6 +142,12 @@ class Picked:
     drawn_confidences: list[float]
     dtype: torch.dtype
     margins: list[float] | None = None
+    places: list[int] | None = None
+    scores: Scores | None = None
+
+    def logprobs(self, row: int, token_id: int) -> Logprobs | None:
+        """Of a token that was taken for this row."""
+        return None if self.scores is None else self.scores.of(row, token_id)
 
 
 def pick_rows(
@@ -115,12 +163,16 @@ def pick_rows(
     logits[i]: [Q_i, V], drawn with samplers[i]. trails[i]: [Q_i], what comes between the tokens
     that were written and the one that each row chooses, worked out only where there are filters;
     None for nothing. is_native_dtype: confidence in the logits' own dtype, as the reference has it,
-    instead of float32. The logits may be overwritten.
+    instead of float32. The logits may be
+    overwritten, but not those of a sampler with ordered filters.
     """
     import torch
 
     sizes = [rows.shape[0] for rows in logits]
+    scores = [_scores(*entry) for entry in zip(logits, samplers, strict=True)]
     rows = logits[0] if len(logits) == 1 else torch.cat(list(logits))  # [N, V]
+    if len(logits) == 1 and samplers[0].ordered:
+        rows = rows.clone()  # `in_order.py` reads them again
     ban(rows, sizes, [sampler.banned_ids for sampler in samplers])
     if any(sampler.filters for sampler in samplers):
         add_biases(rows, sizes, [sampler.filters for sampler in samplers], trails)
@@ -141,7 +193,17 @@ def pick_rows(
     if with_margins:
         best = rows.topk(2, dim=-1).values  # [N, 2]
         columns.append(best[:, 0] - best[:, 1])
-    return _split(columns, sizes, has_margins=with_margins)
+    picked = _split(columns, sizes, has_margins=with_margins)
+    if any(scores):
+        picked = [replace(p, scores=own) for p, own in zip(picked, scores, strict=True)]
+    return picked
+
+
+def _scores(rows: Tensor, sampler: RowSampler) -> Scores | None:
+    """Before anything is done to the logits."""
+    if sampler.num_logprobs is None:
+        return None
+    return Scores(rows.float().log_softmax(dim=-1), sampler.num_logprobs)
 
 
 def tempered_distribution(

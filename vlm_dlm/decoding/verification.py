@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vlm_dlm.decoding.base import ThinkingBudget
+from vlm_dlm.decoding.in_order import follow
 from vlm_dlm.decoding.sampling import Picked, RowSampler, pick_rows
 from vlm_dlm.step import Origin, Token
 
@@ -14,13 +15,15 @@ if TYPE_CHECKING:
 
 def first_token(prompt_logits: Tensor, sampler: RowSampler, budget: ThinkingBudget) -> Token:
     """The one after the prompt, noted by both. prompt_logits: [V]."""
-    picked = pick_rows([prompt_logits.clone()[None]], [sampler])[0]
+    rows = prompt_logits.clone()[None]
+    picked = follow(rows, pick_rows([rows], [sampler])[0], sampler, ())
     token = Token(
         id=picked.token_ids[0],
         block=0,
         step=0,
         confidence=picked.confidences[0],
         origin=Origin.AR,
+        logprobs=picked.logprobs(0, picked.token_ids[0]),
     )
     budget.note([token.id])
     sampler.note([token.id])
@@ -40,6 +43,7 @@ def verified_tokens(
             step=step,
             confidence=picked.confidences[i],
             origin=origin,
+            logprobs=picked.logprobs(i, picked.token_ids[i]),
         )
         for i, origin in enumerate(origins)
     ]

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from vlm_dlm.decoding import MODES, ModeRequest, find_mode
+from vlm_dlm.decoding.filters import RowFilter
+from vlm_dlm.decoding.penalties import penalties_of
 from vlm_dlm.engine.bookkeeping import book, failed, finished, started
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.execution import Execution
@@ -24,9 +26,10 @@ from vlm_dlm.engine.rows import rows_of
 from vlm_dlm.engine.runner import Runner
 from vlm_dlm.engine.scheduler import Grant, Scheduler, check_prompt, reserved
 from vlm_dlm.engine.stop_strings import StopStrings
-from vlm_dlm.errors import BadInputError, CapacityError, ModeError
+from vlm_dlm.errors import BadInputError, CapacityError, ModeError, StructureError
 from vlm_dlm.events import GenerationEvent
-from vlm_dlm.request import DecodingIds, GenerationRequest
+from vlm_dlm.grammar.compiler import GrammarCompiler
+from vlm_dlm.request import DecodingIds, GenerationRequest, SamplingParams
 from vlm_dlm.step import Room, StepResult
 
 
@@ -39,9 +42,10 @@ class EngineCore:
         ids: DecodingIds,
         make_detokenizer: Callable[[bool], Detokenizer],
         config: EngineConfig | None = None,
+        grammars: GrammarCompiler | None = None,
     ) -> None:
-        """make_detokenizer: told whether to skip special tokens. Raises CapacityError where the
-        limits ask for more cache than the runner has."""
+        """make_detokenizer: told whether to skip special tokens. grammars: for answers with a
+        structure. Raises CapacityError where the limits ask for more cache than the runner has."""
         self.config = config or EngineConfig()
         if self.config.num_slots > runner.num_slots:
             raise CapacityError(
@@ -51,6 +55,7 @@ class EngineCore:
         self.runner = runner
         self.ids = ids
         self.make_detokenizer = make_detokenizer
+        self.grammars = grammars
         self.max_context = self.config.max_context or runner.max_context
         self.allocator = PageAllocator(self.config.num_pages, self.config.page_size)
         self.prompts = PromptCache(self.config.num_kept_prompts)
@@ -86,9 +91,19 @@ class EngineCore:
             max_cache_len,
             max_rows,
             stops=StopStrings(sampling.stop) if sampling.stop else None,
+            rules=(*penalties_of(sampling, request.prompt.token_ids), *self.rules_of(sampling)),
         )
         self._live[request.request_id] = state
         self.scheduler.waiting.append(state)
+
+    def rules_of(self, sampling: SamplingParams) -> tuple[RowFilter, ...]:
+        """What the structure of an answer asks for. Any thread; the first time for a structure it
+        takes as long as compiling does. Raises StructureError."""
+        if sampling.structure is None:
+            return ()
+        if self.grammars is None:
+            raise StructureError("this engine has no tokenizer to hold answers to a structure")
+        return (self.grammars.compile(sampling.structure),)
 
     def abort(self, request_id: str) -> list[GenerationEvent]:
         """End a request in any state and free what it holds. No event if it has ended already."""
@@ -215,7 +230,7 @@ class EngineCore:
     def _start(self, state: RequestState, logits: Tensor) -> list[GenerationEvent]:
         """The prompt is cached: hand its last logits to the mode."""
         state.clock.prefilled = perf_counter()
-        request = ModeRequest(state.params, state.request.sampling, self.ids)
+        request = ModeRequest(state.params, state.request.sampling, self.ids, state.rules)
         state.mode_state, result = state.mode.start(request, logits)
         return self._book(state, result)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vlm_dlm.decoding import DecodingMode
+from vlm_dlm.decoding.filters import RowFilter
 from vlm_dlm.engine.pages import PageTable
 from vlm_dlm.engine.stop_strings import StopStrings
 from vlm_dlm.events import Stats
@@ -63,6 +64,7 @@ class RequestState:
     num_tokens: committed so far.
     num_forwards, num_rows: decode forwards as the mode counts them, and rows of those that ran.
     stops: None where no stop string is set, so that these requests do not pay for it.
+    rules: of its structure; the mode moves them on.
 
     The other figures are those of `Stats`.
     """
@@ -92,6 +94,7 @@ class RequestState:
     num_prefill_forwards: int = 0
     num_draft_tokens: int = 0
     stops: StopStrings | None = None
+    rules: tuple[RowFilter, ...] = ()
     is_prompt_reused: bool = False
 
     @property

@@ -14,7 +14,7 @@ from vlm_dlm.engine.stop_strings import StopStrings
 from vlm_dlm.errors import EngineError
 from vlm_dlm.events import Canvas, Committed, Failed, Finished, GenerationEvent, Started, Stats
 from vlm_dlm.request import GenerationRequest
-from vlm_dlm.step import ForwardKind, Origin, Token
+from vlm_dlm.step import ForwardKind, Logprobs, Origin, Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class ScriptedEngine(Engine):
                 return
             if script.has_canvas:
                 yield Canvas(name, (index,) * 4, index + 1, perf_counter())
-            token = Token(id=index, block=index, step=index + 1, confidence=1.0, origin=Origin.AR)
+            token = _token(request, index)
             yield Committed(name, (token,), stops.push(word), index + 1, perf_counter())
             if stops.is_found:
                 num_tokens = index + 1
@@ -94,6 +94,20 @@ class ScriptedEngine(Engine):
         reason = "stop" if is_whole or stops.is_found else "length"
         stats = _stats(request, num_tokens, perf_counter() - began)
         yield Finished(name, reason, stops.flush(), stats, perf_counter())
+
+
+def _token(request: GenerationRequest, index: int) -> Token:
+    num, logprobs = request.sampling.num_logprobs, None
+    if num is not None:
+        logprobs = Logprobs(0.0, tuple((index + i, -float(i)) for i in range(num)))
+    return Token(
+        id=index,
+        block=index,
+        step=index + 1,
+        confidence=1.0,
+        origin=Origin.AR,
+        logprobs=logprobs,
+    )
 
 
 def _failed(name: str, is_closed: bool) -> Failed:

@@ -73,6 +73,8 @@ class TorchEngine(Engine):
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         caller = _Caller(asyncio.get_running_loop(), asyncio.Queue())
         name = request.request_id
+        if request.sampling.structure is not None:  # compiled here, not in the engine's own thread
+            await asyncio.to_thread(self._core.rules_of, request.sampling)
         with self._closing:
             if self._is_closing:
                 raise EngineError(CLOSING)

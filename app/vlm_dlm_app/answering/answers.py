@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from vlm_dlm.errors import BY_CODE, EngineError, UnavailableError, VlmDlmError
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent, Started, Stats
 from vlm_dlm.serving.engine_state import ENDING_S
-from vlm_dlm.step import ForwardKind
+from vlm_dlm.step import ForwardKind, Token
 from vlm_dlm_app.http.errors import ApiError, to_api_error
 from vlm_dlm_app.schemas.common import (
     Diffusion,
@@ -58,6 +58,7 @@ class Answer:
     """
 
     def __init__(self) -> None:
+        self.tokens: list[Token] = []
         self.token_ids: list[int] = []
         self.margins: list[float | None] = []
         self.finish_reason: str | None = None
@@ -82,6 +83,7 @@ class Answer:
         """Take in one event; returns the text it brought, '' for none."""
         text = ""
         if isinstance(event, Committed):
+            self.tokens += event.tokens
             self.token_ids += [token.id for token in event.tokens]
             self.margins += [token.margin for token in event.tokens]
             text = event.text

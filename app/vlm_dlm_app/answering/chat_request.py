@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vlm_dlm_app.answering import thinking
@@ -42,7 +42,8 @@ def chat_ask(services: Services, chat: ChatRequest) -> ChatAsk:
     """
     REQUEST.check(chat.model_extra, harmless=HARMLESS)
     mode = resolve_mode(services, chat.model or None, chat.generation_mode or None)
-    sampling = sampling_of(services, chat, _max_tokens(chat))
+    sampling = sampling_of(services, chat, _max_tokens(chat), chat.model_extra)
+    sampling = replace(sampling, num_logprobs=_num_logprobs(chat))
     params = mode_options(chat, mode)[mode]
     num_answers = chat.n or 1
     if num_answers > services.settings.max_n:
@@ -70,6 +71,13 @@ def chat_ask(services: Services, chat: ChatRequest) -> ChatAsk:
             options and options.include_usage and options.continuous_usage_stats
         ),
     )
+
+
+def _num_logprobs(chat: ChatRequest) -> int | None:
+    """How many of the best to tell beside each token; None for nothing. Raises ApiError."""
+    if chat.top_logprobs and not chat.logprobs:
+        raise ApiError("bad_input", "top_logprobs needs logprobs", "top_logprobs")
+    return (chat.top_logprobs or 0) if chat.logprobs else None
 
 
 def _max_tokens(chat: ChatRequest) -> int | None:

@@ -10,17 +10,19 @@ from typing import Any
 from uuid import uuid4
 
 from vlm_dlm import __version__
-from vlm_dlm.events import Canvas, Failed, GenerationEvent, Started, Stats, is_terminal
+from vlm_dlm.events import Canvas, Committed, Failed, GenerationEvent, Started, Stats, is_terminal
 from vlm_dlm.serving.queue.service import Ticket
+from vlm_dlm.step import Token
 from vlm_dlm_app.answering.answers import Answer, metrics_of, timings_of, usage_of
 from vlm_dlm_app.answering.chat_request import ChatAsk
 from vlm_dlm_app.answering.drafts import draft_of
 from vlm_dlm_app.answering.intake import Ask, ticket
+from vlm_dlm_app.answering.logprobs import logprobs_of
 from vlm_dlm_app.answering.start import prepared
 from vlm_dlm_app.answering.tracking import tracked
 from vlm_dlm_app.http.fan_in import Group, merged
 from vlm_dlm_app.http.streaming import DONE, rendered, sse
-from vlm_dlm_app.schemas.chat import ChatAnswer, ChatChoice, ChatCompletion
+from vlm_dlm_app.schemas.chat import AnswerLogprobs, ChatAnswer, ChatChoice, ChatCompletion
 from vlm_dlm_app.schemas.common import PromptTokensDetails, RequestMetrics, Usage
 from vlm_dlm_app.state import Services
 
@@ -63,6 +65,7 @@ class ChatRun:
                     index=index,
                     message=ChatAnswer(content=answer.text),
                     finish_reason="length" if answer.finish_reason == "length" else "stop",
+                    logprobs=self._logprobs(answer.tokens),
                     timings=timings_of(stats[index]) if several else None,
                     metrics=self._metrics(answer) if several else None,
                 )
@@ -115,11 +118,12 @@ class ChatRun:
             return
         answer = self.answers[index]
         text = answer.add(event)
+        logprobs = self._logprobs(event.tokens) if isinstance(event, Committed) else None
         if isinstance(event, Started):
             self._started = self._started or event
             yield sse(self._delta(index, {"role": "assistant", "content": ""}))
-        if text:
-            yield sse(self._delta(index, {"content": text}))
+        if text or (logprobs and logprobs.content):
+            yield sse(self._delta(index, {"content": text}, logprobs=logprobs))
         if is_terminal(event):
             yield sse(self._end(index, answer))
 
@@ -151,10 +155,21 @@ class ChatRun:
         ).model_dump()
 
     def _delta(
-        self, index: int, delta: dict[str, str], reason: str | None = None
+        self,
+        index: int,
+        delta: dict[str, str],
+        reason: str | None = None,
+        logprobs: AnswerLogprobs | None = None,
     ) -> dict[str, Any]:
-        entry = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
+        told = None if logprobs is None else logprobs.model_dump()
+        entry = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": told}
         return self._chunk([entry])
+
+    def _logprobs(self, tokens: Sequence[Token]) -> AnswerLogprobs | None:
+        """None unless they were asked for."""
+        if self.chat.ask.sampling.num_logprobs is None:
+            return None
+        return logprobs_of(self.services.checkpoint.processor.tokenizer, tokens)
 
     def _end(self, index: int, answer: Answer) -> dict[str, Any]:
         """The last chunk of one answer, with its figures. Raises ApiError if it is not whole."""

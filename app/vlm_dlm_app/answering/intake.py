@@ -7,7 +7,7 @@ work on images and text.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
@@ -27,6 +27,7 @@ from vlm_dlm.request import GenerationRequest, PromptInput, SamplingParams
 from vlm_dlm.serving.queue.fair_queue import Priority
 from vlm_dlm.serving.queue.service import Ticket
 from vlm_dlm_app.answering.image_sources import Source, fetch_place, image_contents
+from vlm_dlm_app.answering.structure import check_structure, structure_of
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.schemas.common import AnswerOptions
 from vlm_dlm_app.schemas.generate import Question
@@ -124,6 +125,7 @@ async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput
     _check_conversation(services, ask.messages)
     check_num_images(len(ask.images), services.settings.max_images, "max_images")
     services.service.check_room(client)
+    await check_structure(services, ask.sampling.structure)
     try:
         async with asyncio.timeout(ask.rest_s):
             with fetch_place(services, ask.images, client):  # until nobody holds fetched files
@@ -169,11 +171,15 @@ def ticket(
 
 
 def sampling_of(
-    services: Services, options: AnswerOptions, max_tokens: int | None = None
+    services: Services,
+    options: AnswerOptions,
+    max_tokens: int | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> SamplingParams:
     """How tokens are chosen: greedy, and as many as fit, unless the client says otherwise.
 
-    max_tokens: in place of the one in `options`. Raises ApiError for what is over a limit.
+    max_tokens: in place of the one in `options`. extra: fields of the request that its schema does
+    not have. Raises ApiError for what is over a limit.
     """
     limit, wanted = services.settings.max_tokens_limit, max_tokens or options.max_tokens
     for name, value in (("max_tokens", wanted), ("min_tokens", options.min_tokens)):
@@ -191,7 +197,32 @@ def sampling_of(
         ignore_eos=bool(options.ignore_eos),
         stop_token_ids=_stop_token_ids_of(services, options.stop_token_ids),
         skip_special_tokens=options.skip_special_tokens is not False,
+        structure=structure_of(options, extra),
+        presence_penalty=options.presence_penalty or 0.0,
+        frequency_penalty=options.frequency_penalty or 0.0,
+        repetition_penalty=options.repetition_penalty or 1.0,
+        logit_bias=_logit_bias_of(services, options.logit_bias),
+        bad_words=_bad_words_of(services, options.bad_words),
     )
+
+
+def _logit_bias_of(
+    services: Services, bias: Mapping[str, float] | None
+) -> tuple[tuple[int, float], ...]:
+    if not bias:
+        return ()
+    values = {int(token_id): value for token_id, value in bias.items()}
+    _check_ids(services, "logit_bias", values)
+    return tuple(sorted(values.items()))
+
+
+def _bad_words_of(services: Services, words: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
+    """Each as it is written at the beginning of a text, and after a blank."""
+    if not words:
+        return ()
+    encode = services.checkpoint.processor.tokenizer.encode_text
+    texts = [text for word in words for text in (word, f" {word.lstrip()}")]
+    return tuple(sorted({tuple(encode(text)) for text in texts}))
 
 
 def priority_of(options: AnswerOptions) -> Priority:
@@ -239,9 +270,14 @@ def _stop_of(services: Services, stop: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _stop_token_ids_of(services: Services, token_ids: Sequence[int] | None) -> tuple[int, ...]:
-    size = services.checkpoint.config.vocab_size
-    unknown = next((token_id for token_id in token_ids or () if token_id >= size), None)
-    if unknown is not None:
-        message = f"stop_token_ids has {unknown}; this model's ids are 0 to {size - 1}"
-        raise ApiError("bad_input", message, "stop_token_ids")
+    _check_ids(services, "stop_token_ids", token_ids or ())
     return tuple(token_ids or ())
+
+
+def _check_ids(services: Services, name: str, token_ids: Iterable[int]) -> None:
+    """Raises ApiError for one that the model does not have. name: of the field."""
+    size = services.checkpoint.config.vocab_size
+    unknown = next((token_id for token_id in token_ids if token_id >= size), None)
+    if unknown is not None:
+        message = f"{name} has {unknown}; this model's ids are 0 to {size - 1}"
+        raise ApiError("bad_input", message, name)

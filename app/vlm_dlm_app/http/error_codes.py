@@ -43,6 +43,11 @@ ROWS = (
         ("bad_request",),
         "not valid HTTP, also by the length of its body; the connection is closed",
     ),
+    Row(
+        400,
+        ("bad_structure",),
+        "the schema or grammar of the answer is not valid, too large or too much work",
+    ),
     Row(400, ("client_left",), "the client left before its request was complete"),
     Row(
         400,

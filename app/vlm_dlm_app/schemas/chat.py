@@ -13,7 +13,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from vlm_dlm_app.schemas.bounds import BoundedModel, Several
+from vlm_dlm.request import MAX_LOGPROBS
+from vlm_dlm_app.schemas.bounds import BoundedModel, Said, Several
 from vlm_dlm_app.schemas.common import (
     MAX_INT,
     AnswerOptions,
@@ -99,6 +100,31 @@ class ChatRequest(AnswerOptions):
     functions: Tools = None
     n: Annotated[Whole, Field(ge=1, le=MAX_INT)] | None = None
     generation_mode: Name | None = None
+    logprobs: Flag | None = None
+    top_logprobs: Annotated[Whole, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+
+
+class TopLogprob(BaseModel):
+    """A token that might have come. bytes: of its text, in UTF-8; it may be half a character."""
+
+    token: Said
+    logprob: float
+    bytes: Annotated[list[int], Several()]
+
+
+class TokenLogprob(TopLogprob):
+    """A token of the answer, and the best at its place."""
+
+    top_logprobs: Annotated[list[TopLogprob], Several()]
+
+
+class AnswerLogprobs(BaseModel):
+    """Of every token with a text, as the model gave them: without temperature, penalties or what
+    was allowed. Of the head and the forward that chose it: in `diffusion` where it was settled, in
+    the other modes the causal one."""
+
+    content: Annotated[list[TokenLogprob], Several(MAX_INT)]
+    refusal: None = None
 
 
 class ChatAnswer(BaseModel):
@@ -118,7 +144,7 @@ class ChatChoice(BaseModel):
     index: int
     message: ChatAnswer
     finish_reason: Literal["stop", "length"]
-    logprobs: None = None
+    logprobs: AnswerLogprobs | None = None
     timings: Timings | None = None
     metrics: RequestMetrics | None = None
 

@@ -27,8 +27,10 @@ from vlm_dlm_app.schemas.bounds import (
     Said,
     Several,
 )
+from vlm_dlm_app.schemas.structure import ResponseFormat, StructuredOutputs
 
 MAX_INT = 2**31 - 1
+MAX_BAD_WORDS = 100
 
 
 def _is_whole(text: str) -> str:
@@ -70,6 +72,16 @@ Texts = Annotated[
 
 
 TokenIds = Annotated[list[Annotated[Whole, Field(ge=0, le=MAX_INT)]], Several(MAX_STOP_TOKEN_IDS)]
+
+# By token id, as text: JSON has no other keys.
+LogitBias = Annotated[
+    dict[
+        Annotated[str, Field(pattern=r"^[0-9]{1,10}$")], Annotated[Finite, Field(ge=-100, le=100)]
+    ],
+    Several(),
+]
+Word = Annotated[Name, Field(min_length=1)]
+BadWords = Annotated[list[Word], Several(MAX_BAD_WORDS)]
 
 # What requests may set of the modes' options.
 REQUEST_OPTIONS = tuple(
@@ -133,6 +145,8 @@ class AnswerOptions(ModeOptions):
     """How one answer is written. `vlm_dlm_app.answering.intake` gives the defaults.
 
     top_k: 0 or -1 for all.
+    logit_bias: added to logits, by token id.
+    bad_words: texts that do not come, as the tokenizer cuts them, also after a blank.
     deadline_s: seconds for the whole answer, preparing and waiting included.
     """
 
@@ -151,6 +165,13 @@ class AnswerOptions(ModeOptions):
     skip_special_tokens: Flag | None = None
     priority: Literal["interactive", "batch"] | None = None
     deadline_s: Annotated[Finite, Field(gt=0, le=86400)] | None = None
+    presence_penalty: Annotated[Finite, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[Finite, Field(ge=-2, le=2)] | None = None
+    repetition_penalty: Annotated[Finite, Field(gt=0, le=10)] | None = None
+    logit_bias: LogitBias | None = None
+    bad_words: BadWords | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
 
 
 _hidden = {name for option in REQUEST_OPTIONS for name in option.request_names} & {

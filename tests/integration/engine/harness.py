@@ -23,6 +23,7 @@ from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.engine.request_state import Detokenizer
 from vlm_dlm.engine.torch_runner import TorchRunner
 from vlm_dlm.events import Committed, Failed, Finished, GenerationEvent
+from vlm_dlm.grammar.compiler import GrammarCompiler
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.model.weights import new_model
 from vlm_dlm.request import DecodingIds, GenerationRequest, PromptInput, SamplingParams
@@ -92,8 +93,10 @@ def core_of(
     config: EngineConfig | None = None,
     make_detokenizer: Callable[[bool], Detokenizer] = LaggingDetokenizer,
     ids: DecodingIds = IDS,
+    grammars: GrammarCompiler | None = None,
 ) -> EngineCore:
-    return EngineCore(TorchRunner(model, image_token_id, config), ids, make_detokenizer, config)
+    runner = TorchRunner(model, image_token_id, config)
+    return EngineCore(runner, ids, make_detokenizer, config, grammars)
 
 
 def prompt_of(length: int, seed: int = 0) -> tuple[int, ...]:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.twins.mistral3 import IMAGE_TOKEN_ID, mistral3_twin, tiny_config
+from vlm_dlm.decoding import MODES
 from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.engine.core import EngineCore
 from vlm_dlm.engine.torch_runner import TorchRunner
@@ -24,6 +26,7 @@ from vlm_dlm.request import (
     PromptInput,
     SamplingParams,
 )
+from vlm_dlm.step import Token
 
 NUM_NEW = 30
 MASK, NEVER = 100, -1
@@ -50,7 +53,9 @@ def model() -> VlmModel:
     return model
 
 
-def engine_tokens(model: VlmModel, prompt: PromptInput, max_prompt_rows: int) -> list[int]:
+def engine_tokens(
+    model: VlmModel, prompt: PromptInput, max_prompt_rows: int, mode: str = "ar", **wanted: Any
+) -> list[Token]:
     config = EngineConfig(max_cache_tokens=512, max_prompt_rows=max_prompt_rows)
     core = EngineCore(
         TorchRunner(model, IMAGE_TOKEN_ID, config),
@@ -58,12 +63,13 @@ def engine_tokens(model: VlmModel, prompt: PromptInput, max_prompt_rows: int) ->
         lambda skip_special: NoText(),
         config,
     )
-    request = GenerationRequest("one", prompt, sampling=SamplingParams(max_tokens=NUM_NEW))
-    events = list(core.run([request]))
-    return [t.id for event in events if isinstance(event, Committed) for t in event.tokens]
+    sampling = SamplingParams(max_tokens=NUM_NEW, **wanted)
+    events = list(core.run([GenerationRequest("one", prompt, mode, sampling=sampling)]))
+    return [t for event in events if isinstance(event, Committed) for t in event.tokens]
 
 
-def twin_tokens(model: VlmModel, prompt: PromptInput) -> list[int]:
+def twin_answer(model: VlmModel, prompt: PromptInput, **wanted: Any) -> tuple[list[int], Tensor]:
+    """Tokens, and the logits [N, V] each was chosen from."""
     inputs: dict[str, Any] = {"input_ids": torch.tensor([prompt.token_ids])}
     if prompt.images:
         inputs["pixel_values"] = prompt.images[0].pixels[None]
@@ -71,9 +77,17 @@ def twin_tokens(model: VlmModel, prompt: PromptInput) -> list[int]:
     twin = mistral3_twin(model)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     output = twin.generate(
-        **inputs, max_new_tokens=NUM_NEW, do_sample=False, eos_token_id=None, pad_token_id=0
+        **inputs,
+        **wanted,
+        max_new_tokens=NUM_NEW,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_logits=True,
     )
-    return output[0, len(prompt.token_ids) :].tolist()
+    tokens = output.sequences[0, len(prompt.token_ids) :].tolist()
+    return tokens, torch.cat(output.logits)
 
 
 def prompt_with(num_text: int, seed: int, grid: tuple[int, int] | None = None) -> PromptInput:
@@ -100,7 +114,41 @@ def test_greedy_tokens_equal_transformers_generate(
 ) -> None:
     """70 + 30 tokens lie past six times original_max_position_embeddings = 16."""
     prompt = prompt_with(num_text, seed, grid)
-    own = engine_tokens(model, prompt, max_prompt_rows)
+    own = [token.id for token in engine_tokens(model, prompt, max_prompt_rows)]
     assert len(own) == NUM_NEW
     assert len(set(own)) > 1, "a constant answer would prove nothing"
-    assert own == twin_tokens(model, prompt)
+    assert own == twin_answer(model, prompt)[0]
+
+
+@pytest.mark.parametrize("mode", [name for name in MODES if MODES[name].is_lossless])
+@pytest.mark.parametrize("grid", [None, (2, 3)])
+def test_logprobs_equal_those_of_transformers(
+    model: VlmModel, mode: str, grid: tuple[int, int] | None
+) -> None:
+    prompt = prompt_with(25, 1, grid)
+    own = engine_tokens(model, prompt, 1024, mode, num_logprobs=4)
+    tokens, logits = twin_answer(model, prompt)
+    assert [token.id for token in own] == tokens
+    for token, row in zip(own, logits.log_softmax(-1), strict=True):
+        assert token.logprobs is not None
+        assert token.logprobs.own == pytest.approx(row[token.id].item(), abs=1e-4)
+        values = torch.tensor([value for _, value in token.logprobs.top])
+        torch.testing.assert_close(values, row.topk(4).values, atol=1e-4, rtol=0)
+        assert token.logprobs.top[0][0] == token.id
+
+
+@pytest.mark.parametrize("mode", [name for name in MODES if MODES[name].is_lossless])
+@pytest.mark.parametrize(
+    ("own", "theirs"),
+    [
+        ({"repetition_penalty": 1.3}, {"repetition_penalty": 1.3}),
+        ({"bad_words": ((35,), (40, 41))}, {"bad_words_ids": [[35], [40, 41]]}),
+        ({"logit_bias": ((50, 3.0), (60, -4.0))}, {"sequence_bias": {(50,): 3.0, (60,): -4.0}}),
+    ],
+)
+def test_penalties_give_the_tokens_of_transformers(
+    model: VlmModel, mode: str, own: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    prompt = prompt_with(25, 1)
+    tokens = [token.id for token in engine_tokens(model, prompt, 1024, mode, **own)]
+    assert tokens == twin_answer(model, prompt, **theirs)[0]

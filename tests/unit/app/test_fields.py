@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from vlm_dlm_app.answering.structure import FIELDS
 from vlm_dlm_app.answering.thinking import thinking_of
 from vlm_dlm_app.http.errors import ApiError
 from vlm_dlm_app.schemas.chat import ChatRequest, StreamOptions
@@ -39,7 +40,7 @@ def test_what_is_called_honoured_is_read_and_nothing_else_is(place: Place, model
     if model is ChatRequest:
         listed = [name for field in place.fields for name in field.names]
         read |= {name for option in REQUEST_OPTIONS for name in option.request_names}
-        read |= {*filter(is_about_thinking, listed)}
+        read |= {*filter(is_about_thinking, listed)} | set(FIELDS)
     assert set(place.names(Rule.HONOURED)) == read
 
 

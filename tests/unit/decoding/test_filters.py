@@ -87,7 +87,19 @@ class NoReturn(History):
         return all(token not in tokens[max(0, i - 3) : i] for i, token in enumerate(tokens))
 
 
-RULES = [OnlyEven, NeverTwice, NoReturn]
+class Staircase(NeverTwice):
+    """The same from the left: nothing is said after a place that is not filled."""
+
+    is_ordered = True
+
+
+class Countdown(NoReturn):
+    """Needs all that came before, from the left."""
+
+    is_ordered = True
+
+
+RULES = [OnlyEven, NeverTwice, NoReturn, Staircase, Countdown]
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("ar", {}),
     ("diffusion", {"block_length": 6, "threshold": 0.0}),  # all at once, so all in conflict

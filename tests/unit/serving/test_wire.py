@@ -41,6 +41,7 @@ from vlm_dlm.serving.process.wire import (
     encode_request,
 )
 from vlm_dlm.step import Origin, Token
+from vlm_dlm.structure import Structure, StructureKind
 
 names = st.text(max_size=20)
 counts = st.integers(0, 2**40)
@@ -81,7 +82,10 @@ samplings = st.builds(
     stop_token_ids=st.lists(counts, max_size=4).map(tuple),
     skip_special_tokens=st.booleans(),
 )
-LISTS: dict[str, list[Any]] = {"stop": [], "stop_token_ids": []}
+LISTS: dict[str, Any] = {
+    **{name: [] for name in ("stop", "stop_token_ids", "logit_bias", "bad_words")},
+    "structure": None,
+}
 shapes = st.lists(st.tuples(st.just(3), st.integers(1, 5), st.integers(1, 5)), max_size=3)
 
 
@@ -244,6 +248,18 @@ def test_a_malformed_request_is_one_plain_sentence(changes: dict[str, Any]) -> N
     assert decode_request(submit(), lambda plane: plane).request_id == "r"
     with pytest.raises(EngineError, match="cannot be read"):
         decode_request(submit(**changes), lambda plane: plane)
+
+
+def test_nested_values_of_the_sampling_arrive() -> None:
+    sampling = SamplingParams(
+        structure=Structure(StructureKind.CHOICE, '["a", "ü"]'),
+        logit_bias=((3, -1.5), (7, 100.0)),
+        bad_words=((1,), (2, 3)),
+        num_logprobs=4,
+    )
+    request = GenerationRequest("r", PromptInput((1,)), sampling=sampling)
+    (frame,) = frames_of(encode_request(1, request))
+    assert decode_request(frame, lambda plane: plane).sampling == sampling
 
 
 def test_values_out_of_range_are_the_callers_own_errors() -> None:

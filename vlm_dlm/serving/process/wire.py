@@ -20,6 +20,7 @@ from vlm_dlm.decoding import build_params, find_mode
 from vlm_dlm.errors import BY_CODE, BusyError, CapacityError, EngineError, ModeError, VlmDlmError
 from vlm_dlm.events import GenerationEvent, from_dict, to_dict
 from vlm_dlm.request import GenerationRequest, ImageInput, PromptInput, SamplingParams
+from vlm_dlm.structure import Structure, StructureKind
 
 PREFIX = struct.Struct(">II")  # bytes of the header, bytes of the body
 MAX_HEADER_BYTES = 2**24
@@ -227,7 +228,13 @@ def _typed(value: Any, kind: type) -> Any:
 
 def _sampling(raw: dict[str, Any]) -> SamplingParams:
     lists = {name: tuple(_typed(raw[name], list)) for name in ("stop", "stop_token_ids")}
-    values: dict[str, Any] = {**raw, **lists}
+    for name in ("logit_bias", "bad_words"):
+        lists[name] = tuple(tuple(_typed(entry, list)) for entry in _typed(raw[name], list))
+    structure = raw["structure"]
+    if structure is not None:
+        kind, source = StructureKind(structure["kind"]), _typed(structure["source"], str)
+        structure = Structure(kind, source)
+    values: dict[str, Any] = {**raw, **lists, "structure": structure}
     return SamplingParams(**values)
 
 

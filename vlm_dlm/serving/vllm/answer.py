@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from time import perf_counter
 
 from vlm_dlm.engine.stop_strings import StopStrings
@@ -95,7 +96,18 @@ class VllmAnswer:
 
     def _token(self, choice: Choice) -> Token:
         index, self._num_tokens = self._num_tokens, self._num_tokens + 1
-        return Token(choice.token_id, index, index + 1, choice.confidence, Origin.AR, choice.margin)
+        num, logprobs = self._request.sampling.num_logprobs, None
+        if num is not None and choice.logprobs is not None:
+            logprobs = replace(choice.logprobs, top=choice.logprobs.top[:num])
+        return Token(
+            choice.token_id,
+            index,
+            index + 1,
+            choice.confidence,
+            Origin.AR,
+            choice.margin,
+            logprobs,
+        )
 
     def _stats(self) -> Stats:
         """Seen from here: vLLM does not say how it spends the time before the first token."""

@@ -17,9 +17,13 @@ from typing import Any, cast
 from vlm_dlm.errors import EngineError, ModeError
 from vlm_dlm.processor.tokenizer import ImageIds, SpecialIds
 from vlm_dlm.request import GenerationRequest, ImageInput
+from vlm_dlm.step import Logprobs
+from vlm_dlm.structure import Structure, StructureKind
 
 NUM_LOGPROBS = 2  # the best two, which give the margin
 NEVER = -100.0  # added to a logit
+# Fields of the sampling that have the same name there, and what changes nothing.
+_PENALTIES = {"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0}
 _MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 UNREADABLE = "vLLM sent an answer that cannot be read"
 FAILED = "vLLM failed while this request was running"
@@ -30,11 +34,13 @@ class Choice:
     """One token.
 
     margin: the best logit less the second best; None where vLLM does not say.
+    logprobs: all that vLLM says.
     """
 
     token_id: int
     confidence: float
     margin: float | None
+    logprobs: Logprobs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +64,18 @@ def body_of(request: GenerationRequest, special: SpecialIds, model: str) -> dict
     sampling = request.sampling
     if sampling.max_thinking_tokens is not None:
         raise ModeError("max_thinking_tokens is not offered where vLLM runs the mode")
+    if sampling.bad_words:
+        raise ModeError("bad_words are not offered where vLLM runs the mode")
     wanted: dict[str, Any] = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "max_tokens": sampling.max_tokens,
         "stop_token_ids": sorted(sampling.ending_ids(special.eos)),
-        "logprobs": NUM_LOGPROBS,
-        "logit_bias": {str(special.mask): NEVER},
+        "logprobs": max(NUM_LOGPROBS, sampling.num_logprobs or 0),
+        "logit_bias": {
+            **{str(token_id): value for token_id, value in sampling.logit_bias},
+            str(special.mask): NEVER,
+        },
         "detokenize": False,
     }
     if sampling.top_k:
@@ -73,6 +84,13 @@ def body_of(request: GenerationRequest, special: SpecialIds, model: str) -> dict
         wanted["min_p"] = sampling.min_p
     if sampling.min_tokens:
         wanted["min_tokens"] = sampling.min_tokens
+    wanted |= {
+        name: getattr(sampling, name)
+        for name, neutral in _PENALTIES.items()
+        if getattr(sampling, name) != neutral
+    }
+    if sampling.structure is not None:
+        wanted["structured_outputs"] = _structure(sampling.structure)
     if sampling.ignore_eos:
         wanted["ignore_eos"] = True
     if sampling.seed is not None:
@@ -88,6 +106,13 @@ def body_of(request: GenerationRequest, special: SpecialIds, model: str) -> dict
     if request.prompt.images:
         body["content_parts"] = [_part(image) for image in request.prompt.images]
     return body
+
+
+def _structure(structure: Structure) -> dict[str, Any]:
+    """Under vLLM's names."""
+    if structure.kind is StructureKind.CHOICE:
+        return {"choice": structure.choices()}
+    return {structure.kind.value: structure.source}
 
 
 def unexpanded(token_ids: Sequence[int], image: ImageIds | None) -> list[int]:
@@ -149,4 +174,7 @@ def _choice(token_id: Any, entry: dict[str, Any]) -> Choice:
     tops: list[dict[str, Any]] = entry.get("top_logprobs") or []
     best = sorted((float(top["logprob"]) for top in tops), reverse=True)
     margin = round(best[0] - best[1], 6) if len(best) > 1 else None
-    return Choice(token_id, math.exp(min(float(entry["logprob"]), 0.0)), margin)
+    own = float(entry["logprob"])
+    top = [(top["token_id"], float(top["logprob"])) for top in tops if "token_id" in top]
+    top.sort(key=lambda one: -one[1])
+    return Choice(token_id, math.exp(min(own, 0.0)), margin, Logprobs(own, tuple(top)))

@@ -21,6 +21,16 @@ _ANSWER = (
     honoured("n", OPENAI, "several answers, up to the server's `max_n`"),
     honoured("temperature top_p", OPENAI, "sampling; greedy without a temperature"),
     honoured("seed", OPENAI, "any whole number of 64 bits; -1 draws one, as in llama.cpp"),
+    honoured(
+        "response_format",
+        OPENAI,
+        "the form of the answer: `text`, `json_object` or `json_schema`; "
+        "[what it does](structured.md)",
+    ),
+    honoured("logprobs", OPENAI, "log-probabilities of every token"),
+    honoured("top_logprobs", OPENAI, "and of so many of the best at its place, with `logprobs`"),
+    honoured("frequency_penalty presence_penalty", OPENAI, "of what the answer has already"),
+    honoured("logit_bias", OPENAI, "by token id"),
     honoured("stop", OPENAI, "a text or a list; empty ones count as not given"),
 )
 _TOOLS = (
@@ -52,17 +62,6 @@ _TOOLS = (
     ignored("parallel_tool_calls", OPENAI, "no tool is called"),
 )
 _REFUSED = (
-    refused(
-        "response_format",
-        OPENAI,
-        "answers are not constrained to a format here",
-        {"type": "text"},
-        instead='send {"type": "text"} and ask for the format in the prompt',
-    ),
-    refused("logprobs", OPENAI, "probabilities are not sent here", False),
-    refused("top_logprobs", OPENAI, "probabilities are not sent here", 0),
-    refused("frequency_penalty presence_penalty", OPENAI, "tokens are not penalised here", 0),
-    refused("logit_bias", OPENAI, "single tokens cannot be favoured here"),
     refused("modalities", OPENAI, "answers are text", ["text"]),
     refused("audio", OPENAI, "answers are text"),
     refused(

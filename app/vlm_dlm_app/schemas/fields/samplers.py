@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from vlm_dlm_app.schemas.fields.rules import Field, ignored, refused
+from vlm_dlm_app.schemas.fields.rules import Field, honoured, ignored, refused
 
 _VLLM, _SGLANG, _LLAMA, _OLLAMA = "vLLM", "SGLang", "llama.cpp", "Ollama"
 _ENGINES = "vLLM, SGLang"
-_NO_FORMAT = "answers are not constrained to a format here"
-_ASK = "leave it out and ask for the format in the prompt"
 _NO_SAMPLER = "there is no such sampler here"
-_NO_PENALTY = "tokens are not penalised here"
 _TEXTGEN = "text-generation-webui, TGI"
 OFF = "it tunes what is off unless another field switches it on"
 
 _FORMATS = (
-    refused(
-        "guided_json guided_regex guided_choice guided_grammar structured_outputs",
+    honoured(
+        "structured_outputs",
         _VLLM,
-        _NO_FORMAT,
-        instead=_ASK,
+        "the form of the answer: `json`, `regex`, `choice`, `grammar` or `json_object`; "
+        "[what it does](structured.md)",
+    ),
+    honoured(
+        "guided_json guided_regex guided_choice guided_grammar",
+        "vLLM, older",
+        "the same, each alone",
     ),
     ignored("guided_decoding_backend guided_whitespace_pattern", _VLLM, OFF),
-    refused("regex ebnf", _SGLANG, _NO_FORMAT, instead=_ASK),
-    refused("grammar json_schema", _LLAMA, _NO_FORMAT, instead=_ASK),
-    refused("format", _OLLAMA, _NO_FORMAT, instead=_ASK),
+    honoured("regex ebnf", _SGLANG, "the same"),
+    honoured("grammar", _LLAMA, "the same, as GBNF or Lark"),
+    honoured("json_schema", "llama.cpp, SGLang", "the same, as an object or text"),
+    honoured("format", _OLLAMA, "the same: `json`, or a JSON schema"),
     ignored("grammar_lazy grammar_triggers", _LLAMA, OFF),
 )
 _SAMPLERS = (
-    refused("repetition_penalty", _ENGINES, _NO_PENALTY, 1),
-    refused("repeat_penalty", "llama.cpp, Ollama", _NO_PENALTY, 1),
+    honoured("repetition_penalty", _ENGINES, "of what prompt and answer have already"),
+    honoured("bad_words", _VLLM, "texts that do not come, as the tokenizer cuts them"),
+    refused(
+        "repeat_penalty",
+        "llama.cpp, Ollama",
+        "it has another name here",
+        1,
+        instead="send it as repetition_penalty",
+    ),
     refused("length_penalty", _VLLM, "there is no beam search here", 1),
     refused("use_beam_search early_stopping", _VLLM, "there is no beam search here", False),
     refused("num_beams", "transformers", "there is no beam search here", 1),
@@ -69,9 +79,9 @@ _SAMPLERS = (
         "no code of clients is run here",
     ),
     refused(
-        "allowed_token_ids bad_words logprob_token_ids",
+        "allowed_token_ids logprob_token_ids",
         _VLLM,
-        "single tokens cannot be forbidden or asked for here",
+        "single tokens cannot be asked for here",
     ),
     refused("repetition_detection", _VLLM, "repetition ends no answer here"),
     refused("stop_regex", _SGLANG, "stops are plain texts here", instead="send texts as stop"),

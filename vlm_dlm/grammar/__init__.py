@@ -1,0 +1,1 @@
+"""Answers of a form that clients ask for: grammars over the tokens of a checkpoint."""
