@@ -104,6 +104,10 @@ class SamplingParams:
                 f"min_tokens is {self.min_tokens}; it must not be above max_tokens, "
                 f"which is {self.max_tokens}"
             )
+        if self.structure is not None and self.max_thinking_tokens is not None:
+            raise BadInputError(
+                "max_thinking_tokens does not go with a structure, which holds from the first token"
+            )
         _check_stop_token_ids(self.stop_token_ids)
         self._check_penalties()
 
@@ -112,10 +116,9 @@ class SamplingParams:
             value = getattr(self, name)
             if not -2.0 <= value <= 2.0:
                 raise BadInputError(f"{name} is {value}; it must lie in -2 to 2")
-        if not 0.0 < self.repetition_penalty <= 10.0:
+        if not 0.01 <= self.repetition_penalty <= 10.0:
             raise BadInputError(
-                f"repetition_penalty is {self.repetition_penalty}; it must lie above 0 and at most "
-                "at 10"
+                f"repetition_penalty is {self.repetition_penalty}; it must lie in 0.01 to 10"
             )
         for token_id, value in self.logit_bias:
             if not -100.0 <= value <= 100.0 or token_id < 0:

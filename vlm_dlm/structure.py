@@ -4,8 +4,10 @@ some texts, or a grammar."""
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from vlm_dlm.errors import StructureError
 
@@ -47,15 +49,18 @@ class Structure:
 
     def __post_init__(self) -> None:
         """Raises StructureError for what is too large to look at."""
-        num_bytes = len(self.source.encode("utf-8", "replace"))
+        try:
+            num_bytes = len(self.source.encode())
+        except UnicodeEncodeError:
+            raise StructureError(f"the {self.title} must be valid Unicode text") from None
         if num_bytes > MAX_BYTES:
             found = f"the {self.title} has {num_bytes} bytes"
             raise StructureError(f"{found}; the limit is {MAX_BYTES}")
         if not self.source.strip():
             raise StructureError(f"the {self.title} is empty")
-        if _depth(self.source) > MAX_DEPTH:
+        if _depth(self.kind, self.source) > MAX_DEPTH:
             raise StructureError(
-                f"the {self.title} has more than {MAX_DEPTH} levels of brackets within one another"
+                f"the {self.title} has more than {MAX_DEPTH} levels within one another"
             )
         if self.kind is StructureKind.CHOICE:
             self.choices()
@@ -80,13 +85,27 @@ class Structure:
         return texts
 
 
-def _depth(source: str) -> int:
-    """Most brackets that are open at once, those within quotes counted too."""
+def _depth(kind: StructureKind, source: str) -> int:
+    """Most objects, lists or brackets within one another."""
+    if kind in (StructureKind.JSON, StructureKind.CHOICE):
+        try:
+            return _depth_of_value(json.loads(source))
+        except RecursionError:
+            return MAX_DEPTH + 1
+        except ValueError:
+            return 0  # whoever reads it says what is wrong
     depth = most = 0
-    for char in source:
-        if char in "([{":
-            depth += 1
-            most = max(most, depth)
-        elif char in ")]}":
-            depth = max(0, depth - 1)
+    for char in re.sub(r"\\.", "", source, flags=re.DOTALL):
+        depth = depth + (char in "([{") - (char in ")]}")
+        most = max(most, depth)
     return most
+
+
+def _depth_of_value(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        level = [
+            inner for each in level for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return depth

@@ -84,7 +84,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str, str | None, str]] = {
     "penalty": ({"presence_penalty": 2.5}, 400, "invalid_value", "presence_penalty", "at most 2"),
     "repetition": (
         {"repetition_penalty": 0},
-        *(400, "invalid_value", "repetition_penalty", "above 0"),
+        *(400, "invalid_value", "repetition_penalty", "at least 0.01"),
     ),
     "logit_bias": ({"logit_bias": {"5": 101}}, 400, "invalid_value", "logit_bias.5", "100"),
     "logit_bias of no token": (

@@ -17,6 +17,7 @@ OBJECT = Structure(StructureKind.JSON, ANY_OBJECT)
 CHOICE = Structure(StructureKind.CHOICE, '["yes", "no"]')
 REGEX = Structure(StructureKind.REGEX, "[0-9]+")
 GBNF = Structure(StructureKind.GRAMMAR, 'root ::= "a" | "b"')
+CLASSES = Structure(StructureKind.GRAMMAR, 'root ::= "<" [<>a-z]+ "</b>"')
 ONE = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": SCHEMA}}
 
 
@@ -57,6 +58,7 @@ def test_it_reaches_the_engine(
         ({"regex": "[0-9]+"}, REGEX),
         ({"ebnf": GBNF.source}, GBNF),
         ({"grammar": GBNF.source}, GBNF),
+        ({"grammar": CLASSES.source}, CLASSES),
         ({"json_schema": SCHEMA}, JSON),
         ({"json_schema": json.dumps(SCHEMA)}, JSON),
         ({"format": "json"}, OBJECT),

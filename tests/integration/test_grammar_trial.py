@@ -16,6 +16,7 @@ from tests.integration.engine.letters import Letters
 from vlm_dlm.errors import StructureError, UnavailableError
 from vlm_dlm.grammar import trial as trials
 from vlm_dlm.grammar.trial import GrammarTrial
+from vlm_dlm.limited_process import LimitedProcess
 from vlm_dlm.structure import Structure, StructureKind
 
 LETTERS = Letters([*(chr(code) for code in range(32, 127)), "", ""])
@@ -64,6 +65,13 @@ HOSTILE: dict[str, tuple[StructureKind, str]] = {
     "intersecting": (REGEX, "(a?){100}a{100}"),
     "not closed": (REGEX, "((("),
     "of all classes": (REGEX, r"(\w\W\d\D\s\S){500}"),
+    "tokens by number": (StructureKind.GRAMMAR, "start: <[96]>"),
+    "tokens by name": (StructureKind.GRAMMAR, 'start: "a" <|im_end|> "b"'),
+    "options of the reader": (
+        StructureKind.GRAMMAR,
+        '%llguidance {"no_forcing": false}\nstart: "a"',
+    ),
+    "what is not known": (JSON, '{"not": {"type": "string"}}'),
     "left recursion": (StructureKind.GRAMMAR, 'start: start start | "a"'),
     "without an end": (StructureKind.GRAMMAR, 'start: "a" start'),
     "unknown": (StructureKind.GRAMMAR, "root ::= nope"),
@@ -71,6 +79,22 @@ HOSTILE: dict[str, tuple[StructureKind, str]] = {
     "many rules": (
         *(StructureKind.GRAMMAR, "start: r0\n" + "\n".join(f"r{i}: r{i + 1}" for i in range(4000))),
     ),
+}
+
+
+REFUSED = {
+    "a loop of references",
+    "two that refer to each other",
+    "a reference to nowhere",
+    "an address",
+    "a file",
+    "not closed",
+    "unknown",
+    "nothing",
+    "tokens by number",
+    "tokens by name",
+    "options of the reader",
+    "what is not known",
 }
 
 
@@ -84,6 +108,7 @@ def test_it_ends_in_time_and_the_next_is_answered(trial: GrammarTrial, name: str
     except StructureError as error:
         reason = str(error)
     assert len(reason) < 300
+    assert bool(reason) or name not in REFUSED
     assert time.thread_time() - began_s[0] < 0.5, "the work is the child's"
     assert time.monotonic() - began_s[1] < trials.WALL_S
     trial.check(Structure(REGEX, f"after {len(name)} {kind} {len(source)}"))
@@ -94,12 +119,25 @@ def test_one_over_its_limits_fails_alone(
 ) -> None:
     """The child is killed as the system kills it where a limit is passed."""
     trial.check(Structure(REGEX, "alive"))
-    child = trial._child
-    assert child is not None
-    os.kill(child.end.peek()[2][0].pid, signal.SIGKILL)  # type: ignore[index]
+    start = trial._start
+    monkeypatch.setattr(trial, "_start", lambda: _killed_at_once(start()))
+    trial._child = None
     with pytest.raises(StructureError, match="takes more than 2 processor seconds or 1024 MiB"):
         trial.check(Structure(REGEX, "unseen"))
+    monkeypatch.undo()
     trial.check(Structure(REGEX, "unseen too"))
+
+
+def test_a_child_that_was_ended_from_outside_is_nobodys_fault(trial: GrammarTrial) -> None:
+    trial.check(Structure(REGEX, "there"))
+    assert trial._child is not None
+    _killed_at_once(trial._child)
+    trial.check(Structure(REGEX, "innocent"))
+
+
+def _killed_at_once(child: LimitedProcess) -> LimitedProcess:
+    os.kill(child.end.peek()[2][0].pid, signal.SIGKILL)  # type: ignore[index]
+    return child
 
 
 def test_on_a_starved_machine_it_is_the_servers_fault(

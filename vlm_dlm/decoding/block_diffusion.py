@@ -280,7 +280,10 @@ def _denoise(state: BlockDiffusionState, picked: Picked) -> StepResult:
 
 def _mask_refused(state: BlockDiffusionState) -> bool:
     """Free the places whose tokens a filter rules out, up to the end of the answer. Each time the
-    first place that changed stays filled, so that a block is finished in the end."""
+    first place that changed stays filled, so that a block is finished in the end. What is filled
+    from the left has been asked about already."""
+    if state.sampler.ordered:
+        return False
     known = state.known
     ends = [place for place, token in enumerate(known) if token in state.ending_ids]
     refused = state.sampler.refused(known[: ends[0] + 1] if ends else known, state.forced)

@@ -89,20 +89,22 @@ def run(
 
 
 class _Walk:
-    """The rules of one answer along tokens that are tried out; they themselves stay."""
+    """The rules of one answer along tokens that are tried out; they themselves stay. Those that go
+    in any order are asked as well: here it is known what stands before a place."""
 
     def __init__(self, sampler: RowSampler, before: Trail = ()) -> None:
         self._rules = [rule.fork() for rule in sampler.ordered]
+        self._others = [rule.fork() for rule in sampler.filters]
         self._trail: list[int | None] = []
         self.push(before)
 
     def push(self, tokens: Trail) -> None:
         self._trail += tokens
-        for rule in self._rules:
+        for rule in (*self._rules, *self._others):
             rule.push(tokens)
 
     def allows(self, token_id: int) -> bool:
-        return all(rule.allows(token_id) for rule in self._rules)
+        return all(rule.allows(token_id) for rule in (*self._rules, *self._others))
 
     def pick(self, row: Tensor, sampler: RowSampler) -> int:
         """A token among those that the rules allow here. row: [V], as the model gave it."""

@@ -130,7 +130,7 @@ class LinearSpeculation(DecodingMode[LinearSpeculationParams, LinearSpeculationS
     def choose(
         self, states: Sequence[LinearSpeculationState], logits: Sequence[Tensor]
     ) -> list[Picked]:
-        samplers = [state.sampler for state in states]
+        samplers = [_sampler(state) for state in states]
         picked = pick_rows(logits, samplers, [_trails(state) for state in states])
         return [_in_order(*entry) for entry in zip(states, logits, picked, strict=True)]
 
@@ -157,6 +157,12 @@ def _in_order(state: LinearSpeculationState, rows: Tensor, picked: Picked) -> Pi
     places = zip(state.canvas.token_ids, picked.token_ids, strict=True)
     ids = [choice if token == state.mask_id else token for token, choice in places]
     return replace(picked, token_ids=[ids[0], *mended(rows[1:], ids[1:], state.sampler)])
+
+
+def _sampler(state: LinearSpeculationState) -> RowSampler:
+    """Nobody is told of drafts."""
+    is_told = state.is_verifying or state.sampler.num_logprobs is None
+    return state.sampler if is_told else state.sampler.silent()
 
 
 def _begin_draft(state: LinearSpeculationState, pending: int) -> None:

@@ -129,12 +129,15 @@ class BadWords(RowFilter):
     def bias(self, size: int, device: torch.device) -> Tensor | None:
         import torch
 
-        forbidden = [word[-1] for word in self._words if word[-1] < size and self._ends_here(word)]
+        forbidden = [token_id for token_id in self._forbidden() if token_id < size]
         if not forbidden:
             return None
         bias = torch.zeros(size)
         bias[forbidden] = FORBIDDEN
         return bias.to(device)
+
+    def bias_key(self) -> Hashable | None:
+        return self._forbidden()
 
     def push(self, tokens: Trail) -> None:
         self._tokens += tokens
@@ -147,6 +150,9 @@ class BadWords(RowFilter):
 
     def allows(self, token_id: int) -> bool:
         return not any(word[-1] == token_id and self._ends_here(word) for word in self._words)
+
+    def _forbidden(self) -> tuple[int, ...]:
+        return tuple(word[-1] for word in self._words if self._ends_here(word))
 
     def _ends_here(self, word: tuple[int, ...]) -> bool:
         return len(word) == 1 or tuple(self._tokens[1 - len(word) :]) == word[:-1]

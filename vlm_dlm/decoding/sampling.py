@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vlm_dlm.decoding.filters import RowFilter, Trail, add_biases, ban, refused_places
+from vlm_dlm.decoding.scores import Scores, scores_of
 from vlm_dlm.request import SamplingParams
 from vlm_dlm.step import Logprobs
 
@@ -61,14 +62,20 @@ class RowSampler:
     def greedy(self) -> RowSampler:
         """One that takes the likeliest token, by the same filters."""
         twin = copy(self)
-        twin.temperature = 0.0
+        twin.temperature, twin.num_logprobs = 0.0, None
         return twin
 
     def unordered(self) -> RowSampler:
         """One that draws the next of the same numbers, without the filters from the left."""
+        twin = self.silent()
+        twin.ordered = []
+        return twin
+
+    def silent(self) -> RowSampler:
+        """One that draws the next of the same numbers, and tells no log-probabilities."""
         self._random()
         twin = copy(self)
-        twin.ordered = []
+        twin.num_logprobs = None
         return twin
 
     @property
@@ -99,28 +106,6 @@ class RowSampler:
 
 
 GREEDY = RowSampler(SamplingParams(seed=0))
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Log-probabilities of one request's rows.
-
-    rows: float32 [Q, V].
-    num: how many of the best to tell.
-    """
-
-    rows: Tensor
-    num: int
-
-    def of(self, row: int, token_id: int) -> Logprobs:
-        """Of one token, and of the best at its place."""
-        own = self.rows[row]
-        if not self.num:
-            return Logprobs(own[token_id].item())
-        best: Any = own.topk(min(self.num, own.shape[-1]))
-        ids: list[int] = best.indices.tolist()
-        values: list[float] = best.values.tolist()
-        return Logprobs(own[token_id].item(), tuple(zip(ids, values, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +154,7 @@ def pick_rows(
     import torch
 
     sizes = [rows.shape[0] for rows in logits]
-    scores = [_scores(*entry) for entry in zip(logits, samplers, strict=True)]
+    scores = [scores_of(x, s.num_logprobs) for x, s in zip(logits, samplers, strict=True)]
     rows = logits[0] if len(logits) == 1 else torch.cat(list(logits))  # [N, V]
     if len(logits) == 1 and samplers[0].ordered:
         rows = rows.clone()  # `in_order.py` reads them again
@@ -197,13 +182,6 @@ def pick_rows(
     if any(scores):
         picked = [replace(p, scores=own) for p, own in zip(picked, scores, strict=True)]
     return picked
-
-
-def _scores(rows: Tensor, sampler: RowSampler) -> Scores | None:
-    """Before anything is done to the logits."""
-    if sampler.num_logprobs is None:
-        return None
-    return Scores(rows.float().log_softmax(dim=-1), sampler.num_logprobs)
 
 
 def tempered_distribution(

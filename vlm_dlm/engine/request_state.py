@@ -64,7 +64,7 @@ class RequestState:
     num_tokens: committed so far.
     num_forwards, num_rows: decode forwards as the mode counts them, and rows of those that ran.
     stops: None where no stop string is set, so that these requests do not pay for it.
-    rules: of its structure; the mode moves them on.
+    rules: of its structure and penalties; the mode moves them on.
 
     The other figures are those of `Stats`.
     """

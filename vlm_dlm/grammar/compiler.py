@@ -17,7 +17,7 @@ from vlm_dlm.errors import StructureError
 from vlm_dlm.grammar.rule import GrammarFilter, brief
 from vlm_dlm.structure import Structure, StructureKind
 
-MAX_CACHED = 32
+MAX_CACHED = 16
 # Fuel and items are llguidance's own measures of work.
 LIMITS = {
     "initial_lexer_fuel": 1_000_000,
@@ -27,6 +27,9 @@ LIMITS = {
     "max_grammar_size": 200_000,
     "verbose_errors": False,
 }
+_NO_OPTIONS = "%llguidance {}"  # before what is made of GBNF
+# Texts, patterns and remarks of a grammar.
+_QUOTED = re.compile(r'"(\\.|[^"\\])*"|/(\\.|[^/\\\n])+/|//[^\n]*|#[^\n]*')
 # A text that the grammar prescribes may be cut into tokens in any way, as where it does not.
 _HEAD = '%llguidance {"no_forcing": true}\n'
 # Without choices of white space, which small models love to fill answers with.
@@ -130,10 +133,17 @@ def grammar_of(structure: Structure) -> str:
             return f"{_HEAD}start: {texts}"
         if structure.kind is StructureKind.REGEX:
             return f"{_HEAD}start: /{_escaped(structure.source)}/"
-        grammar = any_to_lark(structure.source)
-        return grammar if "%llguidance" in grammar else _HEAD + grammar
+        return _HEAD + _plain_grammar(any_to_lark(structure.source).removeprefix(_NO_OPTIONS))
     except Exception as error:  # readers of grammars raise what they like, also bare Exception
         raise _unusable(structure, str(error)) from None
+
+
+def _plain_grammar(grammar: str) -> str:
+    """Of texts alone. Raises ValueError for one that names tokens or sets the reader's options."""
+    outside = _QUOTED.sub("", grammar)
+    if "<" in outside or "%llguidance" in grammar:
+        raise ValueError("it must not name tokens or set options")
+    return grammar
 
 
 def _escaped(pattern: str) -> str:

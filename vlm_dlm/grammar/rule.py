@@ -47,6 +47,8 @@ class GrammarFilter(RowFilter):
         self._check()
         if size > len(mask):  # the rows are padded
             mask = np.pad(mask, (0, size - len(mask)))
+        if not mask[:size].any():
+            raise StructureError("the form of the answer cannot be followed: nothing may come next")
         return torch.from_numpy(_BIASES[mask[:size]]).to(device)
 
     def allows(self, token_id: int) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from vlm_dlm.errors import StructureError, UnavailableError
@@ -31,7 +32,10 @@ class GrammarTrial:
         self._tokens = tokens
         self._vocab_size = vocab_size
         self._ending_ids = ending_ids
-        self._lock = threading.Lock()
+        # For callers on an event loop: they wait here, and not in threads that others need.
+        self.threads = ThreadPoolExecutor(1, "vlm-dlm-structures")
+        self._lock = threading.Lock()  # around the child
+        self._knowing = threading.Lock()  # around what is known
         self._child: LimitedProcess | None = None
         # What is wrong with each, None for nothing.
         self._known: OrderedDict[Structure, str | None] = OrderedDict()
@@ -39,28 +43,45 @@ class GrammarTrial:
     def check(self, structure: Structure) -> None:
         """Raises StructureError for one that cannot be used, UnavailableError where the machine
         gives the child too little of the processor, or no process."""
+        if self.is_known(structure):
+            return
         if not self._lock.acquire(timeout=WALL_S):
             raise UnavailableError(STARVED)
         try:
-            if structure not in self._known:
-                self._known[structure] = self._reason(structure)
-                if len(self._known) > MAX_KNOWN:
-                    self._known.popitem(last=False)
-            self._known.move_to_end(structure)
-            reason = self._known[structure]
+            if not self.is_known(structure):  # nobody has asked meanwhile
+                self._keep(structure, self._reason(structure))
         finally:
             self._lock.release()
+        self.is_known(structure)
+
+    def is_known(self, structure: Structure) -> bool:
+        """Whether it was found good before; at once. Raises StructureError if it was not."""
+        with self._knowing:
+            if structure not in self._known:
+                return False
+            self._known.move_to_end(structure)
+            reason = self._known[structure]
         if reason is not None:
             raise StructureError(reason)
+        return True
 
     def close(self) -> None:
-        """End the child, if there is one."""
-        with self._lock:
-            if self._child is not None:
-                self._child.end()
-                self._child = None
+        """End the child, if there is one; whoever waits for it gets an error."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        child = self._child
+        if child is not None:
+            child.end()
+
+    def _keep(self, structure: Structure, reason: str | None) -> None:
+        with self._knowing:
+            self._known[structure] = reason
+            if len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
 
     def _reason(self, structure: Structure) -> str | None:
+        """A child that was there may have been ended from outside, as where memory is short: only
+        what ends a fresh one as well is to blame."""
+        is_fresh = self._child is None
         message = {"kind": structure.kind, "source": structure.source}
         child = self._child or self._start()
         try:
@@ -70,9 +91,9 @@ class GrammarTrial:
             child.end()
             if isinstance(error, TimeoutError):
                 raise UnavailableError(STARVED) from None
-            if isinstance(error, OSError | EOFError | ValueError):
-                return f"the {structure.title} {OVER_LIMIT}"
-            raise
+            if not isinstance(error, OSError | EOFError | ValueError):
+                raise
+        return f"the {structure.title} {OVER_LIMIT}" if is_fresh else self._reason(structure)
 
     def _start(self) -> LimitedProcess:
         try:

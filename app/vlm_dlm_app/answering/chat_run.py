@@ -167,9 +167,11 @@ class ChatRun:
 
     def _logprobs(self, tokens: Sequence[Token]) -> AnswerLogprobs | None:
         """None unless they were asked for."""
-        if self.chat.ask.sampling.num_logprobs is None:
+        sampling = self.chat.ask.sampling
+        if sampling.num_logprobs is None:
             return None
-        return logprobs_of(self.services.checkpoint.processor.tokenizer, tokens)
+        tokenizer = self.services.checkpoint.processor.tokenizer
+        return logprobs_of(tokenizer, tokens, skip_special=sampling.skip_special_tokens)
 
     def _end(self, index: int, answer: Answer) -> dict[str, Any]:
         """The last chunk of one answer, with its figures. Raises ApiError if it is not whole."""

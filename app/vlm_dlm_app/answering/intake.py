@@ -125,9 +125,9 @@ async def prepare(services: Services, ask: Ask, client: str = "") -> PromptInput
     _check_conversation(services, ask.messages)
     check_num_images(len(ask.images), services.settings.max_images, "max_images")
     services.service.check_room(client)
-    await check_structure(services, ask.sampling.structure)
     try:
         async with asyncio.timeout(ask.rest_s):
+            await check_structure(services, ask.sampling.structure)
             with fetch_place(services, ask.images, client):  # until nobody holds fetched files
                 images = await image_contents(services, ask.images)
                 return await services.preparer.prepare(

@@ -12,8 +12,11 @@ from vlm_dlm_app.schemas.chat import AnswerLogprobs, TokenLogprob, TopLogprob
 LEAST = -9999.0
 
 
-def logprobs_of(tokenizer: Tokenizer, tokens: Iterable[Token]) -> AnswerLogprobs:
-    """Of those that were kept; tokens without a text, as the end, are left out."""
+def logprobs_of(
+    tokenizer: Tokenizer, tokens: Iterable[Token], *, skip_special: bool = True
+) -> AnswerLogprobs:
+    """Of those that were kept; tokens without a text, as the end, are left out. skip_special: those
+    have none."""
     return AnswerLogprobs(
         content=[
             TokenLogprob(
@@ -21,7 +24,7 @@ def logprobs_of(tokenizer: Tokenizer, tokens: Iterable[Token]) -> AnswerLogprobs
                 top_logprobs=[_one(tokenizer, *entry) for entry in token.logprobs.top],
             )
             for token in tokens
-            if token.logprobs is not None and tokenizer.token_bytes(token.id)
+            if token.logprobs is not None and tokenizer.token_bytes(token.id, skip_special)
         ]
     )
 

@@ -49,8 +49,10 @@ def structure_of(options: AnswerOptions, extra: Mapping[str, Any] | None) -> Str
 async def check_structure(services: Services, structure: Structure | None) -> None:
     """Raises StructureError for one that no engine could follow, UnavailableError where nobody has
     time to look at it."""
-    if structure is not None:
-        await asyncio.to_thread(services.structures.check, structure)
+    trial = services.structures
+    if structure is not None and not trial.is_known(structure):
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(trial.threads, trial.check, structure)
 
 
 def _wishes(

@@ -30,7 +30,7 @@ from vlm_dlm_app.schemas.bounds import (
 from vlm_dlm_app.schemas.structure import ResponseFormat, StructuredOutputs
 
 MAX_INT = 2**31 - 1
-MAX_BAD_WORDS = 100
+MAX_BAD_WORDS = 32
 
 
 def _is_whole(text: str) -> str:
@@ -74,13 +74,12 @@ Texts = Annotated[
 TokenIds = Annotated[list[Annotated[Whole, Field(ge=0, le=MAX_INT)]], Several(MAX_STOP_TOKEN_IDS)]
 
 # By token id, as text: JSON has no other keys.
+TokenKey = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")]
 LogitBias = Annotated[
-    dict[
-        Annotated[str, Field(pattern=r"^[0-9]{1,10}$")], Annotated[Finite, Field(ge=-100, le=100)]
-    ],
+    dict[TokenKey, Annotated[Finite, Field(ge=-100, le=100)]],
     Several(),
 ]
-Word = Annotated[Name, Field(min_length=1)]
+Word = Annotated[Name, Field(min_length=1, max_length=100)]
 BadWords = Annotated[list[Word], Several(MAX_BAD_WORDS)]
 
 # What requests may set of the modes' options.
@@ -167,7 +166,7 @@ class AnswerOptions(ModeOptions):
     deadline_s: Annotated[Finite, Field(gt=0, le=86400)] | None = None
     presence_penalty: Annotated[Finite, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[Finite, Field(ge=-2, le=2)] | None = None
-    repetition_penalty: Annotated[Finite, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[Finite, Field(ge=0.01, le=10)] | None = None
     logit_bias: LogitBias | None = None
     bad_words: BadWords | None = None
     response_format: ResponseFormat | None = None

@@ -6,14 +6,17 @@ model. The same test refuses a verifier that takes every draft, so it can fail.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
 
 from tests.integration.engine.harness import core_of, fresh_model, tiny_config
+from tests.integration.engine.letters import Letters
 from tests.invariants import assert_no_pages_held
 from tests.twins.forward import DenseForward, Mode
 from tests.twins.statistics import chi_square_p
@@ -24,10 +27,14 @@ from vlm_dlm.engine.config import EngineConfig
 from vlm_dlm.events import Committed
 from vlm_dlm.model.vlm import VlmModel
 from vlm_dlm.request import DecodingIds, GenerationRequest, PromptInput, SamplingParams
+from vlm_dlm.structure import Structure, StructureKind
 
 VOCAB, MASK, EOS = 6, 5, 4
 IDS = DecodingIds(MASK, frozenset([EOS]))
 PROMPT = (1, 3, 0)
+LETTERS = Letters(["a", "b", "c", "ab", "", ""])
+_PIECES = ("ab", "ba", "c", "aab", "bb")
+TEXTS = sorted({"".join(s) for num in (1, 2, 3, 4) for s in product(_PIECES, repeat=num)})
 LENGTH, NUM_SAMPLES, TEMPERATURE = 4, 2000, 1.2
 FILTERS: dict[str, Any] = {"min_p": 0.1, "top_k": 4, "top_p": 0.9, "min_tokens": 2}
 
@@ -53,9 +60,19 @@ def filtered(logits: torch.Tensor, place: int) -> list[float]:
     return [probs[token] / mass if token in nucleus else 0.0 for token in range(VOCAB)]
 
 
-@lru_cache(maxsize=2)
-def exact(is_filtered: bool = False) -> dict[tuple[int, ...], float]:
-    """Probability of every answer of at most LENGTH tokens, cut after the end token."""
+def held(logits: torch.Tensor, written: tuple[int, ...]) -> list[float]:
+    """Probabilities [V] of what a text of TEXTS may go on with."""
+    allowed = LETTERS.allowed(written, TEXTS, EOS)
+    for token in range(VOCAB):
+        if token not in allowed:
+            logits[token] = float("-inf")
+    return logits.softmax(-1).tolist()
+
+
+@lru_cache(maxsize=3)
+def exact(under: str = "nothing") -> dict[tuple[int, ...], float]:
+    """Probability of every answer of at most LENGTH tokens, cut after the end token. under:
+    nothing, filters or a grammar."""
     forward = DenseForward(model())
     done: dict[tuple[int, ...], float] = {}
     open_ends = {(): 1.0}
@@ -64,8 +81,10 @@ def exact(is_filtered: bool = False) -> dict[tuple[int, ...], float]:
         for answer, mass in open_ends.items():
             logits = forward([*PROMPT, *answer], [], Mode.C)[-1].double() / TEMPERATURE
             logits[MASK] = float("-inf")
-            plain = logits.softmax(-1).tolist()
-            probs = filtered(logits, len(answer)) if is_filtered else plain
+            if under == "filters":
+                probs = filtered(logits, len(answer))
+            else:
+                probs = held(logits, answer) if under == "grammar" else logits.softmax(-1).tolist()
             for token, p in enumerate(probs):
                 grown = (*answer, token)
                 is_done = token == EOS or len(grown) == LENGTH
@@ -80,7 +99,7 @@ def draw(
 ) -> dict[tuple[int, ...], int]:
     """Frequencies of whole answers; `own` replaces the mode."""
     limits = EngineConfig(page_size=4, max_cache_tokens=8192, max_running=250)
-    core = core_of(model(), config=limits, ids=IDS)
+    core = core_of(model(), config=limits, ids=IDS, grammars=LETTERS.grammars(EOS))
     if own is not None:
         core.modes[mode] = own
     params = MODES[mode].Params(**options)
@@ -108,8 +127,8 @@ def draw(
     return counts
 
 
-def fit(counts: dict[tuple[int, ...], int], is_filtered: bool = False) -> float:
-    probabilities = exact(is_filtered)
+def fit(counts: dict[tuple[int, ...], int], under: str = "nothing") -> float:
+    probabilities = exact(under)
     assert set(counts) <= set(probabilities)
     observed = torch.tensor([counts.get(answer, 0) for answer in probabilities])
     assert int(observed.sum()) == NUM_SAMPLES
@@ -163,12 +182,20 @@ def test_answers_follow_the_autoregressive_distribution(mode: str, options: dict
 @pytest.mark.parametrize("mode", ["ar", "linear_spec", "quadratic_spec"])
 def test_answers_follow_it_with_filters_as_well(mode: str) -> None:
     options = {} if mode == "ar" else {"block_length": 3}
-    assert fit(draw(mode, options, **FILTERS), is_filtered=True) > 1e-3
+    assert fit(draw(mode, options, **FILTERS), "filters") > 1e-3
 
 
-def test_the_filters_matter() -> None:
-    assert set(exact(True)) < set(exact())
-    assert len(exact(True)) > 10
+@pytest.mark.parametrize("mode", ["ar", "linear_spec", "quadratic_spec"])
+def test_answers_follow_it_under_a_grammar_as_well(mode: str) -> None:
+    options = {} if mode == "ar" else {"block_length": 3}
+    structure = Structure(StructureKind.CHOICE, json.dumps(TEXTS))
+    assert fit(draw(mode, options, structure=structure), "grammar") > 1e-3
+
+
+@pytest.mark.parametrize("under", ["filters", "grammar"])
+def test_what_they_are_under_matters(under: str) -> None:
+    assert set(exact(under)) < set(exact())
+    assert len(exact(under)) > 10
 
 
 @pytest.mark.parametrize(

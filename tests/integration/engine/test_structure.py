@@ -137,6 +137,31 @@ def test_every_answer_has_the_form(mode: str, options: dict[str, Any], temperatu
 
 
 @pytest.mark.parametrize(("mode", "options"), OPTIONS)
+def test_beside_bad_words_and_penalties_it_still_holds(mode: str, options: dict[str, Any]) -> None:
+    """Also where the form leaves nothing but a bad word."""
+    ids = LETTERS.encode_text("abcg")
+    words = ((ids[0], ids[1]), (ids[3],), (ids[1], ids[2]))
+    wanted: dict[str, Any] = {"bad_words": words, "repetition_penalty": 1.4, "min_tokens": 2}
+    for temperature in (0.0, 0.9):
+        for tokens, reason in write(mode, options, temperature=temperature, **wanted):
+            assert reason == "stop"
+            assert text_of(tokens) in TEXTS
+    only = Structure(StructureKind.CHOICE, '["ggg"]')
+    assert {text_of(tokens) for tokens, _ in write(mode, options, only, **wanted)} == {"ggg"}
+
+
+@pytest.mark.parametrize("name", ["linear_spec", "quadratic_spec"])
+def test_beside_them_lossless_modes_write_what_ar_writes(name: str) -> None:
+    ids = LETTERS.encode_text("abcg")
+    words = ((ids[0], ids[1]), (ids[3],))
+    wanted: dict[str, Any] = {"bad_words": words, "frequency_penalty": 0.9}
+    expected = write("ar", {}, **wanted)
+    for mode, options in OPTIONS:
+        if mode == name:
+            assert write(mode, options, **wanted) == expected
+
+
+@pytest.mark.parametrize(("mode", "options"), OPTIONS)
 def test_an_answer_that_is_cut_says_so(mode: str, options: dict[str, Any]) -> None:
     structure = Structure(StructureKind.REGEX, "(ab|c){40}")
     for tokens, reason in write(mode, options, structure, max_tokens=7):

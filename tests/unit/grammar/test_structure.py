@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from vlm_dlm.errors import StructureError
+from vlm_dlm.errors import BadInputError, StructureError
+from vlm_dlm.request import SamplingParams
 from vlm_dlm.structure import MAX_BYTES, MAX_CHOICES, MAX_DEPTH, Structure, StructureKind
 
 
@@ -15,7 +16,11 @@ from vlm_dlm.structure import MAX_BYTES, MAX_CHOICES, MAX_DEPTH, Structure, Stru
     [
         (StructureKind.REGEX, "ü" * (MAX_BYTES // 2 + 1), f"the limit is {MAX_BYTES}"),
         (StructureKind.REGEX, "(" * 60 + ")" * 60, f"more than {MAX_DEPTH} levels"),
-        (StructureKind.JSON, '{"a":' * 60, f"more than {MAX_DEPTH} levels"),
+        (StructureKind.JSON, '{"a":' * 60 + "1" + "}" * 60, f"more than {MAX_DEPTH} levels"),
+        (StructureKind.JSON, '{"}":' * 60 + "1" + "}" * 60, f"more than {MAX_DEPTH} levels"),
+        (StructureKind.JSON, '{"}":' * 5000 + "1" + "}" * 5000, f"more than {MAX_DEPTH} levels"),
+        (StructureKind.REGEX, r"(\)" * 60, f"more than {MAX_DEPTH} levels"),
+        (StructureKind.REGEX, "\ud800", "valid Unicode"),
         (StructureKind.GRAMMAR, "\n ", "is empty"),
         (StructureKind.CHOICE, "[]", "at least one text"),
         (StructureKind.CHOICE, '["a", ""]', "none of them empty"),
@@ -35,6 +40,12 @@ def test_what_is_at_the_limits_is_taken() -> None:
     Structure(StructureKind.JSON, "[" * MAX_DEPTH + "]" * MAX_DEPTH)
     choices = [f"text {number}" for number in range(MAX_CHOICES)]
     assert Structure(StructureKind.CHOICE, json.dumps(choices)).choices() == choices
+
+
+def test_a_thinking_budget_is_refused_beside_it() -> None:
+    """It would force a token that the form does not allow."""
+    with pytest.raises(BadInputError, match="max_thinking_tokens"):
+        SamplingParams(structure=Structure(StructureKind.REGEX, "a"), max_thinking_tokens=3)
 
 
 def test_equal_ones_are_one_key() -> None:

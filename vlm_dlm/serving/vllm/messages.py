@@ -82,7 +82,8 @@ def body_of(request: GenerationRequest, special: SpecialIds, model: str) -> dict
         wanted["top_k"] = sampling.top_k
     if sampling.min_p:
         wanted["min_p"] = sampling.min_p
-    if sampling.min_tokens:
+    is_free = sampling.structure is None  # else it ends where it is whole
+    if sampling.min_tokens and is_free:
         wanted["min_tokens"] = sampling.min_tokens
     wanted |= {
         name: getattr(sampling, name)
@@ -91,7 +92,7 @@ def body_of(request: GenerationRequest, special: SpecialIds, model: str) -> dict
     }
     if sampling.structure is not None:
         wanted["structured_outputs"] = _structure(sampling.structure)
-    if sampling.ignore_eos:
+    if sampling.ignore_eos and is_free:
         wanted["ignore_eos"] = True
     if sampling.seed is not None:
         wanted["seed"] = sampling.seed
